@@ -1,0 +1,54 @@
+# Every target says what it needs and gets it: pinned versions, checked hashes, nothing installed twice.
+# All Rust commands select the whole workspace, because another selection would compile the dependencies again with
+# other features.
+SHELL := bash
+.DEFAULT_GOAL := help
+
+export SQLX_OFFLINE ?= true
+# A clone that lives for one CI run shares what it compiles with the next one.
+ifeq ($(CI),true)
+export CARGO_TARGET_DIR ?= $(HOME)/.cache/auspex/target
+endif
+AUSPEX = $(or $(CARGO_TARGET_DIR),target)/debug/auspex
+
+.PHONY: help setup build demo dev test test-rust test-contracts test-subgraph test-long check bench clean-worlds sqlx-prepare
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
+
+build:
+	cargo build --workspace --locked
+
+setup: build ## install PostgreSQL with pgvector, anvil, the model and a software Vulkan driver
+	scripts/install-vulkan
+	$(AUSPEX) setup
+
+demo: build ## run the main job once: three paid requests, two answered, one refunded
+	$(AUSPEX) demo --directory target/demo
+
+dev: build ## start the same world and keep it running until Ctrl-C
+	$(AUSPEX) dev --directory target/dev
+
+test: test-contracts test-subgraph test-rust ## every test there is
+
+test-rust: setup
+	cargo test --workspace --locked
+
+test-contracts:
+	contracts/test-all
+
+test-subgraph:
+	cd subgraph && npm ci --no-audit --no-fund && npm test
+
+test-long: setup ## the long profiles: more seeds, more fuzzing, more kills
+	contracts/test-all --long
+	AUSPEX_TEST_PROFILE=long cargo test --workspace --locked
+
+check: ## format, lints, docs, SQL, contracts' artifacts, licences
+	scripts/check
+
+bench: build ## measure; tables are printed and written to target/bench
+	cargo run --locked --package auspex-bench
+
+sqlx-prepare: ## write .sqlx after a query or a migration has changed
+	scripts/sqlx-prepare

@@ -1,0 +1,98 @@
+//! `auspex dev`: a world that keeps running until Ctrl-C.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+use url::Url;
+
+use crate::output::{Output, fields};
+use crate::world::{self, BLOCK_TIME, World};
+
+/// Start PostgreSQL, an MQTT broker, anvil, an indexer and three oracle nodes; resume when the directory has a world.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  auspex dev\n  auspex dev --directory target/dev")]
+pub(crate) struct DevCommand {
+    /// Where the world lives; `$AUSPEX_HOME` or ~/.local/share/auspex/dev when not given.
+    #[arg(long)]
+    directory: Option<PathBuf>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Announcement {
+    world_file: PathBuf,
+    endpoints: Vec<(&'static str, Url)>,
+    nodes: Vec<(String, Url)>,
+    processes: Vec<(String, u32)>,
+    accounts: Vec<(String, alloy::primitives::Address)>,
+    token_offer: alloy::primitives::B256,
+    native_offer: alloy::primitives::B256,
+}
+
+pub(crate) async fn run(command: DevCommand, output: Output) -> anyhow::Result<()> {
+    let directory = command.directory.unwrap_or_else(world::default_directory);
+    let mut interrupt = Interrupt::listen()?;
+    let world = tokio::select! {
+        world = World::start(&directory, BLOCK_TIME, output) => world?,
+        // Dropping the half-started world stops what it had started.
+        () = interrupt.wait() => return Ok(()),
+    };
+    let announcement = Announcement {
+        world_file: world.layout.world_file(),
+        endpoints: world.endpoints(),
+        nodes: world.nodes.oracle_urls()?,
+        processes: world.nodes.processes(),
+        accounts: world.file.accounts.iter().map(|a| (a.name.clone(), a.address)).collect(),
+        token_offer: world.market.token_offer,
+        native_offer: world.market.native_offer,
+    };
+    output.result(&announcement, announce)?;
+    interrupt.wait().await;
+    output.say("stopping");
+    world.stop().await
+}
+
+/// Ctrl-C or a supervisor's SIGTERM.
+#[derive(Debug)]
+pub(crate) struct Interrupt {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Interrupt {
+    pub(crate) fn listen() -> anyhow::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    pub(crate) async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+fn announce(world: &Announcement) -> String {
+    let mut rows: Vec<(&str, String)> =
+        world.endpoints.iter().map(|(name, url)| (*name, url.to_string())).collect();
+    for (name, url) in &world.nodes {
+        rows.push((name, url.to_string()));
+    }
+    rows.push(("offer (token)", world.token_offer.to_string()));
+    rows.push(("offer (native)", world.native_offer.to_string()));
+    let accounts: Vec<(&str, String)> =
+        world.accounts.iter().map(|(name, address)| (name.as_str(), address.to_string())).collect();
+    format!(
+        "{}\n\nFunded accounts. Their keys are anvil's public development keys: never send anything of value to them.\n{}\n\n\
+         In another shell:\n  export AUSPEX_WORLD={}\n  auspex request submit --offer {} --input \"How does a refund work?\" --as requester --wait\n\nCtrl-C stops everything; the same command resumes.",
+        fields(rows),
+        fields(accounts),
+        world.world_file.display(),
+        world.native_offer,
+    )
+}

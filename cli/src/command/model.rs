@@ -1,0 +1,100 @@
+//! `auspex model`: devices and the embedding model.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use auspex_devnet::provision::{Progress, ToolsConfig};
+use auspex_inference::{DeviceChoice, Encoder, adapters};
+use clap::{Args, Subcommand};
+
+use crate::output::{Output, fields, table};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModelCommand {
+    /// List the devices that models can run on.
+    #[command(after_help = "Example:\n  auspex model devices")]
+    Devices,
+    /// Show the embedding model and the hash that offers and results pin.
+    #[command(after_help = "Example:\n  auspex model show --model-dir ~/models/all-MiniLM-L6-v2")]
+    Show(ModelArguments),
+    /// Embed a text.
+    #[command(after_help = "Example:\n  auspex model embed \"How does a refund work?\" --json")]
+    Embed {
+        text: String,
+        #[command(flatten)]
+        model: ModelArguments,
+    },
+}
+
+/// Which model, and where it runs.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ModelArguments {
+    /// Directory with config.json, tokenizer.json and model.safetensors; the installed all-MiniLM-L6-v2 when not given.
+    #[arg(long, env = "AUSPEX_MODEL_DIR")]
+    pub(crate) model_dir: Option<PathBuf>,
+    /// Where the model runs: auto, cpu, wgpu or wgpu:N.
+    #[arg(long, env = "AUSPEX_DEVICE", default_value = "auto")]
+    pub(crate) device: DeviceChoice,
+}
+
+impl ModelArguments {
+    /// The model's directory, installing the default model when it is missing.
+    pub(crate) async fn directory(&self) -> anyhow::Result<PathBuf> {
+        match &self.model_dir {
+            Some(directory) => Ok(directory.clone()),
+            None => ToolsConfig::from_environment()?
+                .model_dir(Progress::auto())
+                .await
+                .context("install the embedding model"),
+        }
+    }
+
+    async fn load(&self) -> anyhow::Result<Encoder> {
+        let directory = self.directory().await?;
+        let device = self.device;
+        let encoder = tokio::task::spawn_blocking(move || Encoder::load(&directory, device));
+        Ok(encoder.await.context("load the model")??)
+    }
+}
+
+pub(crate) async fn run(command: ModelCommand, output: Output) -> anyhow::Result<()> {
+    match command {
+        ModelCommand::Devices => {
+            let mut devices = vec![serde_json::json!({"device": "cpu", "kind": "CPU"})];
+            devices.extend(adapters().iter().map(|adapter| {
+                let kind = if adapter.software { "software Vulkan" } else { "GPU" };
+                serde_json::json!({"device": format!("wgpu:{}", adapter.number), "kind": kind})
+            }));
+            output.result(&devices, |devices| {
+                let text = |value: &serde_json::Value| value.as_str().unwrap_or("-").to_owned();
+                table(["device", "kind"], devices.iter().map(|d| [text(&d["device"]), text(&d["kind"])]))
+            })
+        }
+        ModelCommand::Show(model) => {
+            let encoder = model.load().await?;
+            let facts = serde_json::json!({
+                "modelHash": format!("0x{}", hex::encode(encoder.model_hash())),
+                "dimensions": encoder.dimensions(),
+                "device": encoder.device().to_string(),
+                "contentTokensMax": encoder.content_tokens_max(),
+            });
+            output.result(&facts, |facts| {
+                fields([
+                    ("model hash", facts["modelHash"].as_str().unwrap_or("-").to_owned()),
+                    ("dimensions", facts["dimensions"].to_string()),
+                    ("device", facts["device"].as_str().unwrap_or("-").to_owned()),
+                    ("tokens per text", facts["contentTokensMax"].to_string()),
+                ])
+            })
+        }
+        ModelCommand::Embed { text, model } => {
+            let encoder = model.load().await?;
+            let vectors = encoder.embed(&[&text])?;
+            let vector = vectors.into_iter().next().unwrap_or_default();
+            output.result(&vector, |vector| {
+                let shown: Vec<String> = vector.iter().map(|value| format!("{value:.6}")).collect();
+                shown.join(" ")
+            })
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! Where commands find a chain, an indexer and a key.
+//!
+//! `auspex dev` writes a world file with all of it; a real network is given by options or environment variables, which
+//! win over the world file field by field.
+
+use std::path::{Path, PathBuf};
+
+use alloy::network::EthereumWallet;
+use alloy::providers::{DynProvider, Provider, ProviderBuilder};
+use alloy::signers::Signer;
+use anyhow::{Context, bail};
+use auspex_protocol::deployment::Deployment;
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use crate::wallet::Wallet;
+
+/// Options that every command shares.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Connection")]
+pub(crate) struct ConnectionArguments {
+    /// World file of `auspex dev`: endpoints, addresses and development keystores.
+    #[arg(long, global = true, env = "AUSPEX_WORLD", value_name = "FILE")]
+    pub(crate) world: Option<PathBuf>,
+
+    /// JSON-RPC endpoint of the chain (http, https, ws or wss).
+    #[arg(long, global = true, env = "AUSPEX_RPC_URL", value_name = "URL", hide_env_values = true)]
+    pub(crate) rpc_url: Option<Url>,
+
+    /// The indexer to read from.
+    #[arg(long, global = true, env = "AUSPEX_INDEXER_URL", value_name = "URL")]
+    pub(crate) indexer_url: Option<Url>,
+
+    /// File with the contracts' addresses.
+    #[arg(long, global = true, env = "AUSPEX_DEPLOYMENT", value_name = "FILE")]
+    pub(crate) deployment: Option<PathBuf>,
+
+    /// Encrypted keystore (V3) that signs what this command sends.
+    #[arg(long, global = true, env = "AUSPEX_KEYSTORE", value_name = "FILE")]
+    pub(crate) keystore: Option<PathBuf>,
+
+    /// File with the keystore's password, readable by its owner only; asked for on the terminal otherwise.
+    #[arg(long, global = true, env = "AUSPEX_PASSWORD_FILE", value_name = "FILE")]
+    pub(crate) password_file: Option<PathBuf>,
+
+    /// Sign as one of the world file's accounts, such as `requester` or `agent`.
+    #[arg(long = "as", global = true, value_name = "NAME", conflicts_with = "keystore")]
+    pub(crate) account: Option<String>,
+}
+
+/// What `auspex dev` tells the other commands.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct WorldFile {
+    pub(crate) rpc_url: Url,
+    pub(crate) ws_url: Url,
+    pub(crate) indexer_url: Url,
+    pub(crate) broker_url: Url,
+    pub(crate) database_url: Url,
+    pub(crate) deployment: Deployment,
+    /// Password file of every development keystore.
+    pub(crate) password_file: PathBuf,
+    pub(crate) accounts: Vec<WorldAccount>,
+}
+
+/// A funded development account.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct WorldAccount {
+    pub(crate) name: String,
+    pub(crate) address: alloy::primitives::Address,
+    pub(crate) keystore: PathBuf,
+}
+
+impl ConnectionArguments {
+    /// The world file, where one is named or `auspex dev` has left one in its usual place.
+    pub(crate) fn world_file(&self) -> anyhow::Result<Option<WorldFile>> {
+        let path = match &self.world {
+            Some(path) => path.clone(),
+            None => {
+                let usual = crate::world::default_directory().join("world.json");
+                if !usual.exists() {
+                    return Ok(None);
+                }
+                usual
+            }
+        };
+        read_json(&path).with_context(|| format!("read world file {}", path.display())).map(Some)
+    }
+
+    /// The indexer's base URL.
+    pub(crate) fn indexer(&self) -> anyhow::Result<Url> {
+        if let Some(url) = &self.indexer_url {
+            return Ok(url.clone());
+        }
+        let world = self.world_file()?.context(
+            "no indexer: give --indexer-url or AUSPEX_INDEXER_URL, or start `auspex dev` on this machine",
+        )?;
+        Ok(world.indexer_url)
+    }
+
+    /// The contracts' addresses.
+    pub(crate) fn deployment(&self) -> anyhow::Result<Deployment> {
+        if let Some(path) = &self.deployment {
+            let text = std::fs::read_to_string(path)
+                .with_context(|| format!("read deployment file {}", path.display()))?;
+            return Deployment::from_json(&text)
+                .with_context(|| format!("read deployment file {}", path.display()));
+        }
+        let world = self.world_file()?.context(
+            "no deployment: give --deployment or AUSPEX_DEPLOYMENT, or start `auspex dev` on this machine",
+        )?;
+        Ok(world.deployment)
+    }
+
+    fn rpc(&self) -> anyhow::Result<Url> {
+        if let Some(url) = &self.rpc_url {
+            return Ok(url.clone());
+        }
+        let world = self.world_file()?.context(
+            "no chain: give --rpc-url or AUSPEX_RPC_URL, or start `auspex dev` on this machine",
+        )?;
+        Ok(world.rpc_url)
+    }
+
+    /// A chain to read from, checked to be the chain that the contracts are on.
+    pub(crate) async fn reader(&self) -> anyhow::Result<(DynProvider, Deployment)> {
+        let deployment = self.deployment()?;
+        let url = self.rpc()?;
+        let provider = ProviderBuilder::new().connect(url.as_str()).await;
+        let provider = provider
+            .with_context(|| format!("connect to the chain at {}", shown(&url)))?
+            .erased();
+        check_chain(&provider, &deployment, &url).await?;
+        Ok((provider, deployment))
+    }
+
+    /// A chain to write to with the key that was chosen.
+    pub(crate) async fn writer(&self) -> anyhow::Result<(DynProvider, Deployment, Wallet)> {
+        let deployment = self.deployment()?;
+        let wallet = self.wallet()?;
+        let url = self.rpc()?;
+        let signer = wallet.signer().clone().with_chain_id(Some(deployment.chain_id));
+        let provider = ProviderBuilder::new()
+            .wallet(EthereumWallet::from(signer))
+            .connect(url.as_str())
+            .await
+            .with_context(|| format!("connect to the chain at {}", shown(&url)))?
+            .erased();
+        check_chain(&provider, &deployment, &url).await?;
+        Ok((provider, deployment, wallet))
+    }
+
+    /// The key that was chosen.
+    pub(crate) fn wallet(&self) -> anyhow::Result<Wallet> {
+        if let Some(keystore) = &self.keystore {
+            return Wallet::open(keystore, self.password_file.as_deref());
+        }
+        let Some(name) = &self.account else {
+            bail!(
+                "no key: give --keystore FILE (or AUSPEX_KEYSTORE), or --as NAME for an account of `auspex dev`"
+            );
+        };
+        let world = self
+            .world_file()?
+            .context("--as names an account of a world file, but there is none; start `auspex dev`")?;
+        let Some(account) = world.accounts.iter().find(|account| account.name == *name) else {
+            let names: Vec<_> = world.accounts.iter().map(|a| a.name.as_str()).collect();
+            bail!("--as: no account {name:?} in the world file; it has {}", names.join(", "));
+        };
+        Wallet::open(&account.keystore, Some(&world.password_file))
+    }
+}
+
+/// Reads a JSON file.
+pub(crate) fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
+    let text = std::fs::read_to_string(path)?;
+    Ok(serde_json::from_str(&text)?)
+}
+
+/// A URL without the parts that may hold a secret: user, password, path and query.
+pub(crate) fn shown(url: &Url) -> String {
+    let host = url.host_str().unwrap_or("?");
+    match url.port() {
+        Some(port) => format!("{}://{host}:{port}", url.scheme()),
+        None => format!("{}://{host}", url.scheme()),
+    }
+}
+
+async fn check_chain(
+    provider: &DynProvider,
+    deployment: &Deployment,
+    url: &Url,
+) -> anyhow::Result<()> {
+    let chain_id = match provider.get_chain_id().await {
+        Ok(chain_id) => chain_id,
+        // The transport's own error text can carry the whole URL, which may hold an API key.
+        Err(error) if error.is_transport_error() => {
+            bail!("the chain at {} does not answer; check --rpc-url and that the node runs", shown(url))
+        }
+        Err(error) => return Err(error).context("ask the chain for its id"),
+    };
+    if chain_id != deployment.chain_id {
+        bail!(
+            "chain id: {} reports {chain_id}, but the contracts are on {}; check --rpc-url and --deployment",
+            shown(url),
+            deployment.chain_id
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,80 @@
+//! What commands print: a table or sentences for people, one JSON document for machines.
+
+use std::io::{self, Write};
+
+use comfy_table::{ContentArrangement, Table, presets::UTF8_FULL_CONDENSED};
+use serde::Serialize;
+
+/// Where a command's results go. Results are on standard output, everything else on standard error.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Output {
+    json: bool,
+}
+
+impl Output {
+    pub(crate) fn new(json: bool) -> Self {
+        Self { json }
+    }
+
+    /// Prints a command's result: `value` for machines, what `people` makes of it otherwise.
+    pub(crate) fn result<T: Serialize>(
+        self,
+        value: &T,
+        people: impl FnOnce(&T) -> String,
+    ) -> anyhow::Result<()> {
+        let text = if self.json { serde_json::to_string_pretty(value)? } else { people(value) };
+        // A reader that closes the pipe early, such as `head`, is not an error.
+        match writeln!(io::stdout(), "{text}") {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// A line of narration for people; silent for machines.
+    pub(crate) fn say(self, line: impl AsRef<str>) {
+        if !self.json {
+            // Nothing sensible is left to do when standard error is closed.
+            let _ = writeln!(io::stderr(), "{}", line.as_ref());
+        }
+    }
+
+    /// Prints why a command failed, with everything that led to it.
+    pub(crate) fn error(self, error: &anyhow::Error) {
+        let text = if self.json {
+            let causes: Vec<String> = error.chain().skip(1).map(ToString::to_string).collect();
+            serde_json::json!({"error": {"message": error.to_string(), "causes": causes}})
+                .to_string()
+        } else {
+            format!("error: {error:#}")
+        };
+        let _ = writeln!(io::stderr(), "{text}");
+    }
+}
+
+/// A table with a heading row that fits the terminal.
+pub(crate) fn table<const N: usize>(
+    headings: [&str; N],
+    rows: impl IntoIterator<Item = [String; N]>,
+) -> String {
+    let mut table = Table::new();
+    table
+        .load_preset(UTF8_FULL_CONDENSED)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_header(headings);
+    for row in rows {
+        table.add_row(row);
+    }
+    table.to_string()
+}
+
+/// A two-column table of names and values.
+pub(crate) fn fields<'a>(rows: impl IntoIterator<Item = (&'a str, String)>) -> String {
+    let mut table = Table::new();
+    table
+        .load_preset(UTF8_FULL_CONDENSED)
+        .set_content_arrangement(ContentArrangement::Dynamic);
+    for (name, value) in rows {
+        table.add_row([name, &value]);
+    }
+    table.to_string()
+}

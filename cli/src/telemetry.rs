@@ -1,0 +1,35 @@
+//! Logs. Long-running commands log at `info`, people's commands only warnings; `AUSPEX_LOG` overrides both.
+
+use std::io::{self, IsTerminal};
+
+use tracing_subscriber::EnvFilter;
+
+use crate::arguments::{Arguments, Command};
+
+/// Starts logging to standard error: lines on a terminal, JSON elsewhere when the command is a service.
+pub(crate) fn start(arguments: &Arguments) {
+    let service = match &arguments.command {
+        Command::Indexer(_) | Command::Oracle(_) | Command::Broker(_) => true,
+        Command::Agent(_)
+        | Command::Offer(_)
+        | Command::Request(_)
+        | Command::Credit(_)
+        | Command::Operator(_)
+        | Command::OperatorSet(_)
+        | Command::Corpus(_)
+        | Command::Model(_)
+        | Command::Eval(_)
+        | Command::Setup(_)
+        | Command::Dev(_)
+        | Command::Demo(_) => false,
+    };
+    let default = if service { "info,rumqttd=warn,sqlx=warn" } else { "warn,rumqttd=error" };
+    let filter =
+        EnvFilter::try_from_env("AUSPEX_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    if service && !io::stderr().is_terminal() {
+        builder.json().init();
+    } else {
+        builder.with_target(service).init();
+    }
+}

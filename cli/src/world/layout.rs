@@ -1,0 +1,129 @@
+//! Where a world keeps its files.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use auspex_protocol::deployment::Deployment;
+use serde::Serialize;
+
+use crate::connection::{ConnectionArguments, WorldFile, read_json};
+use crate::world::market::Market;
+
+/// The files of one world. All paths are absolute.
+#[derive(Debug, Clone)]
+pub(crate) struct Layout {
+    root: PathBuf,
+}
+
+impl Layout {
+    /// Makes the directories that a world needs.
+    pub(crate) fn prepare(directory: &Path) -> anyhow::Result<Self> {
+        fs::create_dir_all(directory)
+            .with_context(|| format!("create the world's directory {}", directory.display()))?;
+        let root = directory
+            .canonicalize()
+            .with_context(|| format!("find the world's directory {}", directory.display()))?;
+        let layout = Self { root };
+        for folder in ["keys", "logs", "documents"] {
+            fs::create_dir_all(layout.root.join(folder)).context("create the world's folders")?;
+        }
+        Ok(layout)
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(crate) fn postgres(&self) -> PathBuf {
+        self.root.join("postgres")
+    }
+
+    pub(crate) fn chain_state(&self) -> PathBuf {
+        self.root.join("chain.json")
+    }
+
+    pub(crate) fn keys(&self) -> PathBuf {
+        self.root.join("keys")
+    }
+
+    pub(crate) fn password_file(&self) -> PathBuf {
+        self.root.join("keys/password")
+    }
+
+    pub(crate) fn documents(&self) -> PathBuf {
+        self.root.join("documents")
+    }
+
+    pub(crate) fn deployment_file(&self) -> PathBuf {
+        self.root.join("deployment.json")
+    }
+
+    pub(crate) fn world_file(&self) -> PathBuf {
+        self.root.join("world.json")
+    }
+
+    pub(crate) fn log(&self, name: &str) -> PathBuf {
+        self.root.join("logs").join(format!("{name}.log"))
+    }
+
+    /// What the world's market looks like; `None` before its set-up is complete.
+    pub(crate) fn market(&self) -> anyhow::Result<Option<Market>> {
+        let path = self.root.join("market.json");
+        if !path.exists() {
+            return Ok(None);
+        }
+        read_json(&path).with_context(|| format!("read {}", path.display())).map(Some)
+    }
+
+    /// Written last, so that a set-up that was cut short is begun again from nothing.
+    pub(crate) fn write_market(&self, market: &Market) -> anyhow::Result<()> {
+        write_json(&self.root.join("market.json"), market)
+    }
+
+    pub(crate) fn write_deployment(&self, deployment: &Deployment) -> anyhow::Result<()> {
+        write_json(&self.deployment_file(), deployment)
+    }
+
+    pub(crate) fn write_world(&self, world: &WorldFile) -> anyhow::Result<()> {
+        write_json(&self.world_file(), world)
+    }
+
+    /// Removes the chain, the databases and the keys of a set-up that was cut short.
+    pub(crate) fn clear_state(&self) -> anyhow::Result<()> {
+        for folder in [self.postgres(), self.keys(), self.documents()] {
+            if folder.exists() {
+                fs::remove_dir_all(&folder)
+                    .with_context(|| format!("remove {}", folder.display()))?;
+            }
+        }
+        if self.chain_state().exists() {
+            fs::remove_file(self.chain_state()).context("remove the chain's state")?;
+        }
+        for folder in [self.keys(), self.documents()] {
+            fs::create_dir_all(folder).context("create the world's folders")?;
+        }
+        Ok(())
+    }
+
+    /// Options with which a command finds this world.
+    pub(crate) fn connection(&self, account: Option<&str>) -> ConnectionArguments {
+        ConnectionArguments {
+            world: Some(self.world_file()),
+            rpc_url: None,
+            indexer_url: None,
+            deployment: None,
+            keystore: None,
+            password_file: None,
+            account: account.map(str::to_owned),
+        }
+    }
+}
+
+/// Writes a JSON file so that a reader sees the old or the new one, never a part.
+fn write_json<T: Serialize>(path: &Path, value: &T) -> anyhow::Result<()> {
+    let text = serde_json::to_string_pretty(value)?;
+    let partial = path.with_extension("partial");
+    fs::write(&partial, text).with_context(|| format!("write {}", partial.display()))?;
+    fs::rename(&partial, path).with_context(|| format!("write {}", path.display()))
+}

@@ -1,0 +1,296 @@
+//! The world's processes. PostgreSQL, broker and chain are the foundation; the indexer and the oracle nodes are children of
+//! this process that run this same binary, so that each can be killed and comes back by itself.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use alloy::primitives::{Address, U256};
+use alloy::providers::ProviderBuilder;
+use alloy::providers::ext::AnvilApi;
+use anyhow::{Context, bail};
+use auspex_devnet::anvil::{Anvil, AnvilOptions};
+use auspex_devnet::port::{self, Reservation};
+use auspex_devnet::postgres::{Durability, Postgres, PostgresConfig};
+use auspex_devnet::process::{Process, ProcessConfig, Restart, Status};
+use auspex_devnet::provision::Tools;
+use url::Url;
+
+use crate::world::layout::Layout;
+use crate::world::market::{self, Operator};
+
+/// How long a service may take from its start until it says that it is ready.
+const READY_WAIT_MAX: Duration = Duration::from_secs(60);
+const READY_POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// The databases of the world.
+const DATABASES: [&str; 4] =
+    ["auspex_indexer", "auspex_operator_1", "auspex_operator_2", "auspex_operator_3"];
+
+/// What everything else stands on.
+#[derive(Debug)]
+pub(crate) struct Foundation {
+    postgres: Postgres,
+    broker: Service,
+    chain: Anvil,
+}
+
+/// The indexer and the oracle nodes.
+#[derive(Debug)]
+pub(crate) struct Nodes {
+    program: PathBuf,
+    model_dir: PathBuf,
+    indexer: Option<Service>,
+    oracles: Vec<Service>,
+}
+
+/// A child with the port that was reserved for it.
+#[derive(Debug)]
+pub(crate) struct Service {
+    name: String,
+    process: Process,
+    port: Reservation,
+}
+
+impl Foundation {
+    pub(crate) async fn start(
+        layout: &Layout,
+        tools: &Tools,
+        block_time: Duration,
+    ) -> anyhow::Result<Self> {
+        let postgres = Postgres::start(
+            &tools.postgres_bin,
+            PostgresConfig {
+                data_dir: layout.postgres(),
+                port: None,
+                durability: Durability::Safe,
+                restart: Restart::always(),
+            },
+        )
+        .await
+        .context("start PostgreSQL")?;
+        for database in DATABASES {
+            postgres.ensure_database(database).await.context("create a database")?;
+        }
+        let port = port::reserve()?;
+        let mut config = ProcessConfig::new("broker", program()?, layout.log("broker"));
+        config.args =
+            vec!["broker".into(), "--port".into(), port.number().to_string().into()];
+        config.restart = Restart::always();
+        let broker = Service { name: "broker".to_owned(), process: Process::start(config)?, port };
+        let chain = Anvil::start(
+            &tools.anvil,
+            AnvilOptions {
+                block_time: Some(block_time),
+                state_file: Some(layout.chain_state()),
+                log: Some(layout.log("chain")),
+                restart: Restart::always(),
+                ..AnvilOptions::for_tests()
+            },
+        )
+        .await
+        .context("start the chain")?;
+        broker.wait_for_port().await?;
+        Ok(Self { postgres, broker, chain })
+    }
+
+    pub(crate) fn http_url(&self) -> Url {
+        self.chain.http_url()
+    }
+
+    pub(crate) fn ws_url(&self) -> Url {
+        self.chain.ws_url()
+    }
+
+    pub(crate) fn broker_url(&self) -> anyhow::Result<Url> {
+        Ok(Url::parse(&format!("mqtt://127.0.0.1:{}", self.broker.port.number()))?)
+    }
+
+    pub(crate) fn database_url(&self, database: &str) -> anyhow::Result<Url> {
+        Ok(Url::parse(&self.postgres.url(database))?)
+    }
+
+    /// Includes each transaction in a block of its own at once, which makes the set-up quick.
+    pub(crate) async fn mine_at_once(&self) -> anyhow::Result<()> {
+        let provider = ProviderBuilder::new().connect_http(self.http_url());
+        provider.anvil_set_auto_mine(true).await.context("let the chain mine at once")
+    }
+
+    /// Mines at an interval, as chains that people use do.
+    pub(crate) async fn mine_every(&self, interval: Duration) -> anyhow::Result<()> {
+        let provider = ProviderBuilder::new().connect_http(self.http_url());
+        provider
+            .anvil_set_interval_mining(interval.as_secs().max(1))
+            .await
+            .context("let the chain mine at an interval")
+    }
+
+    pub(crate) async fn send_coins(&self, to: Address, amount: U256) -> anyhow::Result<()> {
+        market::send_coins(self.http_url(), to, amount).await
+    }
+
+    pub(crate) async fn stop(self) -> anyhow::Result<()> {
+        self.chain.stop().await;
+        self.broker.process.stop().await;
+        self.postgres.stop().await
+    }
+}
+
+impl Nodes {
+    pub(crate) fn new(_layout: &Layout, tools: &Tools) -> anyhow::Result<Self> {
+        Ok(Self {
+            program: program()?,
+            model_dir: tools.model_dir.clone(),
+            indexer: None,
+            oracles: Vec::new(),
+        })
+    }
+
+    pub(crate) async fn start_indexer(
+        &mut self,
+        foundation: &Foundation,
+        layout: &Layout,
+    ) -> anyhow::Result<()> {
+        let database = foundation.database_url("auspex_indexer")?;
+        let environment = vec![
+            ("AUSPEX_INDEXER_DATABASE_URL", database.to_string()),
+            ("AUSPEX_RPC_URL", foundation.http_url().to_string()),
+            ("AUSPEX_BROKER_URL", foundation.broker_url()?.to_string()),
+            ("AUSPEX_DEPLOYMENT", layout.deployment_file().display().to_string()),
+        ];
+        let service =
+            self.spawn(layout, "indexer", &["indexer", "run"], "AUSPEX_INDEXER_LISTEN", environment)?;
+        service.wait_until("health").await?;
+        self.indexer = Some(service);
+        Ok(())
+    }
+
+    pub(crate) async fn start_oracle(
+        &mut self,
+        foundation: &Foundation,
+        layout: &Layout,
+        operator: &Operator,
+    ) -> anyhow::Result<()> {
+        let database = foundation.database_url(&operator.database())?;
+        let password = layout.password_file().display().to_string();
+        let environment = vec![
+            ("AUSPEX_ORACLE_DATABASE_URL", database.to_string()),
+            ("AUSPEX_RPC_URL", foundation.http_url().to_string()),
+            ("AUSPEX_BROKER_URL", foundation.broker_url()?.to_string()),
+            ("AUSPEX_INDEXER_URL", self.indexer_url()?.to_string()),
+            ("AUSPEX_DEPLOYMENT", layout.deployment_file().display().to_string()),
+            ("AUSPEX_MODEL_DIR", self.model_dir.display().to_string()),
+            ("AUSPEX_OPERATOR_OWNER", operator.owner.to_string()),
+            ("AUSPEX_SIGNER_KEYSTORE", operator.signer_keystore.display().to_string()),
+            ("AUSPEX_SIGNER_PASSWORD_FILE", password.clone()),
+            ("AUSPEX_TRANSMITTER_KEYSTORE", operator.transmitter_keystore.display().to_string()),
+            ("AUSPEX_TRANSMITTER_PASSWORD_FILE", password),
+        ];
+        let service = self.spawn(
+            layout,
+            &operator.name,
+            &["oracle", "run"],
+            "AUSPEX_ORACLE_LISTEN",
+            environment,
+        )?;
+        self.oracles.push(service);
+        Ok(())
+    }
+
+    /// Waits until the indexer and every node say that they are ready for work.
+    pub(crate) async fn wait_until_ready(&self) -> anyhow::Result<()> {
+        for service in self.indexer.iter().chain(&self.oracles) {
+            service.wait_until("ready").await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn indexer_url(&self) -> anyhow::Result<Url> {
+        self.indexer.as_ref().context("the indexer is not running")?.url()
+    }
+
+    /// The nodes' own addresses, by operator.
+    pub(crate) fn oracle_urls(&self) -> anyhow::Result<Vec<(String, Url)>> {
+        self.oracles.iter().map(|service| Ok((service.name.clone(), service.url()?))).collect()
+    }
+
+    /// Every process with its process id, for people who want to see what survives a kill.
+    pub(crate) fn processes(&self) -> Vec<(String, u32)> {
+        let services = self.indexer.iter().chain(&self.oracles);
+        services.filter_map(|s| Some((s.name.clone(), s.process.pid()?))).collect()
+    }
+
+    pub(crate) async fn stop(self) {
+        let stops = self.oracles.into_iter().map(|service| service.process.stop());
+        futures::future::join_all(stops).await;
+        if let Some(indexer) = self.indexer {
+            indexer.process.stop().await;
+        }
+    }
+
+    fn spawn(
+        &self,
+        layout: &Layout,
+        name: &str,
+        arguments: &[&str],
+        listen: &str,
+        environment: Vec<(&str, String)>,
+    ) -> anyhow::Result<Service> {
+        let port = port::reserve()?;
+        let mut config = ProcessConfig::new(name, self.program.clone(), layout.log(name));
+        config.args = arguments.iter().map(Into::into).collect();
+        config.env =
+            environment.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
+        config.env.push((listen.into(), format!("127.0.0.1:{}", port.number()).into()));
+        config.restart = Restart::always();
+        Ok(Service { name: name.to_owned(), process: Process::start(config)?, port })
+    }
+}
+
+impl Service {
+    fn url(&self) -> anyhow::Result<Url> {
+        Ok(Url::parse(&format!("http://127.0.0.1:{}", self.port.number()))?)
+    }
+
+    async fn wait_until(&self, what: &str) -> anyhow::Result<()> {
+        let url = self.url()?.join(what).context("build an address")?;
+        let started = tokio::time::Instant::now();
+        loop {
+            if reqwest::get(url.clone()).await.is_ok_and(|reply| reply.status().is_success()) {
+                return Ok(());
+            }
+            self.check_alive()?;
+            if READY_WAIT_MAX < started.elapsed() {
+                bail!("{} did not say /{what} within {} s; its log says why", self.name, READY_WAIT_MAX.as_secs());
+            }
+            tokio::time::sleep(READY_POLL_INTERVAL).await;
+        }
+    }
+
+    async fn wait_for_port(&self) -> anyhow::Result<()> {
+        let started = tokio::time::Instant::now();
+        while tokio::net::TcpStream::connect(self.port.address()).await.is_err() {
+            self.check_alive()?;
+            if READY_WAIT_MAX < started.elapsed() {
+                bail!("{} does not listen; its log says why", self.name);
+            }
+            tokio::time::sleep(READY_POLL_INTERVAL).await;
+        }
+        Ok(())
+    }
+
+    /// A service that cannot even start is told to the person at once, not after the time limit.
+    fn check_alive(&self) -> anyhow::Result<()> {
+        /// Restarts after which a service is not going to come up by itself.
+        const RESTARTS_MAX: u32 = 3;
+        match &*self.process.status().borrow() {
+            Status::Pausing { ended, restarts, .. } if RESTARTS_MAX < *restarts => {
+                bail!("{} keeps ending ({ended:?}); its log says why", self.name)
+            }
+            Status::Ended(ended) => bail!("{} ended ({ended:?}); its log says why", self.name),
+            Status::Pausing { .. } | Status::Running { .. } => Ok(()),
+        }
+    }
+}
+
+fn program() -> anyhow::Result<PathBuf> {
+    std::env::current_exe().context("find this program's own file")
+}

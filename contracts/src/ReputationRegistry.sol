@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+pragma solidity ^0.8.28;
+
+import {IAgentRegistry} from "./interfaces/IAgentRegistry.sol";
+import {IReputationRegistry} from "./interfaces/IReputationRegistry.sol";
+import {IRequestEscrow} from "./interfaces/IRequestEscrow.sol";
+
+/// @title ReputationRegistry
+contract ReputationRegistry is IReputationRegistry {
+    struct Feedback {
+        int128 value;
+        uint8 valueDecimals;
+        bool isRevoked;
+        string tag1;
+        string tag2;
+    }
+
+    uint8 private constant DECIMALS_MAX = 18;
+
+    IAgentRegistry private immutable _agentRegistry;
+    IRequestEscrow private immutable _escrow;
+
+    mapping(uint256 agentId => mapping(address client => Feedback[])) private _feedback;
+    mapping(uint256 agentId => address[]) private _clients;
+    mapping(uint256 agentId => mapping(address client => mapping(uint64 index => mapping(address responder => uint64))))
+        private _responseCount;
+    /// @inheritdoc IReputationRegistry
+    mapping(uint256 agentId => mapping(address client => mapping(uint64 index => bytes32))) public requestOf;
+    mapping(bytes32 requestId => bool) private _backed;
+
+    /// @param escrow The escrow whose settled requests back feedback; its agent registry is this registry's, too.
+    constructor(address escrow) {
+        _escrow = IRequestEscrow(escrow);
+        _agentRegistry = IAgentRegistry(IRequestEscrow(escrow).agentRegistry());
+    }
+
+    /// @inheritdoc IReputationRegistry
+    function giveFeedback(
+        uint256 agentId,
+        int128 value,
+        uint8 valueDecimals,
+        string calldata tag1,
+        string calldata tag2,
+        string calldata endpoint,
+        string calldata feedbackURI,
+        bytes32 feedbackHash
+    ) external {
+        _give(agentId, value, valueDecimals, tag1, tag2, endpoint, feedbackURI, feedbackHash);
+    }
+
+    /// @notice Gives feedback on the agent of a request that the caller paid for. A request backs one feedback.
+    /// @param terms The request; its agent is the one that is rated.
+    function giveBackedFeedback(
+        IRequestEscrow.Request calldata terms,
+        int128 value,
+        uint8 valueDecimals,
+        string calldata tag1,
+        string calldata tag2,
+        string calldata endpoint,
+        string calldata feedbackURI,
+        bytes32 feedbackHash
+    ) external {
+        bytes32 requestId = _escrow.requestIdOf(terms);
+        uint128 amount = _escrow.settledAmountOf(requestId);
+        require(terms.payer == msg.sender && amount != 0, NotPaidFor(requestId));
+        require(!_backed[requestId], AlreadyBacked(requestId));
+
+        _backed[requestId] = true;
+        uint64 index =
+            _give(terms.agentId, value, valueDecimals, tag1, tag2, endpoint, feedbackURI, feedbackHash);
+        requestOf[terms.agentId][msg.sender][index] = requestId;
+        emit FeedbackBacked(terms.agentId, msg.sender, index, requestId, amount);
+    }
+
+    /// @inheritdoc IReputationRegistry
+    function revokeFeedback(uint256 agentId, uint64 feedbackIndex) external {
+        Feedback storage feedback = _at(agentId, msg.sender, feedbackIndex);
+        require(!feedback.isRevoked, AlreadyRevoked(agentId, msg.sender, feedbackIndex));
+        feedback.isRevoked = true;
+        emit FeedbackRevoked(agentId, msg.sender, feedbackIndex);
+    }
+
+    /// @inheritdoc IReputationRegistry
+    function appendResponse(
+        uint256 agentId,
+        address clientAddress,
+        uint64 feedbackIndex,
+        string calldata responseURI,
+        bytes32 responseHash
+    ) external {
+        _at(agentId, clientAddress, feedbackIndex);
+        require(bytes(responseURI).length != 0, EmptyResponseURI());
+        ++_responseCount[agentId][clientAddress][feedbackIndex][msg.sender];
+        emit ResponseAppended(agentId, clientAddress, feedbackIndex, msg.sender, responseURI, responseHash);
+    }
+
+    /// @inheritdoc IReputationRegistry
+    function getSummary(
+        uint256 agentId,
+        address[] calldata clientAddresses,
+        string calldata tag1,
+        string calldata tag2
+    ) external view returns (uint64 count, int128 summaryValue, uint8 summaryValueDecimals) {
+        require(clientAddresses.length != 0, NoClients());
+        // Summed at 18 decimals: 2^127 * 10^18 * 2^64 fits.
+        int256 total = 0;
+        for (uint256 i = 0; i < clientAddresses.length; ++i) {
+            Feedback[] storage list = _feedback[agentId][clientAddresses[i]];
+            for (uint256 j = 0; j < list.length; ++j) {
+                Feedback storage feedback = list[j];
+                if (feedback.isRevoked || !_matches(feedback.tag1, tag1) || !_matches(feedback.tag2, tag2)) continue;
+                ++count;
+                if (feedback.valueDecimals > summaryValueDecimals) summaryValueDecimals = feedback.valueDecimals;
+                total += int256(feedback.value) * int256(10 ** uint256(DECIMALS_MAX - feedback.valueDecimals));
+            }
+        }
+        if (count == 0) return (0, 0, 0);
+        int256 average = total / int256(uint256(count)) / int256(10 ** uint256(DECIMALS_MAX - summaryValueDecimals));
+        // An average of coarse and huge values can need more digits than 128 bits hold: it is then told with fewer decimals.
+        while (average != int128(average)) {
+            average /= 10;
+            --summaryValueDecimals;
+        }
+        summaryValue = int128(average);
+    }
+
+    /// @inheritdoc IReputationRegistry
+    function readFeedback(uint256 agentId, address clientAddress, uint64 feedbackIndex)
+        external
+        view
+        returns (int128 value, uint8 valueDecimals, string memory tag1, string memory tag2, bool isRevoked)
+    {
+        Feedback storage feedback = _at(agentId, clientAddress, feedbackIndex);
+        return (feedback.value, feedback.valueDecimals, feedback.tag1, feedback.tag2, feedback.isRevoked);
+    }
+
+    /// @inheritdoc IReputationRegistry
+    function getClients(uint256 agentId) external view returns (address[] memory) {
+        return _clients[agentId];
+    }
+
+    /// @inheritdoc IReputationRegistry
+    function getLastIndex(uint256 agentId, address clientAddress) external view returns (uint64) {
+        return uint64(_feedback[agentId][clientAddress].length);
+    }
+
+    /// @inheritdoc IReputationRegistry
+    function getResponseCount(
+        uint256 agentId,
+        address clientAddress,
+        uint64 feedbackIndex,
+        address[] calldata responders
+    ) external view returns (uint64 count) {
+        for (uint256 i = 0; i < responders.length; ++i) {
+            count += _responseCount[agentId][clientAddress][feedbackIndex][responders[i]];
+        }
+    }
+
+    /// @inheritdoc IReputationRegistry
+    function getIdentityRegistry() external view returns (address) {
+        return address(_agentRegistry);
+    }
+
+    function _give(
+        uint256 agentId,
+        int128 value,
+        uint8 valueDecimals,
+        string calldata tag1,
+        string calldata tag2,
+        string calldata endpoint,
+        string calldata feedbackURI,
+        bytes32 feedbackHash
+    ) private returns (uint64 index) {
+        require(valueDecimals <= DECIMALS_MAX, TooManyDecimals(valueDecimals));
+        require(!_agentRegistry.isAuthorizedOrOwner(msg.sender, agentId), SelfFeedback(agentId, msg.sender));
+
+        Feedback[] storage list = _feedback[agentId][msg.sender];
+        if (list.length == 0) _clients[agentId].push(msg.sender);
+        list.push(Feedback(value, valueDecimals, false, tag1, tag2));
+        index = uint64(list.length);
+        emit NewFeedback(
+            agentId, msg.sender, index, value, valueDecimals, tag1, tag1, tag2, endpoint, feedbackURI, feedbackHash
+        );
+    }
+
+    function _at(uint256 agentId, address client, uint64 index) private view returns (Feedback storage) {
+        Feedback[] storage list = _feedback[agentId][client];
+        require(index != 0 && index <= list.length, UnknownFeedback(agentId, client, index));
+        return list[index - 1];
+    }
+
+    function _matches(string storage tag, string calldata wanted) private view returns (bool) {
+        return bytes(wanted).length == 0 || keccak256(bytes(tag)) == keccak256(bytes(wanted));
+    }
+}

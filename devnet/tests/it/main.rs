@@ -1,0 +1,10 @@
+//! The embedded world against the real programs: PostgreSQL, anvil, rumqttd, `sh`, `pip` and `npm`.
+
+mod anvil;
+mod broker;
+mod port;
+mod postgres;
+mod process;
+mod provision;
+mod test_database;
+mod wait;

@@ -1,0 +1,220 @@
+//! Reading blocks from one endpoint and checking them before anybody else sees them.
+
+use std::ops::Range;
+
+use futures::stream::{self, StreamExt, TryStreamExt};
+use rand::Rng;
+
+use super::converge::Policy;
+use crate::chain::{Block, BlockRef, Fact, Header, Heads, RawLog};
+use crate::limits::RECEIPTS_IN_FLIGHT_MAX;
+use crate::source::{ClaimedHeads, Endpoint, Fault};
+use crate::verify::receipts::facts_of;
+use crate::verify::{self, Check, ClaimedHeader, Level, Lie};
+use crate::watch::WatchList;
+
+/// One endpoint, read under a policy.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reader<'a, E> {
+    pub(super) endpoint: &'a E,
+    pub(super) watch: &'a WatchList,
+    pub(super) policy: &'a Policy,
+}
+
+impl<E: Endpoint> Reader<'_, E> {
+    /// The endpoint's view of the tip.
+    pub(super) async fn heads(&self) -> Result<Heads, Fault> {
+        let ClaimedHeads { latest, safe, finalized } = self.endpoint.heads().await?;
+        let latest = self.header(&latest)?;
+        let of = |claimed: Option<ClaimedHeader>| -> Result<Option<BlockRef>, Fault> {
+            claimed.map(|claimed| Ok(self.header(&claimed)?.block_ref())).transpose()
+        };
+        let heads = Heads { latest, safe: of(safe)?, finalized: of(finalized)? };
+        let finalized = heads.finalized.map_or(0, |block| block.number);
+        let safe = heads.safe.map_or(finalized, |block| block.number);
+        if heads.latest.number < safe || safe < finalized {
+            // Heads of different nodes behind one address; the next answer may be of one view.
+            let text = format!("heads in order: {finalized}, {safe}, {}", heads.latest.number);
+            return Err(Fault::Absent(text));
+        }
+        Ok(heads)
+    }
+
+    /// The headers from `first` to `last` that the endpoint has, linked to each other.
+    pub(super) async fn headers(&self, first: u64, last: u64) -> Result<Vec<Header>, Fault> {
+        let claimed = self.endpoint.headers(first, last).await?;
+        let mut headers: Vec<Header> = Vec::with_capacity(claimed.len());
+        for (number, claimed) in (first..=last).zip(claimed) {
+            let Some(claimed) = claimed else { break };
+            let header = self.header(&claimed)?;
+            if header.number != number {
+                let detail = format!("asked for block {number}, got {}", header.number);
+                return Err(Fault::lie(Check::Shape, detail));
+            }
+            if let Some(parent) = headers.last() {
+                self.judge(verify::link(parent.number, parent.hash, &header))?;
+            }
+            headers.push(header);
+        }
+        Ok(headers)
+    }
+
+    pub(super) async fn header_by_hash(&self, block: BlockRef) -> Result<Header, Fault> {
+        let claimed = self.endpoint.header_by_hash(block.hash).await?;
+        let Some(claimed) = claimed else {
+            return Err(Fault::Absent(format!("block {} {}", block.number, block.hash)));
+        };
+        let header = self.header(&claimed)?;
+        if header.block_ref() != block {
+            let detail = format!("asked for block {} {}, got {}", block.number, block.hash, header.hash);
+            return Err(Fault::lie(Check::HeaderHash, detail));
+        }
+        Ok(header)
+    }
+
+    /// The watched logs of blocks that are known by their headers, asked for by block hash.
+    pub(super) async fn blocks(
+        &self,
+        headers: Vec<Header>,
+        level: Level,
+    ) -> Result<Vec<Block>, Fault> {
+        stream::iter(headers)
+            .map(|header| self.block(header, level))
+            .buffered(RECEIPTS_IN_FLIGHT_MAX)
+            .try_collect()
+            .await
+    }
+
+    /// The watched logs of a range at or below the finalized block, asked for at once.
+    pub(super) async fn range(&self, range: Range<u64>, level: Level) -> Result<Vec<Block>, Fault> {
+        let (first, last) = (range.start, range.end - 1);
+        let headers = self.headers(first, last).await?;
+        if headers.len() as u64 != range.end - range.start {
+            return Err(Fault::Absent(format!("block {}", first + headers.len() as u64)));
+        }
+        if level == Level::Full {
+            return self.blocks(headers, level).await;
+        }
+        let addresses: Vec<_> = self.watch.addresses().collect();
+        let mut logs = self.endpoint.logs_in(first, last, &addresses).await?;
+        // Nodes give logs in chain order; one that does not is caught by the check of each block.
+        logs.sort_by_key(|log| log.block_number);
+        if let Some(log) = logs.iter().find(|log| !range.contains(&log.block_number)) {
+            let detail = format!("log of block {} in range {first} to {last}", log.block_number);
+            self.judge(Err(Lie::new(Check::BlockHash, detail)))?;
+            logs.retain(|log| range.contains(&log.block_number));
+        }
+        let mut rest = logs.as_slice();
+        let mut blocks = Vec::with_capacity(headers.len());
+        for header in headers {
+            let count = rest.partition_point(|log| log.block_number <= header.number);
+            let (own, later) = rest.split_at(count);
+            rest = later;
+            let facts = self.checked_logs(&header, own).await?;
+            blocks.push(Block { header, facts });
+        }
+        Ok(blocks)
+    }
+
+    async fn block(&self, header: Header, level: Level) -> Result<Block, Fault> {
+        // A bloom has no false negatives and the header's hash binds it: this proves that there is nothing.
+        if !self.watch.may_be_in(&header.logs_bloom) {
+            metrics::counter!("auspex_indexer_blocks_proved_empty_total").increment(1);
+            return Ok(Block { header, facts: Vec::new() });
+        }
+        if level == Level::Full
+            && let Some(facts) = self.proved(&header).await?
+        {
+            return Ok(Block { header, facts });
+        }
+        let addresses: Vec<_> = self.watch.addresses().collect();
+        let logs = self.endpoint.logs_of(header.hash, &addresses).await?;
+        let logs = logs.ok_or_else(|| absent(&header))?;
+        let facts = self.checked_logs(&header, &logs).await?;
+        Ok(Block { header, facts })
+    }
+
+    /// Logs without receipts, and the receipts where there is a doubt or the dice say so.
+    async fn checked_logs(&self, header: &Header, logs: &[RawLog]) -> Result<Vec<Fact>, Fault> {
+        let checked = verify::logs(self.watch, header, logs);
+        count(Check::LogOrder, checked.is_ok());
+        let facts = match checked {
+            Ok(facts) => facts,
+            Err(lie) => {
+                self.judge(Err(lie))?;
+                // Observing only: what cannot be checked is left to the receipts, or left out.
+                return Ok(self.proved(header).await?.unwrap_or_default());
+            }
+        };
+        let suspected = verify::omission_suspected(self.watch, header, &facts);
+        let sampled = !facts.is_empty() && rand::rng().random_bool(self.policy.sample);
+        if !suspected && !sampled {
+            return Ok(facts);
+        }
+        let proved = match self.proved(header).await {
+            Ok(Some(proved)) => proved,
+            // A node without block receipts is read without this check.
+            Ok(None) | Err(Fault::Unsupported(_)) => return Ok(facts),
+            Err(fault) => return Err(fault),
+        };
+        let same = proved.len() == facts.len()
+            && proved.iter().zip(&facts).all(|(a, b)| a.log_index == b.log_index && a.data == b.data);
+        if !same {
+            let detail = format!(
+                "block {}: {} watched logs in the answer, {} in the receipts",
+                header.number,
+                facts.len(),
+                proved.len()
+            );
+            self.judge(Err(Lie::new(Check::BloomOmission, detail)))?;
+        }
+        Ok(proved)
+    }
+
+    /// The block's watched logs out of its receipts, which hash to the header's root. None when they do not and the policy
+    /// is only to observe.
+    async fn proved(&self, header: &Header) -> Result<Option<Vec<Fact>>, Fault> {
+        let receipts = self.endpoint.receipts(header.hash).await?.ok_or_else(|| absent(header))?;
+        match facts_of(self.watch, header, &receipts) {
+            Ok(facts) => {
+                count(Check::ReceiptsRoot, true);
+                Ok(Some(facts))
+            }
+            Err(lie) => {
+                self.judge(Err(lie))?;
+                Ok(None)
+            }
+        }
+    }
+
+    fn header(&self, claimed: &ClaimedHeader) -> Result<Header, Fault> {
+        match verify::header(claimed) {
+            Ok(header) => Ok(header),
+            Err(lie) => {
+                self.judge(Err(lie))?;
+                Ok(Header::new(claimed.hash, &claimed.header))
+            }
+        }
+    }
+
+    /// Counts a check; a failed one is a fault unless the policy is only to observe.
+    fn judge(&self, result: Result<(), Lie>) -> Result<(), Fault> {
+        let Err(lie) = result else { return Ok(()) };
+        count(lie.check, false);
+        if self.policy.observe_only {
+            tracing::warn!(endpoint = self.endpoint.name(), %lie, "check failed; observing only");
+            return Ok(());
+        }
+        Err(lie.into())
+    }
+}
+
+fn absent(header: &Header) -> Fault {
+    Fault::Absent(format!("block {} {}", header.number, header.hash))
+}
+
+fn count(check: Check, passed: bool) {
+    let outcome = if passed { "passed" } else { "failed" };
+    metrics::counter!("auspex_indexer_checks_total", "check" => check.name(), "outcome" => outcome)
+        .increment(1);
+}

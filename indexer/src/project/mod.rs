@@ -1,0 +1,131 @@
+//! From verified logs to rows. Pure: the same facts give the same rows on every machine, in every batch size.
+
+mod agent;
+mod money;
+mod operator;
+mod other;
+mod reputation;
+mod request;
+pub mod row;
+pub mod state;
+pub mod value;
+
+use std::collections::BTreeSet;
+
+use alloy::primitives::{Address, B256};
+
+use crate::chain::Fact;
+use crate::decode::{Event, decode};
+use crate::watch::WatchList;
+use row::Row;
+use state::{Changes, CurrentRows, Key, State};
+use value::{Account, Hash, text};
+
+/// What every event is read against.
+#[derive(Debug, Clone, Copy)]
+pub struct Context<'a> {
+    pub chain_id: u64,
+    pub watch: &'a WatchList,
+}
+
+/// What the facts of whole blocks, in chain order, do to the projections. Fails with the keys that have to be looked up
+/// (and added to `loaded`, with their rows, if any, in `current`) before it can be said.
+pub fn project(
+    context: Context<'_>,
+    facts: &[Fact],
+    current: &CurrentRows,
+    loaded: &BTreeSet<Key>,
+) -> Result<Changes, BTreeSet<Key>> {
+    let mut state = State::new(current, loaded);
+    for (index, fact) in facts.iter().enumerate() {
+        let Some(role) = context.watch.role(fact.address) else { continue };
+        let done = match decode(role, fact) {
+            Ok(Some(event)) => {
+                state.enter(fact.block_ref());
+                apply(context, &mut state, fact, &facts[index + 1..], &event)
+            }
+            Ok(None) => continue,
+            Err(reason) => Err(reason),
+        };
+        if let Err(reason) = done {
+            state.enter(fact.block_ref());
+            other::undecodable(&mut state, fact, &reason);
+        }
+    }
+    state.finish()
+}
+
+/// The output hashes of the results that are delivered by these changes.
+pub fn delivered_outputs(changes: &Changes) -> Vec<B256> {
+    changes
+        .versions
+        .iter()
+        .filter_map(|version| match &version.row {
+            Row::Request(request) => request.output_hash.map(|hash| hash.0),
+            _ => None,
+        })
+        .collect()
+}
+
+/// Fails when the event cannot be about anything that the facts before it told of.
+fn apply(
+    context: Context<'_>,
+    state: &mut State<'_>,
+    fact: &Fact,
+    following: &[Fact],
+    event: &Event,
+) -> Result<(), String> {
+    let place = Place::new(fact);
+    match event {
+        Event::Escrow(event) => request::apply(state, place, event),
+        Event::Operators(event) => operator::apply(state, place, event),
+        Event::Policy(event) => other::apply_policy(state, place, event),
+        Event::Agents(event) => agent::apply(context.chain_id, state, place, event),
+        Event::AgentTransfer(event) => agent::transfer(context.chain_id, state, place, event),
+        Event::Reputation(event) => reputation::apply(context.chain_id, state, place, event),
+        Event::Validation(event) => reputation::apply_validation(state, place, event),
+        Event::Authorization(event) => other::authorization(state, place, following, event),
+    }
+}
+
+/// Where and when an event happened.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    contract: Account,
+    block: u64,
+    block_hash: Hash,
+    time: u64,
+    transaction: Hash,
+    log_index: u32,
+    gas_used: Option<u64>,
+}
+
+impl Place {
+    fn new(fact: &Fact) -> Self {
+        Self {
+            contract: fact.address.into(),
+            block: fact.block_number,
+            block_hash: fact.block_hash.into(),
+            time: fact.block_time,
+            transaction: fact.transaction_hash.into(),
+            log_index: fact.log_index,
+            gas_used: fact.gas_used,
+        }
+    }
+
+    /// An id that names this very event.
+    fn event_id(&self) -> String {
+        format!("{:#x}:{}", self.transaction.0, self.log_index)
+    }
+}
+
+fn hex_id(hash: B256) -> String {
+    format!("{hash:#x}")
+}
+
+fn pair_id(account: Address, token: Address) -> String {
+    format!("{account:#x}:{token:#x}")
+}
+
+#[cfg(test)]
+mod tests;

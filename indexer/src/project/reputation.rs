@@ -1,0 +1,166 @@
+//! Feedback on agents and validations of their work (ERC-8004's reputation and validation registries).
+
+use serde::{Deserialize, Serialize};
+
+use super::agent::agent_key;
+use super::state::State;
+use super::value::{Account, Hash, Int128, Uint, Uint64};
+use super::{Place, hex_id, text};
+use crate::abi::IReputationRegistry::IReputationRegistryEvents;
+use crate::abi::IValidationRegistry::IValidationRegistryEvents;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Feedback {
+    pub agent_id: Uint,
+    pub client: Account,
+    pub feedback_index: Uint64,
+    pub value: Int128,
+    pub value_decimals: u8,
+    pub tag1: String,
+    pub tag2: String,
+    pub endpoint: String,
+    pub feedback_uri: String,
+    pub feedback_hash: Hash,
+    pub revoked: bool,
+    pub response_count: u32,
+    pub created_block: u64,
+    pub created_at: u64,
+    pub created_tx: Hash,
+    pub revoked_at: Option<u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FeedbackResponse {
+    pub feedback_id: String,
+    pub agent_id: Uint,
+    pub responder: Account,
+    pub response_uri: String,
+    pub response_hash: Hash,
+    pub created_block: u64,
+    pub created_at: u64,
+    pub created_tx: Hash,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Validation {
+    pub request_hash: Hash,
+    pub agent_id: Uint,
+    pub validator: Account,
+    pub request_uri: String,
+    pub response: Option<u8>,
+    pub response_uri: Option<String>,
+    pub response_hash: Option<Hash>,
+    pub tag: Option<String>,
+    pub requested_block: u64,
+    pub requested_at: u64,
+    pub requested_tx: Hash,
+    pub responded_at: Option<u64>,
+    pub responded_tx: Option<Hash>,
+}
+
+pub(super) fn apply(
+    chain_id: u64,
+    state: &mut State<'_>,
+    place: Place,
+    event: &IReputationRegistryEvents,
+) -> Result<(), String> {
+    let feedback_key = |agent_id, client: alloy::primitives::Address, index: u64| {
+        format!("{}:{client:#x}:{index}", agent_key(chain_id, agent_id))
+    };
+    match event {
+        IReputationRegistryEvents::NewFeedback(event) => {
+            let id = feedback_key(event.agentId, event.clientAddress, event.feedbackIndex);
+            let feedback = Feedback {
+                agent_id: event.agentId.into(),
+                client: event.clientAddress.into(),
+                feedback_index: event.feedbackIndex.into(),
+                value: event.value.into(),
+                value_decimals: event.valueDecimals,
+                tag1: text(&event.tag1),
+                tag2: text(&event.tag2),
+                endpoint: text(&event.endpoint),
+                feedback_uri: text(&event.feedbackURI),
+                feedback_hash: event.feedbackHash.into(),
+                revoked: false,
+                response_count: 0,
+                created_block: place.block,
+                created_at: place.time,
+                created_tx: place.transaction,
+                revoked_at: None,
+            };
+            state.put(&id, feedback);
+        }
+        IReputationRegistryEvents::FeedbackRevoked(event) => {
+            let id = feedback_key(event.agentId, event.clientAddress, event.feedbackIndex);
+            let mut feedback = known_feedback(state, &id)?;
+            feedback.revoked = true;
+            feedback.revoked_at = Some(place.time);
+            state.put(&id, feedback);
+        }
+        IReputationRegistryEvents::ResponseAppended(event) => {
+            let id = feedback_key(event.agentId, event.clientAddress, event.feedbackIndex);
+            let mut feedback = known_feedback(state, &id)?;
+            feedback.response_count = feedback.response_count.saturating_add(1);
+            state.put(&id, feedback);
+            let response = FeedbackResponse {
+                feedback_id: id.clone(),
+                agent_id: event.agentId.into(),
+                responder: event.responder.into(),
+                response_uri: text(&event.responseURI),
+                response_hash: event.responseHash.into(),
+                created_block: place.block,
+                created_at: place.time,
+                created_tx: place.transaction,
+            };
+            let response_id = format!("{id}:{:#x}:{}", event.responder, place.event_id());
+            state.insert(&response_id, response);
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn apply_validation(
+    state: &mut State<'_>,
+    place: Place,
+    event: &IValidationRegistryEvents,
+) -> Result<(), String> {
+    match event {
+        IValidationRegistryEvents::ValidationRequest(event) => {
+            let id = hex_id(event.requestHash);
+            let validation = Validation {
+                request_hash: event.requestHash.into(),
+                agent_id: event.agentId.into(),
+                validator: event.validatorAddress.into(),
+                request_uri: text(&event.requestURI),
+                response: None,
+                response_uri: None,
+                response_hash: None,
+                tag: None,
+                requested_block: place.block,
+                requested_at: place.time,
+                requested_tx: place.transaction,
+                responded_at: None,
+                responded_tx: None,
+            };
+            state.put(&id, validation);
+        }
+        IValidationRegistryEvents::ValidationResponse(event) => {
+            let id = hex_id(event.requestHash);
+            let mut validation = state
+                .get::<Validation>(&id)
+                .ok_or_else(|| format!("validation {id} was never requested"))?;
+            validation.response = Some(event.response);
+            validation.response_uri = Some(text(&event.responseURI));
+            validation.response_hash = Some(event.responseHash.into());
+            validation.tag = Some(text(&event.tag));
+            validation.responded_at = Some(place.time);
+            validation.responded_tx = Some(place.transaction);
+            state.put(&id, validation);
+        }
+    }
+    Ok(())
+}
+
+fn known_feedback(state: &mut State<'_>, id: &str) -> Result<Feedback, String> {
+    state.get::<Feedback>(id).ok_or_else(|| format!("feedback {id} was never given"))
+}

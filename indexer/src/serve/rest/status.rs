@@ -1,0 +1,173 @@
+//! `GET /v1/status`: how far every chain is indexed, and whether all is well.
+
+use alloy::primitives::{Address, B256};
+use auspex_protocol::deployment::Deployment;
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use sqlx::PgPool;
+use utoipa::ToSchema;
+
+use super::super::error::ApiError;
+use super::super::limits::{HEAD_AGE_MAX, LAG_BLOCKS_MAX};
+use super::super::state::{ServeState, chain_key};
+
+/// The indexer as a whole.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in super::super) struct Status {
+    pub(in super::super) chains: Vec<ChainStatus>,
+    version: &'static str,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(in super::super) struct ChainStatus {
+    pub(in super::super) chain_id: u64,
+    /// What the node last said.
+    head: Option<BlockView>,
+    safe: Option<BlockView>,
+    finalized: Option<BlockView>,
+    /// The last block whose events are served.
+    indexed: Option<BlockView>,
+    pub(in super::super) lag_blocks: Option<u64>,
+    /// Seconds since a node last told its head.
+    pub(in super::super) head_age_seconds: Option<u64>,
+    pub(in super::super) healthy: bool,
+    /// Why it is not healthy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in super::super) reason: Option<String>,
+    start_block: u64,
+    #[schema(value_type = String)]
+    escrow: Address,
+    #[schema(value_type = String)]
+    agent_registry: Address,
+    #[schema(value_type = String)]
+    operator_registry: Address,
+    #[schema(value_type = String)]
+    entry_policy: Address,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    platform_token: Option<Address>,
+}
+
+/// A block. Hash and time are known for blocks that are indexed and not yet pruned.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in super::super) struct BlockView {
+    number: u64,
+    #[schema(value_type = Option<String>)]
+    hash: Option<B256>,
+    /// Unix seconds.
+    time: Option<u64>,
+}
+
+/// How far every chain is indexed.
+#[utoipa::path(
+    get,
+    path = "/v1/status",
+    tag = "status",
+    responses((status = 200, body = Status)),
+)]
+pub(in super::super) async fn status(
+    State(state): State<ServeState>,
+) -> Result<Json<Status>, ApiError> {
+    let mut chains = Vec::with_capacity(state.chains.len());
+    for deployment in state.chains.iter() {
+        chains.push(chain(&state.pool, deployment).await?);
+    }
+    Ok(Json(Status { chains, version: env!("CARGO_PKG_VERSION") }))
+}
+
+/// One chain's state.
+pub(in super::super) async fn chain(
+    pool: &PgPool,
+    deployment: &Deployment,
+) -> Result<ChainStatus, ApiError> {
+    let row = sqlx::query!(
+        r#"
+        select
+            c.number, c.hash, c.time, c.head_number, c.safe_number, c.finalized_number, c.halted,
+            extract(epoch from now() - c.head_seen_at)::bigint as "head_age!",
+            h.hash as "head_hash?", h.time as "head_time?",
+            s.hash as "safe_hash?", s.time as "safe_time?",
+            f.hash as "finalized_hash?", f.time as "finalized_time?"
+        from indexer.cursors c
+        left join indexer.blocks h on h.chain_id = c.chain_id and h.number = c.head_number
+        left join indexer.blocks s on s.chain_id = c.chain_id and s.number = c.safe_number
+        left join indexer.blocks f on f.chain_id = c.chain_id and f.number = c.finalized_number
+        where c.chain_id = $1
+        "#,
+        chain_key(deployment),
+    )
+    .fetch_optional(pool)
+    .await?;
+    let mut status = ChainStatus {
+        chain_id: deployment.chain_id,
+        head: None,
+        safe: None,
+        finalized: None,
+        indexed: None,
+        lag_blocks: None,
+        head_age_seconds: None,
+        healthy: false,
+        reason: Some("nothing has been indexed yet".to_owned()),
+        start_block: deployment.start_block,
+        escrow: deployment.request_escrow,
+        agent_registry: deployment.agent_registry,
+        operator_registry: deployment.operator_registry,
+        entry_policy: deployment.entry_policy,
+        platform_token: deployment.platform_token,
+    };
+    if let Some(row) = row {
+        let lag = row.head_number.saturating_sub(row.number).max(0);
+        status.reason = ill(row.halted, row.head_age, lag);
+        status.healthy = status.reason.is_none();
+        status.lag_blocks = Some(lag.unsigned_abs());
+        status.head_age_seconds = Some(row.head_age.max(0).unsigned_abs());
+        status.head = Some(block(row.head_number, row.head_hash, row.head_time));
+        status.safe = Some(block(row.safe_number, row.safe_hash, row.safe_time));
+        status.finalized =
+            Some(block(row.finalized_number, row.finalized_hash, row.finalized_time));
+        status.indexed = Some(block(row.number, Some(row.hash), Some(row.time)));
+    }
+    Ok(status)
+}
+
+fn block(number: i64, hash: Option<Vec<u8>>, time: Option<i64>) -> BlockView {
+    BlockView {
+        number: number.max(0).unsigned_abs(),
+        hash: hash.as_deref().map(B256::from_slice),
+        time: time.map(|time| time.max(0).unsigned_abs()),
+    }
+}
+
+/// Why a chain is not healthy; `None` when it is.
+fn ill(halted: Option<String>, head_age_seconds: i64, lag_blocks: i64) -> Option<String> {
+    let head_age_max = i64::try_from(HEAD_AGE_MAX.as_secs()).unwrap_or(i64::MAX);
+    if let Some(reason) = halted {
+        return Some(format!("stopped, and waits for a person: {reason}"));
+    }
+    if head_age_max < head_age_seconds {
+        return Some(format!(
+            "no node has told its head for {head_age_seconds} s (limit {head_age_max} s)"
+        ));
+    }
+    if LAG_BLOCKS_MAX < lag_blocks {
+        return Some(format!(
+            "{lag_blocks} blocks behind the head (limit {LAG_BLOCKS_MAX}); still catching up"
+        ));
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chain_is_ill_when_it_stopped_or_its_head_is_old_or_far() {
+        assert_eq!(ill(None, 60, 64), None);
+        assert!(ill(None, 61, 0).unwrap().contains("61 s"));
+        assert!(ill(None, 0, 65).unwrap().contains("65 blocks"));
+        assert!(ill(Some("reorg below finalized".into()), 0, 0).unwrap().contains("reorg below"));
+    }
+}

@@ -1,0 +1,76 @@
+//! What every handler shares.
+
+use std::sync::Arc;
+
+use auspex_protocol::deployment::Deployment;
+use metrics_exporter_prometheus::PrometheusHandle;
+use sqlx::PgPool;
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+
+use super::error::ApiError;
+use super::limits::{REQUESTS_IN_FLIGHT_MAX, STREAM_READERS_MAX};
+use super::stream::Hub;
+
+/// Cheap to clone; one per process.
+#[derive(Debug, Clone)]
+pub struct ServeState {
+    pub pool: PgPool,
+    /// The chains that are served. The first one is meant when a client names none.
+    pub chains: Arc<Vec<Deployment>>,
+    /// The live stream's events.
+    pub hub: Hub,
+    /// Renders `/metrics`.
+    pub metrics: PrometheusHandle,
+    /// The tasks that requests run in; they outlive a client that goes away, and the process waits for them.
+    pub(super) tasks: TaskTracker,
+    pub(super) in_flight: Arc<Semaphore>,
+    pub(super) readers: Arc<Semaphore>,
+    pub(super) schema: async_graphql::dynamic::Schema,
+}
+
+impl ServeState {
+    pub fn new(
+        pool: PgPool,
+        chains: Vec<Deployment>,
+        metrics: PrometheusHandle,
+    ) -> anyhow::Result<Self> {
+        let hub = Hub::new(pool.clone());
+        let schema = super::graphql::schema()?;
+        Ok(Self {
+            pool,
+            chains: Arc::new(chains),
+            hub,
+            metrics,
+            tasks: TaskTracker::new(),
+            in_flight: Arc::new(Semaphore::new(REQUESTS_IN_FLIGHT_MAX)),
+            readers: Arc::new(Semaphore::new(STREAM_READERS_MAX)),
+            schema,
+        })
+    }
+
+    /// How many clients read the live stream.
+    pub(super) fn reader_count(&self) -> usize {
+        STREAM_READERS_MAX - self.readers.available_permits()
+    }
+
+    /// The chain that a client means by `chainId`; the first one when it says nothing.
+    pub(super) fn chain(&self, chain_id: Option<&str>) -> Result<&Deployment, ApiError> {
+        let found = match chain_id {
+            None => self.chains.first(),
+            Some(text) => self.chains.iter().find(|chain| chain.chain_id.to_string() == text),
+        };
+        found.ok_or_else(|| {
+            let served: Vec<_> = self.chains.iter().map(|c| c.chain_id.to_string()).collect();
+            ApiError::NotFound(format!(
+                "chainId: this indexer does not serve that chain; it serves {}",
+                served.join(", ")
+            ))
+        })
+    }
+}
+
+/// A chain id as PostgreSQL holds it. Chain ids above 2^63 are not in use anywhere, and the follow loop refuses them.
+pub(super) fn chain_key(chain: &Deployment) -> i64 {
+    i64::try_from(chain.chain_id).unwrap_or(i64::MAX)
+}

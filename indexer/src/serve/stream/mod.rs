@@ -1,0 +1,110 @@
+//! The live stream: one task reads the outbox and hands its events to every reader, so that a thousand readers cost the
+//! database as much as one.
+//!
+//! Ids become visible in order (see the outbox in `migrations/0001_indexer.sql`), so "everything after id n" is exact: a
+//! reader that comes back with the last id that it saw misses nothing and sees nothing twice.
+
+mod event;
+mod reader;
+mod sse;
+mod store;
+
+use std::sync::Arc;
+
+use sqlx::PgPool;
+use sqlx::postgres::PgListener;
+use tokio::sync::{broadcast, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::limits::{STREAM_EVENTS_KEPT, STREAM_PAGE_ROWS, STREAM_POLL};
+
+pub(super) use event::Event;
+pub(super) use reader::{Filter, Message, follow};
+pub(super) use sse::{__path_stream, stream};
+
+/// The channel on which whoever writes the outbox rings after a commit. Without the bell the stream is slower, not wrong.
+pub const OUTBOX_CHANNEL: &str = "auspex_outbox";
+
+/// Where readers get the events from.
+#[derive(Debug, Clone)]
+pub struct Hub {
+    pool: PgPool,
+    events: broadcast::Sender<Arc<Event>>,
+    /// The id of the last event that was handed out; `None` until the hub has found the end of the outbox.
+    position: watch::Sender<Option<i64>>,
+    closed: CancellationToken,
+}
+
+impl Hub {
+    pub(super) fn new(pool: PgPool) -> Self {
+        Self {
+            pool,
+            events: broadcast::Sender::new(STREAM_EVENTS_KEPT),
+            position: watch::Sender::new(None),
+            closed: CancellationToken::new(),
+        }
+    }
+
+    /// Hands out events until `shutdown`. A database that is away is waited for.
+    pub(super) async fn run(&self, shutdown: CancellationToken) {
+        let _close = self.closed.clone().drop_guard();
+        let mut bell: Option<PgListener> = None;
+        loop {
+            if bell.is_none() {
+                bell = listen(&self.pool).await;
+            }
+            if let Err(error) = self.drain().await {
+                tracing::warn!(%error, "the outbox could not be read");
+                bell = None;
+            }
+            let rung = async {
+                match &mut bell {
+                    Some(listener) => listener.recv().await.is_ok(),
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                alive = rung => if !alive { bell = None },
+                () = tokio::time::sleep(STREAM_POLL) => {}
+            }
+        }
+    }
+
+    /// Hands out everything that is in the outbox and was not handed out yet.
+    async fn drain(&self) -> Result<(), sqlx::Error> {
+        let mut position = match *self.position.borrow() {
+            Some(position) => position,
+            None => -1,
+        };
+        if position < 0 {
+            position = store::last(&self.pool).await?;
+            self.position.send_replace(Some(position));
+        }
+        loop {
+            let page = store::page(&self.pool, position, STREAM_PAGE_ROWS).await?;
+            let Some(last) = page.last().map(|event| event.id) else { return Ok(()) };
+            for event in page {
+                // Nobody listening is no error.
+                drop(self.events.send(Arc::new(event)));
+            }
+            position = last;
+            self.position.send_replace(Some(position));
+        }
+    }
+}
+
+async fn listen(pool: &PgPool) -> Option<PgListener> {
+    let connected = async {
+        let mut listener = PgListener::connect_with(pool).await?;
+        listener.listen(OUTBOX_CHANNEL).await?;
+        Ok::<_, sqlx::Error>(listener)
+    };
+    match connected.await {
+        Ok(listener) => Some(listener),
+        Err(error) => {
+            tracing::debug!(%error, "the outbox's bell cannot be heard; the outbox is polled");
+            None
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Where blocks come from: endpoints that may be slow, behind, broken or lying, and the pool that chooses among them.
+
+pub mod hint;
+pub mod pool;
+pub mod refusal;
+pub mod rpc;
+pub mod transport;
+pub mod wire;
+
+use std::future::Future;
+
+use alloy::primitives::{Address, B256};
+
+use crate::chain::RawLog;
+use crate::verify::receipts::ClaimedReceipt;
+use crate::verify::{Check, ClaimedHeader, Lie};
+
+/// One node that answers questions about a chain. Nothing that it says is believed before it is checked.
+/// The second implementation is the simulated node of the tests.
+pub trait Endpoint: Send + Sync {
+    /// A name for logs and metrics that holds no secret.
+    fn name(&self) -> &str;
+
+    fn chain_id(&self) -> impl Future<Output = Result<u64, Fault>> + Send;
+
+    /// The latest, safe and finalized headers, asked for together. The latter two are null on a chain that has none yet.
+    fn heads(&self) -> impl Future<Output = Result<ClaimedHeads, Fault>> + Send;
+
+    /// The headers from `first` to `last`, both included, in order; null where the endpoint has no such block.
+    fn headers(
+        &self,
+        first: u64,
+        last: u64,
+    ) -> impl Future<Output = Result<Vec<Option<ClaimedHeader>>, Fault>> + Send;
+
+    fn header_by_hash(
+        &self,
+        hash: B256,
+    ) -> impl Future<Output = Result<Option<ClaimedHeader>, Fault>> + Send;
+
+    /// The logs of these contracts in the blocks from `first` to `last`, both included.
+    fn logs_in(
+        &self,
+        first: u64,
+        last: u64,
+        addresses: &[Address],
+    ) -> impl Future<Output = Result<Vec<RawLog>, Fault>> + Send;
+
+    /// The logs of these contracts in one block; null when the endpoint does not know the block.
+    fn logs_of(
+        &self,
+        block: B256,
+        addresses: &[Address],
+    ) -> impl Future<Output = Result<Option<Vec<RawLog>>, Fault>> + Send;
+
+    /// All receipts of one block; null when the endpoint does not know the block.
+    fn receipts(
+        &self,
+        block: B256,
+    ) -> impl Future<Output = Result<Option<Vec<ClaimedReceipt>>, Fault>> + Send;
+}
+
+/// An endpoint's heads, before any check.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaimedHeads {
+    pub latest: ClaimedHeader,
+    pub safe: Option<ClaimedHeader>,
+    pub finalized: Option<ClaimedHeader>,
+}
+
+/// Why an endpoint's answer cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// No answer, or one that says that something is wrong over there.
+    #[error("unavailable: {0}")]
+    Unavailable(String),
+    #[error("rate limited: {0}")]
+    RateLimited(String),
+    /// The question was too large; a smaller one may be answered.
+    #[error("asked for too much: {0}")]
+    TooLarge(String),
+    /// The endpoint does not have the block yet, or no longer. Never a reason to take anything back.
+    #[error("does not have {0}")]
+    Absent(String),
+    /// The endpoint cannot answer such questions at all.
+    #[error("unsupported: {0}")]
+    Unsupported(String),
+    /// The answer failed a check.
+    #[error("failed the check {0}")]
+    Lie(#[from] Lie),
+}
+
+impl Fault {
+    pub fn lie(check: Check, detail: impl Into<String>) -> Self {
+        Self::Lie(Lie::new(check, detail))
+    }
+
+    /// The fault's name in metrics.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Unavailable(_) => "unavailable",
+            Self::RateLimited(_) => "rate_limited",
+            Self::TooLarge(_) => "too_large",
+            Self::Absent(_) => "absent",
+            Self::Unsupported(_) => "unsupported",
+            Self::Lie(_) => "lie",
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! HTTP for JSON-RPC with a limit on size and time, and without the endpoint's URL in any error.
+
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use alloy::rpc::json_rpc::{RequestPacket, ResponsePacket};
+use alloy::transports::{TransportError, TransportErrorKind, TransportFut};
+use reqwest::header::RETRY_AFTER;
+use url::Url;
+
+use crate::limits::{RPC_RESPONSE_BYTES_MAX, RPC_TIMEOUT};
+
+/// An HTTP endpoint.
+#[derive(Debug, Clone)]
+pub(super) struct HttpTransport {
+    client: reqwest::Client,
+    url: Url,
+}
+
+impl HttpTransport {
+    pub(super) fn new(url: Url) -> anyhow::Result<Self> {
+        let client = reqwest::Client::builder()
+            .connect_timeout(RPC_TIMEOUT / 4)
+            .timeout(RPC_TIMEOUT)
+            .tcp_keepalive(Duration::from_secs(15))
+            .redirect(reqwest::redirect::Policy::none())
+            .build()?;
+        Ok(Self { client, url })
+    }
+
+    async fn send(self, packet: RequestPacket) -> Result<ResponsePacket, TransportError> {
+        let mut response =
+            self.client.post(self.url).json(&packet).send().await.map_err(|error| custom(&error.without_url()))?;
+        let status = response.status();
+        if status.as_u16() == 429 {
+            let wait = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+            let text = format!("HTTP 429, retry after {} s", wait.unwrap_or("unknown"));
+            return Err(TransportErrorKind::http_error(429, text));
+        }
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| custom(&error.without_url()))? {
+            if RPC_RESPONSE_BYTES_MAX < body.len() + chunk.len() {
+                let text = format!("a response over the limit of {RPC_RESPONSE_BYTES_MAX} bytes");
+                return Err(TransportErrorKind::custom_str(&text));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        // Some servers put a JSON-RPC error into a response that is not 200.
+        match serde_json::from_slice(&body) {
+            Ok(packet) => Ok(packet),
+            Err(_) if !status.is_success() => {
+                Err(TransportErrorKind::http_error(status.as_u16(), format!("HTTP {status}")))
+            }
+            Err(error) => Err(TransportError::deser_err(error, "")),
+        }
+    }
+}
+
+impl tower::Service<RequestPacket> for HttpTransport {
+    type Response = ResponsePacket;
+    type Error = TransportError;
+    type Future = TransportFut<'static>;
+
+    fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), TransportError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, packet: RequestPacket) -> Self::Future {
+        Box::pin(self.clone().send(packet))
+    }
+}
+
+/// The whole chain of causes, because reqwest's own text names only the outermost.
+fn custom(error: &reqwest::Error) -> TransportError {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    TransportErrorKind::custom_str(&text)
+}

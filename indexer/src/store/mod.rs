@@ -1,0 +1,121 @@
+//! What is remembered between two steps, and the one write that a step makes.
+
+pub mod chain_rows;
+pub mod postgres;
+pub mod projection_rows;
+pub mod statements;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+
+use alloy::primitives::B256;
+
+use crate::chain::{Block, BlockRef};
+use crate::project::Context;
+use crate::verify::Lie;
+
+/// How far a chain is indexed, as stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cursor {
+    pub tip: BlockRef,
+    /// Unix time of the tip in seconds.
+    pub time: u64,
+    /// Grows by one with every write; together with the tip it is what a write has to find unchanged.
+    pub epoch: u64,
+    /// The first block that is indexed.
+    pub start: u64,
+    pub head: u64,
+    pub safe: u64,
+    pub finalized: u64,
+    pub halted: Option<String>,
+}
+
+/// What the chain's tip looked like when a step was prepared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeadNumbers {
+    pub latest: u64,
+    pub safe: u64,
+    pub finalized: u64,
+}
+
+/// One step: take back what is above the ancestor, if anything, then go on with these blocks.
+#[derive(Debug, Clone)]
+pub struct Step<'a> {
+    pub expected: &'a Cursor,
+    pub roll_back: Option<BlockRef>,
+    /// Verified, linked, and following the ancestor or the expected tip.
+    pub blocks: &'a [Block],
+    pub heads: HeadNumbers,
+}
+
+impl Step<'_> {
+    /// What the step's blocks stand on.
+    pub fn base(&self) -> BlockRef {
+        self.roll_back.unwrap_or(self.expected.tip)
+    }
+
+    /// The cursor after the step. The finalized block never goes back.
+    pub fn cursor_after(&self) -> Cursor {
+        let tip = self.blocks.last().map_or(self.base(), |block| block.header.block_ref());
+        let time = self.blocks.last().map_or(self.expected.time, |block| block.header.time);
+        let finalized = self.heads.finalized.max(self.expected.finalized).min(tip.number);
+        Cursor {
+            tip,
+            time,
+            epoch: self.expected.epoch + 1,
+            start: self.expected.start,
+            head: self.heads.latest,
+            safe: self.heads.safe.clamp(finalized, tip.number),
+            finalized,
+            halted: None,
+        }
+    }
+}
+
+/// What became of a step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Applied {
+    Done(Cursor),
+    /// The cursor is not where it was: somebody else follows this chain. Nothing was written.
+    Lost,
+    /// The blocks' event sequences do not go on from what is stored. Nothing was written.
+    Gap(Lie),
+}
+
+/// Why the store did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database could not be reached or refused; the step may or may not have been written, which the cursor tells.
+    #[error("database: {0}")]
+    Database(#[from] sqlx::Error),
+    /// What is stored cannot be read, or a batch cannot be written: a defect, not a condition.
+    #[error("store: {0}")]
+    Defect(String),
+}
+
+/// Where a follow loop keeps what it knows. The second implementation is the in-memory store of the simulation.
+pub trait Store: Send {
+    /// Null before the first step.
+    fn cursor(&mut self) -> impl Future<Output = Result<Option<Cursor>, StoreError>> + Send;
+
+    /// Begins at this block, which is not indexed itself; does nothing where a cursor exists.
+    fn begin(
+        &mut self,
+        anchor: BlockRef,
+        anchor_time: u64,
+        parent_hash: B256,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// The stored hash chain.
+    fn hashes(&mut self) -> impl Future<Output = Result<BTreeMap<u64, B256>, StoreError>> + Send;
+
+    /// Makes a step, whole or not at all.
+    fn apply(
+        &mut self,
+        context: Context<'_>,
+        step: &Step<'_>,
+    ) -> impl Future<Output = Result<Applied, StoreError>> + Send;
+
+    /// Remembers why following stopped; deletes nothing.
+    fn halt(&mut self, reason: &str) -> impl Future<Output = Result<(), StoreError>> + Send;
+}

@@ -1,0 +1,151 @@
+//! A sentence encoder: text in, unit vectors out.
+
+use std::{ops::Range, path::Path, sync::Arc};
+
+use crate::{
+    batch::{Batch, split_by_tokens},
+    config::{BertConfig, check_pooling},
+    device::{DeviceChoice, Resolved, resolve},
+    error::{EncodeError, LoadError},
+    files::ModelFiles,
+    limits::BATCH_TOKENS_MAX,
+    model::Model,
+    pooling::{mean, normalize},
+    tokens::{Sequence, Tokens},
+    weights::Weights,
+};
+
+/// A BERT encoder with mean pooling (all-MiniLM-L6-v2 and its relatives), loaded and ready.
+///
+/// A text is cut at [`SEQUENCE_TOKENS_MAX`](crate::limits::SEQUENCE_TOKENS_MAX) tokens, its last
+/// hidden states are averaged and the average is scaled to length 1, as sentence-transformers does.
+/// On the CPU the vector of a text is the same to the last bit, alone or in any batch, in any
+/// order and with any number of threads.
+#[derive(Debug)]
+pub struct Encoder {
+    tokens: Arc<Tokens>,
+    model: Model,
+    device: DeviceChoice,
+    dimensions: usize,
+    hash: [u8; 32],
+}
+
+impl Encoder {
+    /// Loads the model in `dir`, which holds `config.json`, `tokenizer.json` and
+    /// `model.safetensors` (all `f32`) as Hugging Face publishes them.
+    ///
+    /// # Errors
+    ///
+    /// Names the file, and in it the field or tensor, that is missing, damaged, over its limit in
+    /// [`limits`](crate::limits), or of another architecture; or the device that is not there.
+    pub fn load(dir: &Path, device: DeviceChoice) -> Result<Self, LoadError> {
+        let files = ModelFiles::read(dir)?;
+        let config = BertConfig::parse(&files.config.path, &files.config.bytes)?;
+        if let Some(pooling) = &files.pooling {
+            check_pooling(&pooling.path, &pooling.bytes)?;
+        }
+        let tokens = Tokens::parse(&files.tokenizer.path, &files.tokenizer.bytes, &config)?;
+        let Resolved { device, choice } = resolve(device)?;
+        let weights = Weights::parse(&files.weights.path, &files.weights.bytes)?;
+        Ok(Self {
+            tokens: Arc::new(tokens),
+            model: Model::load(&weights, &config, &device)?,
+            device: choice,
+            dimensions: config.hidden_size,
+            hash: files.hash(),
+        })
+    }
+
+    /// The unit vectors of `texts`, in their order, [`dimensions`](Self::dimensions) long each.
+    ///
+    /// # Errors
+    ///
+    /// If a text is over [`TEXT_BYTES_MAX`](crate::limits::TEXT_BYTES_MAX) or the device fails.
+    pub fn embed(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, EncodeError> {
+        let sequences = texts
+            .iter()
+            .enumerate()
+            .map(|(index, text)| self.tokens.sequence(index, text))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut sequences: Vec<&Sequence> = sequences.iter().collect();
+        // Equal lengths next to each other make few and large runs of attention.
+        let mut order: Vec<usize> = (0..sequences.len()).collect();
+        order.sort_by_key(|index| sequences[*index].len());
+        sequences.sort_by_key(|sequence| sequence.len());
+
+        let lengths: Vec<usize> = sequences.iter().map(|sequence| sequence.len()).collect();
+        let mut vectors = vec![Vec::new(); texts.len()];
+        for range in split_by_tokens(&lengths, BATCH_TOKENS_MAX) {
+            let batch: Vec<&[u32]> =
+                sequences[range.clone()].iter().map(|sequence| sequence.as_slice()).collect();
+            for (vector, index) in self.encode(&batch)?.into_iter().zip(&order[range]) {
+                vectors[*index] = vector;
+            }
+        }
+        Ok(vectors)
+    }
+
+    /// The number of components of a vector.
+    pub fn dimensions(&self) -> usize {
+        self.dimensions
+    }
+
+    /// The device that the model runs on: never [`DeviceChoice::Auto`].
+    pub fn device(&self) -> DeviceChoice {
+        self.device
+    }
+
+    /// What decides the vectors, as one SHA-256: over the line `auspex-model-1` followed by the
+    /// output of `sha256sum config.json tokenizer.json model.safetensors`.
+    pub fn model_hash(&self) -> [u8; 32] {
+        self.hash
+    }
+
+    /// Number of tokens of `text`, uncut and without special tokens. A text of up to
+    /// [`content_tokens_max`](Self::content_tokens_max) tokens is read whole.
+    ///
+    /// # Errors
+    ///
+    /// If the text is over [`TEXT_BYTES_MAX`](crate::limits::TEXT_BYTES_MAX).
+    pub fn count_tokens(&self, text: &str) -> Result<usize, EncodeError> {
+        self.tokens.count(text)
+    }
+
+    /// Byte range of every token of `text`, uncut and without special tokens, ascending; each
+    /// starts and ends on a character boundary. Tokens that normalisation makes of one character
+    /// share its range.
+    ///
+    /// # Errors
+    ///
+    /// If the text is over [`TEXT_BYTES_MAX`](crate::limits::TEXT_BYTES_MAX).
+    pub fn token_offsets(&self, text: &str) -> Result<Vec<Range<usize>>, EncodeError> {
+        self.tokens.offsets(text)
+    }
+
+    /// How many tokens of a text the model reads: 254 for all-MiniLM-L6-v2.
+    pub fn content_tokens_max(&self) -> usize {
+        self.tokens.content_max()
+    }
+
+    pub(crate) fn tokens(&self) -> Arc<Tokens> {
+        Arc::clone(&self.tokens)
+    }
+
+    /// The vectors of one batch; sequences come from [`Tokens`] and are not empty.
+    pub(crate) fn encode(&self, sequences: &[&[u32]]) -> Result<Vec<Vec<f32>>, EncodeError> {
+        if sequences.is_empty() {
+            return Ok(Vec::new());
+        }
+        let batch = Batch::pack(sequences);
+        let states = self
+            .model
+            .hidden_states(&batch)
+            .map_err(|reason| EncodeError::Device { device: self.device.to_string(), reason })?;
+        let mut vectors = vec![Vec::new(); sequences.len()];
+        for (rows, index) in batch.sequences().zip(&batch.order) {
+            let states = &states[rows.start * self.dimensions..rows.end * self.dimensions];
+            vectors[*index] = normalize(mean(states, self.dimensions));
+        }
+        Ok(vectors)
+    }
+}

@@ -1,0 +1,34 @@
+//! Models on burn: text in, vectors out. No chain, no SQL, no HTTP.
+//!
+//! - [`Encoder`] is a loaded model, called directly; it is what tools and tests use.
+//! - [`Engine`] is a model on a thread of its own behind a bounded queue; it is what nodes use.
+//! - [`quantize()`] and [`dot_i8()`] make vectors that can be committed and checked on chain.
+//!
+//! The way of a text: `tokens` (ids) → `batch` (which texts run together) → `model` (tensor
+//! operations) → `pooling` (one unit vector). `files`, `config` and `weights` read a model
+//! directory; `device` finds the hardware; `self_test` keeps a faulty one from serving.
+
+// wgpu's types nest deeper than the compiler's default allows.
+#![recursion_limit = "256"]
+
+mod batch;
+mod config;
+mod device;
+mod encoder;
+mod engine;
+mod error;
+mod files;
+pub mod limits;
+mod model;
+mod pooling;
+mod quantize;
+mod self_test;
+mod tokens;
+mod weights;
+
+pub use device::{Adapter, DeviceChoice, DeviceError, adapters};
+pub use encoder::Encoder;
+pub use engine::{Engine, EngineError, StartError};
+pub use error::{EncodeError, LoadError};
+pub use quantize::{QUANTIZED_MAX, dot_i8, quantize};
+pub use self_test::{TOLERANCE_CPU, TOLERANCE_GPU};

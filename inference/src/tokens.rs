@@ -1,0 +1,108 @@
+//! Text to token ids, the way sentence-transformers does it.
+
+use std::{ops::Range, path::Path};
+
+use tokenizers::{Tokenizer, TruncationDirection, TruncationParams, TruncationStrategy};
+
+use crate::{
+    config::BertConfig,
+    error::{EncodeError, LoadError},
+    limits::{SEQUENCE_TOKENS_MAX, TEXT_BYTES_MAX},
+};
+
+/// Token ids of one text, with the special ones; never empty and never longer than the model reads.
+pub(crate) type Sequence = Vec<u32>;
+
+/// The tokenizer of a model in its two uses: cut to what the model reads, and whole.
+#[derive(Debug)]
+pub(crate) struct Tokens {
+    /// Cuts at the model's limit and adds the special tokens.
+    model: Tokenizer,
+    /// Cuts nothing, for counting and for offsets.
+    whole: Tokenizer,
+    length_max: usize,
+    special: usize,
+}
+
+impl Tokens {
+    /// Reads `bytes`, the content of the `tokenizer.json` at `path`.
+    ///
+    /// What the file itself says about truncation and padding is overruled: the published file of
+    /// all-MiniLM-L6-v2 cuts at 128 tokens and pads to 128, which its reference vectors do not.
+    pub(crate) fn parse(path: &Path, bytes: &[u8], config: &BertConfig) -> Result<Self, LoadError> {
+        let failed = |reason: String| LoadError::Tokenizer { path: path.to_owned(), reason };
+        let mut whole =
+            Tokenizer::from_bytes(bytes).map_err(|error| failed(format!("parse: {error}")))?;
+        whole.with_padding(None);
+        whole.with_truncation(None).map_err(|error| failed(error.to_string()))?;
+
+        let highest = whole.get_vocab(true).into_values().max();
+        if let Some(highest) = highest.filter(|id| config.vocab_size <= *id as usize) {
+            return Err(failed(format!(
+                "token id {highest} does not fit vocab_size {} of config.json",
+                config.vocab_size
+            )));
+        }
+        let blank = whole.encode_fast("", true).map_err(|error| failed(error.to_string()))?;
+        let special = blank.len();
+        let length_max = SEQUENCE_TOKENS_MAX.min(config.max_position_embeddings);
+        if special < 2 || length_max <= special {
+            return Err(failed(format!(
+                "it adds {special} special tokens; a BERT encoder needs 2 or more, and fewer than \
+                 its {length_max} positions"
+            )));
+        }
+
+        let mut model = whole.clone();
+        let truncation = TruncationParams {
+            max_length: length_max,
+            strategy: TruncationStrategy::LongestFirst,
+            stride: 0,
+            direction: TruncationDirection::Right,
+        };
+        model.with_truncation(Some(truncation)).map_err(|error| failed(error.to_string()))?;
+        Ok(Self { model, whole, length_max, special })
+    }
+
+    /// Tokens of text that the model reads, without the special ones.
+    pub(crate) fn content_max(&self) -> usize {
+        self.length_max - self.special
+    }
+
+    /// What the model reads of `text`; `index` is its position in the caller's list.
+    pub(crate) fn sequence(&self, index: usize, text: &str) -> Result<Sequence, EncodeError> {
+        check_length(index, text)?;
+        let encoding = self
+            .model
+            .encode_fast(text, true)
+            .map_err(|error| EncodeError::Tokenize { index, reason: error.to_string() })?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// Byte ranges of all tokens of `text`, without the special ones.
+    pub(crate) fn offsets(&self, text: &str) -> Result<Vec<Range<usize>>, EncodeError> {
+        check_length(0, text)?;
+        let encoding = self
+            .whole
+            .encode(text, false)
+            .map_err(|error| EncodeError::Tokenize { index: 0, reason: error.to_string() })?;
+        Ok(encoding.get_offsets().iter().map(|(start, end)| *start..*end).collect())
+    }
+
+    /// Number of tokens of `text`, without the special ones.
+    pub(crate) fn count(&self, text: &str) -> Result<usize, EncodeError> {
+        check_length(0, text)?;
+        let encoding = self
+            .whole
+            .encode_fast(text, false)
+            .map_err(|error| EncodeError::Tokenize { index: 0, reason: error.to_string() })?;
+        Ok(encoding.len())
+    }
+}
+
+fn check_length(index: usize, text: &str) -> Result<(), EncodeError> {
+    if TEXT_BYTES_MAX < text.len() {
+        return Err(EncodeError::TextTooLong { index, bytes: text.len() });
+    }
+    Ok(())
+}

@@ -1,0 +1,341 @@
+//! The rows of jobs: finding them, leasing them, moving them on. All writes of a worker are fenced by the epoch of its
+//! claim.
+
+use std::time::Duration;
+
+use alloy::primitives::B256;
+use alloy::sol_types::Eip712Domain;
+use anyhow::{Context, anyhow};
+use auspex_protocol::document::{OfferDocument, OperatorSetDocument, RequestDocument};
+use sqlx::{PgConnection, PgPool};
+
+use crate::job::plan::State;
+use crate::job::terms::Terms;
+
+/// A job under a lease.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    pub lease: Lease,
+    pub state: State,
+    pub terms: Terms,
+    /// The block in which the indexer saw the request.
+    pub seen_block: u64,
+    pub failures: u32,
+    pub answer_stored: bool,
+    pub quorum_for: Option<Duration>,
+}
+
+/// What a worker's writes have to show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lease {
+    pub request_id: B256,
+    pub epoch: i64,
+    /// The bells that had rung when the job was claimed.
+    pub wakes: i64,
+}
+
+/// Why a fenced write did not happen.
+#[derive(Debug, thiserror::Error)]
+pub enum FencedError {
+    /// Another worker has claimed the job since; whatever we know about it is out of date.
+    #[error("the lease on the job was lost to another worker")]
+    Lost,
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+}
+
+/// What became of a request that discovery found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    New,
+    /// A reorg had removed it.
+    Returned,
+    Known,
+}
+
+/// Makes a job of a request, once. A dropped one comes back to life; all others are left alone.
+pub async fn discover(
+    pool: &PgPool,
+    terms: &Terms,
+    sequence: u64,
+    seen_block: u64,
+) -> anyhow::Result<Found> {
+    let request = serde_json::to_value(RequestDocument::from(&terms.request))?;
+    let offer = serde_json::to_value(OfferDocument::from(&terms.offer))?;
+    let operator_set = serde_json::to_value(OperatorSetDocument::from(&terms.operator_set))?;
+    let state = sqlx::query_scalar!(
+        r#"
+        insert into oracle.jobs as job
+            (request_id, sequence, block_number, terms, offer, operator_set, input, deadline)
+        values ($1, $2, $3, $4, $5, $6, $7, $8)
+        on conflict (request_id) do update set
+            state = case when job.state = 'dropped' then 'queued' else job.state end,
+            reason = case when job.state = 'dropped' then null else job.reason end,
+            sequence = excluded.sequence,
+            block_number = excluded.block_number,
+            wakes = job.wakes + 1,
+            epoch = case when job.state = 'dropped' then job.epoch + 1 else job.epoch end,
+            due_at = case when job.state = 'dropped' then now() else job.due_at end,
+            updated_at = now()
+        where job.state = 'dropped' or job.block_number is distinct from excluded.block_number
+        returning case when xmax = 0 then 'new' else 'returned' end as "found!"
+        "#,
+        terms.request_id.as_slice(),
+        signed(sequence)?,
+        signed(seen_block)?,
+        request,
+        offer,
+        operator_set,
+        terms.input,
+        signed(terms.deadline())?,
+    )
+    .fetch_optional(pool)
+    .await
+    .context("store a discovered request")?;
+    Ok(match state.as_deref() {
+        Some("new") => Found::New,
+        Some(_) => Found::Returned,
+        None => Found::Known,
+    })
+}
+
+/// True when the request has a job.
+pub async fn is_known(connection: &mut PgConnection, request_id: B256) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"select exists (select from oracle.jobs where request_id = $1) as "known!""#,
+        request_id.as_slice()
+    )
+    .fetch_one(connection)
+    .await
+}
+
+/// Leases the most urgent due job, if there is one.
+pub async fn claim(
+    pool: &PgPool,
+    domain: &Eip712Domain,
+    worker: &str,
+    lease: Duration,
+) -> anyhow::Result<Option<Claim>> {
+    let row = sqlx::query!(
+        r#"
+        update oracle.jobs set
+            epoch = epoch + 1,
+            leased_by = $1,
+            leased_until = now() + make_interval(secs => $2)
+        where request_id = (
+            select request_id from oracle.jobs
+            where state in ('queued', 'signed', 'delivering', 'delivered')
+                and due_at <= now()
+                and (leased_until is null or leased_until <= now())
+            order by deadline, sequence
+            limit 1
+            for update skip locked
+        )
+        returning request_id, epoch, wakes, state, terms, offer, operator_set, input, block_number,
+            failures, answer_stored,
+            extract(epoch from now() - quorum_at)::float8 as quorum_seconds
+        "#,
+        worker,
+        lease.as_secs_f64(),
+    )
+    .fetch_optional(pool)
+    .await
+    .context("claim a job")?;
+    let Some(row) = row else { return Ok(None) };
+    let request_id = B256::try_from(row.request_id.as_slice()).context("read a job's request id")?;
+    let request: RequestDocument = serde_json::from_value(row.terms)?;
+    let offer: OfferDocument = serde_json::from_value(row.offer)?;
+    let operator_set: OperatorSetDocument = serde_json::from_value(row.operator_set)?;
+    let terms =
+        Terms::verified(domain, request_id, &request, &offer, &operator_set, row.input)?;
+    let state = State::from_name(&row.state)
+        .ok_or_else(|| anyhow!("job {request_id}: unknown state {:?}", row.state))?;
+    Ok(Some(Claim {
+        lease: Lease { request_id, epoch: row.epoch, wakes: row.wakes },
+        state,
+        terms,
+        seen_block: u64::try_from(row.block_number)?,
+        failures: u32::try_from(row.failures)?,
+        answer_stored: row.answer_stored,
+        quorum_for: row.quorum_seconds.map(|seconds| Duration::from_secs_f64(seconds.max(0.0))),
+    }))
+}
+
+/// Prolongs a lease.
+pub async fn renew(pool: &PgPool, lease: &Lease, length: Duration) -> Result<(), FencedError> {
+    let changed = sqlx::query!(
+        "update oracle.jobs set leased_until = now() + make_interval(secs => $3)
+         where request_id = $1 and epoch = $2",
+        lease.request_id.as_slice(),
+        lease.epoch,
+        length.as_secs_f64(),
+    )
+    .execute(pool)
+    .await?;
+    fenced(changed.rows_affected())
+}
+
+/// Gives a job back, to be looked at again after `wait`, or at once when a bell has rung since it was claimed.
+pub async fn release(
+    pool: &PgPool,
+    lease: &Lease,
+    wait: Duration,
+    failures: u32,
+) -> Result<(), FencedError> {
+    let changed = sqlx::query!(
+        "update oracle.jobs set
+            leased_by = null,
+            leased_until = null,
+            failures = $4,
+            due_at = case when wakes = $5 then now() + make_interval(secs => $3) else now() end
+         where request_id = $1 and epoch = $2",
+        lease.request_id.as_slice(),
+        lease.epoch,
+        wait.as_secs_f64(),
+        i32::try_from(failures).unwrap_or(i32::MAX),
+        lease.wakes,
+    )
+    .execute(pool)
+    .await?;
+    fenced(changed.rows_affected())
+}
+
+/// Moves a job on and gives it back, due at once. A job that needs no delivery any more leaves its delivery unwanted.
+pub async fn become_state(
+    pool: &PgPool,
+    lease: &Lease,
+    state: State,
+    reason: &str,
+) -> Result<(), FencedError> {
+    let mut transaction = pool.begin().await?;
+    hold(&mut transaction, lease).await?;
+    move_on(&mut transaction, lease, state, reason).await?;
+    let needless = match state {
+        State::Delivered | State::Dropped | State::Closed | State::Declined => true,
+        State::Queued | State::Signed | State::Delivering | State::Done => false,
+    };
+    if needless {
+        sqlx::query!(
+            "update oracle.intents set wanted = false, updated_at = now()
+             where request_id = $1 and state in ('queued', 'sent') and wanted",
+            lease.request_id.as_slice()
+        )
+        .execute(&mut *transaction)
+        .await?;
+    }
+    transaction.commit().await?;
+    Ok(())
+}
+
+/// Locks the job's row for the rest of the transaction, if the lease still holds.
+pub async fn hold(connection: &mut PgConnection, lease: &Lease) -> Result<(), FencedError> {
+    let held = sqlx::query_scalar!(
+        r#"select epoch from oracle.jobs where request_id = $1 and epoch = $2 for update"#,
+        lease.request_id.as_slice(),
+        lease.epoch,
+    )
+    .fetch_optional(connection)
+    .await?;
+    fenced(held.map_or(0, |_| 1))
+}
+
+/// The state change inside a transaction that [`hold`]s the job.
+pub async fn move_on(
+    connection: &mut PgConnection,
+    lease: &Lease,
+    state: State,
+    reason: &str,
+) -> Result<(), FencedError> {
+    sqlx::query!(
+        "update oracle.jobs set
+            state = $3, reason = $4, failures = 0, due_at = now(),
+            leased_by = null, leased_until = null, updated_at = now()
+         where request_id = $1 and epoch = $2",
+        lease.request_id.as_slice(),
+        lease.epoch,
+        state.name(),
+        reason,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Remembers that the indexer keeps the answer.
+pub async fn answer_stored(pool: &PgPool, lease: &Lease) -> Result<(), FencedError> {
+    let changed = sqlx::query!(
+        "update oracle.jobs set answer_stored = true where request_id = $1 and epoch = $2",
+        lease.request_id.as_slice(),
+        lease.epoch,
+    )
+    .execute(pool)
+    .await?;
+    fenced(changed.rows_affected())
+}
+
+/// Rings a job's bell: it is looked at as soon as a worker is free. Needs no lease, because it decides nothing.
+pub async fn wake(connection: &mut PgConnection, request_id: B256) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update oracle.jobs set wakes = wakes + 1, due_at = least(due_at, now()) where request_id = $1",
+        request_id.as_slice()
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// A job as an operator sees it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Summary {
+    pub request_id: B256,
+    pub state: String,
+    pub reason: Option<String>,
+    pub deadline: u64,
+    pub failures: u32,
+}
+
+/// The jobs that moved last, newest first.
+pub async fn recent(pool: &PgPool, limit: i64) -> anyhow::Result<Vec<Summary>> {
+    let rows = sqlx::query!(
+        "select request_id, state, reason, deadline, failures from oracle.jobs
+         order by updated_at desc, request_id limit $1",
+        limit
+    )
+    .fetch_all(pool)
+    .await
+    .context("read recent jobs")?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(Summary {
+                request_id: B256::try_from(row.request_id.as_slice())?,
+                state: row.state,
+                reason: row.reason,
+                deadline: u64::try_from(row.deadline)?,
+                failures: u32::try_from(row.failures)?,
+            })
+        })
+        .collect()
+}
+
+/// How many jobs are in each state.
+pub async fn counts(pool: &PgPool) -> anyhow::Result<Vec<(String, i64)>> {
+    let rows = sqlx::query!(
+        r#"select state, count(*) as "jobs!" from oracle.jobs group by state order by state"#
+    )
+    .fetch_all(pool)
+    .await
+    .context("count jobs")?;
+    Ok(rows.into_iter().map(|row| (row.state, row.jobs)).collect())
+}
+
+fn fenced(changed: u64) -> Result<(), FencedError> {
+    match changed {
+        0 => Err(FencedError::Lost),
+        _ => Ok(()),
+    }
+}
+
+fn signed(number: u64) -> anyhow::Result<i64> {
+    i64::try_from(number).with_context(|| format!("store {number}: over the limit of 2^63 - 1"))
+}

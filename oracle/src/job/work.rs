@@ -1,0 +1,505 @@
+//! The workers: claim a job, do one bounded step, give it back. A step may be cut off anywhere; the next one starts from
+//! what is in the database.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use alloy::eips::BlockNumberOrTag;
+use alloy::primitives::{B256, Bytes};
+use alloy::sol_types::{Eip712Domain, SolCall};
+use anyhow::{Context, anyhow};
+use auspex_protocol::bindings::IRequestEscrow::{
+    Attestation, Outcome, Result as SignedResult, deliverCall,
+};
+use auspex_protocol::document::ResultDocument;
+use auspex_protocol::limits::{ANSWER_BYTES_MAX, MESSAGE_BYTES_MAX};
+use auspex_protocol::message::QuorumMessage;
+use auspex_protocol::quorum::{Quorum, leader, rank, result_digest};
+use auspex_protocol::topic::Topics;
+use sqlx::PgPool;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::answerer::{Answerer, Draft, Question};
+use crate::board::{Board, Posted};
+use crate::chain::Chain;
+use crate::config::{TokenAmount, TokenRate};
+use crate::heads::Heads;
+use crate::job::check::{Facts, Patience, check, patience};
+use crate::job::plan::{Decision, Policy, Presence, Standing, State, View, decide};
+use crate::job::store::{self, Claim, FencedError, Lease};
+use crate::keys::{ResultSigner, Transmitter};
+use crate::limits::{JOB_RECHECK, LEASE, LEASE_RENEWAL, RETRY_WAIT, RETRY_WAIT_MAX, WORKER_SLEEP};
+use crate::meter::Meters;
+use crate::quorum::inbox::{Received, receive};
+use crate::quorum::reading::shortened;
+use crate::quorum::store::{self as quorum_store, Outgoing, Recorded};
+use crate::transaction::store::{Call, deliveries, intend};
+
+/// Everything that a worker works with.
+#[derive(Debug)]
+pub struct Desk {
+    pub pool: PgPool,
+    pub chain: Chain,
+    pub board: Board,
+    pub domain: Eip712Domain,
+    pub topics: Topics,
+    pub signer: ResultSigner,
+    pub transmitter: Transmitter,
+    pub answerer: Answerer,
+    pub policy: Policy,
+    pub wait_safe_above: Vec<TokenAmount>,
+    pub wait_finalized_above: Vec<TokenAmount>,
+    pub token_rates: Vec<TokenRate>,
+    pub heads: watch::Receiver<Option<Heads>>,
+    pub meters: Arc<Meters>,
+    pub bells: Bells,
+}
+
+/// What wakes the tasks. A bell carries nothing: who hears it looks for itself.
+#[derive(Debug, Clone, Default)]
+pub struct Bells {
+    /// A job may be due.
+    pub work: Arc<Notify>,
+    /// The indexer may have new requests.
+    pub discovery: Arc<Notify>,
+    /// The outbox has something for the broker.
+    pub bus: Arc<Notify>,
+    /// The outbox has something for the board.
+    pub board: Arc<Notify>,
+    /// There may be a new intent, or a new block.
+    pub manager: Arc<Notify>,
+}
+
+/// Works until told to stop; finishes the step that it is in.
+pub async fn run(desk: Arc<Desk>, worker: String, shutdown: CancellationToken) -> anyhow::Result<()> {
+    while !shutdown.is_cancelled() {
+        let bell = desk.bells.work.notified();
+        let claimed = match store::claim(&desk.pool, &desk.domain, &worker, LEASE).await {
+            Ok(claimed) => claimed,
+            Err(error) => {
+                tracing::warn!(error = format!("{error:#}"), "no job can be claimed");
+                None
+            }
+        };
+        let Some(claim) = claimed else {
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = bell => {}
+                () = tokio::time::sleep(WORKER_SLEEP) => {}
+            }
+            continue;
+        };
+        desk.attend(claim).await;
+    }
+    Ok(())
+}
+
+impl Desk {
+    /// One step of a job, and what its failure means.
+    pub async fn attend(&self, claim: Claim) {
+        let (lease, failures) = (claim.lease, claim.failures);
+        let request_id = lease.request_id;
+        let Err(error) = self.step(claim).await else { return };
+        if let Some(FencedError::Lost) = error.chain().find_map(|cause| cause.downcast_ref()) {
+            self.meters.leases_lost.add(1);
+            tracing::info!(%request_id, "the job went to another worker");
+            return;
+        }
+        self.meters.step_failures.add(1);
+        let failures = failures.saturating_add(1);
+        let wait = backoff(failures);
+        tracing::warn!(%request_id, failures, error = format!("{error:#}"), "a step failed");
+        if let Err(error) = store::release(&self.pool, &lease, wait, failures).await {
+            tracing::warn!(%request_id, %error, "the job stays leased until its lease ends");
+        }
+    }
+
+    async fn step(&self, claim: Claim) -> anyhow::Result<()> {
+        let lease = claim.lease;
+        let request_id = lease.request_id;
+        let Some(heads) = *self.heads.borrow() else {
+            store::release(&self.pool, &lease, JOB_RECHECK, claim.failures).await?;
+            return Ok(());
+        };
+        let latest = self.chain.presence(request_id, BlockNumberOrTag::Latest).await?;
+        let safe = match (claim.state, latest) {
+            (State::Delivered, Presence::Delivered) => {
+                self.chain.presence(request_id, BlockNumberOrTag::Safe).await?
+            }
+            _ => Presence::Absent,
+        };
+        let recorded = {
+            let mut connection = self.pool.acquire().await?;
+            quorum_store::recorded(&mut connection, request_id).await?
+        };
+        let mut attestations = None;
+        let mut quorum_for = None;
+        if let (State::Signed, Presence::Funded, Some(recorded)) = (claim.state, latest, &recorded) {
+            attestations = self.collect(&claim, recorded).await?;
+            if attestations.is_some() {
+                quorum_for = Some(claim.quorum_for.unwrap_or_default());
+            }
+        }
+        let (delivery, delivered) = deliveries(&self.pool, request_id).await?;
+        let set = &claim.terms.operator_set;
+        let view = View {
+            state: claim.state,
+            latest,
+            safe,
+            chain_time: heads.latest.time,
+            head_block: heads.latest.number,
+            seen_block: claim.seen_block,
+            deadline: claim.terms.deadline(),
+            may_start: self.may_start(&claim, &heads).await?,
+            has_result: recorded.as_ref().is_some_and(|r| r.signature.is_some()),
+            standing: Standing {
+                rank: rank(request_id, set, self.signer.address()).unwrap_or(set.signers.len()),
+                members: set.signers.len(),
+                quorum_for,
+            },
+            delivery,
+            deliveries: delivered,
+        };
+        match (decide(&view, &self.policy), attestations, recorded) {
+            (Decision::Wait(wait), _, _) => {
+                let wait = wait.map_or(JOB_RECHECK, |wait| wait.min(JOB_RECHECK));
+                store::release(&self.pool, &lease, wait, 0).await?;
+            }
+            (Decision::Become(state, reason), _, _) => {
+                tracing::info!(%request_id, from = claim.state.name(), to = state.name(), reason, "job moved");
+                store::become_state(&self.pool, &lease, state, reason).await?;
+                self.bells.manager.notify_one();
+                self.bells.work.notify_one();
+            }
+            (Decision::Work, _, recorded) => self.work(&claim, recorded, &heads).await?,
+            (Decision::Deliver, Some(attestations), Some(recorded)) => {
+                self.deliver(&claim, &recorded, attestations, &view).await?;
+            }
+            (Decision::Deliver, _, _) => return Err(anyhow!("a delivery without a quorum was decided")),
+        }
+        Ok(())
+    }
+
+    async fn may_start(&self, claim: &Claim, heads: &Heads) -> anyhow::Result<bool> {
+        if claim.state != State::Queued {
+            return Ok(true);
+        }
+        let tag = match patience(&claim.terms, &self.wait_safe_above, &self.wait_finalized_above) {
+            Patience::Latest => return Ok(true),
+            Patience::Safe if heads.safe.is_none() => return Ok(false),
+            Patience::Safe => BlockNumberOrTag::Safe,
+            Patience::Finalized if heads.finalized.is_none() => return Ok(false),
+            Patience::Finalized => BlockNumberOrTag::Finalized,
+        };
+        let presence = self.chain.presence(claim.lease.request_id, tag).await?;
+        Ok(presence == Presence::Funded)
+    }
+
+    /// Checks, answers, records, signs, publishes.
+    async fn work(&self, claim: &Claim, recorded: Option<Recorded>, heads: &Heads) -> anyhow::Result<()> {
+        let lease = claim.lease;
+        let request_id = lease.request_id;
+        let facts = Facts {
+            signer: self.signer.address(),
+            revoked: self.chain.is_revoked(self.signer.address()).await?,
+            pins: self.answerer.pins(claim.terms.request.agentId).await?,
+            market: self.chain.market(heads.latest.base_fee).await?,
+        };
+        if let Err(refusal) = check(&claim.terms, &facts, &self.token_rates) {
+            tracing::info!(%request_id, %refusal, "request declined");
+            store::become_state(&self.pool, &lease, State::Declined, &refusal.to_string()).await?;
+            return Ok(());
+        }
+        // A result that was recorded and not signed is what a crash between the two left behind.
+        let recorded = match recorded {
+            Some(recorded) => recorded,
+            None => {
+                let (result, answer) = self.answer(claim).await?;
+                let digest = result_digest(&self.domain, &result);
+                let document = ResultDocument::try_from(&result)?;
+                let recorded =
+                    quorum_store::record(&self.pool, &lease, digest, &document, answer.as_deref())
+                        .await?;
+                if recorded.digest != digest {
+                    self.meters.equivocations_refused.add(1);
+                }
+                recorded
+            }
+        };
+        self.sign(claim, &recorded).await?;
+        self.bells.bus.notify_one();
+        self.bells.board.notify_one();
+        self.bells.work.notify_one();
+        Ok(())
+    }
+
+    /// Derives the result, keeping the lease alive meanwhile.
+    async fn answer(&self, claim: &Claim) -> anyhow::Result<(SignedResult, Option<String>)> {
+        let question = Question {
+            request_id: claim.lease.request_id,
+            agent_id: claim.terms.request.agentId,
+            input: claim.terms.input.clone(),
+        };
+        let started = tokio::time::Instant::now();
+        let answering = self.answerer.answer(question);
+        tokio::pin!(answering);
+        let draft = loop {
+            tokio::select! {
+                draft = &mut answering => break draft.context("answer the request")?,
+                () = tokio::time::sleep(LEASE_RENEWAL) => {
+                    store::renew(&self.pool, &claim.lease, LEASE).await?;
+                }
+            }
+        };
+        self.meters.answers.add(1);
+        let elapsed = started.elapsed().as_millis();
+        self.meters.answer_milliseconds.add(u64::try_from(elapsed).unwrap_or(u64::MAX));
+        result_of(claim, draft)
+    }
+
+    async fn sign(&self, claim: &Claim, recorded: &Recorded) -> anyhow::Result<()> {
+        let lease = claim.lease;
+        let request_id = lease.request_id;
+        let result = SignedResult::from(&recorded.result);
+        let signature: Bytes =
+            self.signer.sign_result(&self.domain, &result)?.as_bytes().into();
+        if let Some(answer) = &recorded.answer {
+            // A first try: the delivery waits until the answer is stored, but readers profit from an early one.
+            if let Err(error) = self.store_answer(&lease, recorded.result.output_hash, answer).await {
+                tracing::info!(%request_id, error = format!("{error:#}"), "the answer is not stored yet");
+            }
+        }
+        let leads = leader(request_id, &claim.terms.operator_set, 0) == Some(self.signer.address());
+        let message = if leads {
+            QuorumMessage::Proposal {
+                result: recorded.result.clone(),
+                answer: recorded.answer.clone(),
+                attestation: signature.clone(),
+            }
+        } else {
+            QuorumMessage::Cosignature {
+                request_id,
+                result_digest: recorded.digest,
+                attestation: signature.clone(),
+            }
+        };
+        let message = self.seal(request_id, message)?;
+        let address = self.signer.address();
+        let digest = recorded.digest;
+        quorum_store::sign(&self.pool, &lease, address, digest, &signature, &[message]).await?;
+        tracing::info!(%request_id, %digest, leads, "result signed");
+        Ok(())
+    }
+
+    /// Seals a message. A proposal whose answer makes it too large goes without it: the answer is with the indexer.
+    fn seal(&self, request_id: B256, message: QuorumMessage) -> anyhow::Result<Outgoing> {
+        let sent_at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let topic = self.topics.quorum(request_id);
+        let envelope = self.signer.seal(&self.domain, &message, sent_at)?;
+        if serde_json::to_vec(&envelope)?.len() <= MESSAGE_BYTES_MAX {
+            return Ok(Outgoing { topic, envelope });
+        }
+        let QuorumMessage::Proposal { result, attestation, answer: Some(_) } = message else {
+            return Err(anyhow!("a message is over the limit of {MESSAGE_BYTES_MAX} bytes"));
+        };
+        let message = QuorumMessage::Proposal { result, attestation, answer: None };
+        let envelope = self.signer.seal(&self.domain, &message, sent_at)?;
+        Ok(Outgoing { topic, envelope })
+    }
+
+    /// Reads the board while the quorum is not there, and counts the signatures.
+    async fn collect(
+        &self,
+        claim: &Claim,
+        recorded: &Recorded,
+    ) -> anyhow::Result<Option<Vec<Attestation>>> {
+        let lease = claim.lease;
+        if let Some(attestations) = self.count(claim, recorded).await? {
+            return Ok(Some(attestations));
+        }
+        match self.board.messages(lease.request_id).await {
+            Ok(payloads) => {
+                for payload in payloads {
+                    self.take_in(&payload).await?;
+                }
+            }
+            Err(error) => {
+                self.meters.board_failures.add(1);
+                tracing::debug!(error = format!("{error:#}"), "the board cannot be read");
+            }
+        }
+        self.count(claim, recorded).await
+    }
+
+    async fn take_in(&self, payload: &[u8]) -> anyhow::Result<()> {
+        match receive(&self.pool, &self.domain, self.signer.address(), payload).await? {
+            Received::Applied { .. } => self.meters.messages_applied.add(1),
+            Received::Refused(error) => {
+                self.meters.messages_ignored.add(1);
+                tracing::debug!(%error, "the board holds a message that cannot be read");
+            }
+            Received::Ignored(reason) => {
+                self.meters.messages_ignored.add(1);
+                tracing::debug!(%reason, "the board holds a message that does not count");
+            }
+            Received::Known
+            | Received::TooMany
+            | Received::UnknownRequest(_)
+            | Received::Heartbeat { .. } => {}
+        }
+        Ok(())
+    }
+
+    async fn count(
+        &self,
+        claim: &Claim,
+        recorded: &Recorded,
+    ) -> anyhow::Result<Option<Vec<Attestation>>> {
+        let lease = claim.lease;
+        let mut quorum = Quorum::new(recorded.digest, claim.terms.operator_set.clone());
+        let mut other = None;
+        for (signer, digest, signature) in quorum_store::votes(&self.pool, lease.request_id).await? {
+            if digest == recorded.digest {
+                quorum.add(signer, signature).context("count a stored signature")?;
+            } else {
+                other = Some((signer, digest));
+            }
+        }
+        if let Some((author, digest)) = other {
+            self.refuse(claim, recorded, author, digest).await?;
+        }
+        let attestations = quorum.attestations();
+        if attestations.is_some() && claim.quorum_for.is_none() {
+            quorum_store::reached(&self.pool, &lease).await?;
+            tracing::info!(request_id = %lease.request_id, "quorum reached");
+        }
+        Ok(attestations)
+    }
+
+    /// Says once, signed, that another member's result is not what we derived.
+    async fn refuse(
+        &self,
+        claim: &Claim,
+        recorded: &Recorded,
+        author: alloy::primitives::Address,
+        digest: B256,
+    ) -> anyhow::Result<()> {
+        let lease = claim.lease;
+        let ours = self.signer.address();
+        if quorum_store::has_refused(&self.pool, lease.request_id, ours).await? {
+            return Ok(());
+        }
+        let reason = shortened(&format!(
+            "{author} signed {digest}, but we derived {} with output {}",
+            recorded.digest, recorded.result.output_hash
+        ));
+        tracing::warn!(request_id = %lease.request_id, reason, "another member derived another result");
+        let message = self.seal(
+            lease.request_id,
+            QuorumMessage::Refusal {
+                request_id: lease.request_id,
+                result_digest: digest,
+                reason: reason.clone(),
+            },
+        )?;
+        quorum_store::refuse(&self.pool, &lease, ours, digest, &reason, &message).await?;
+        self.bells.bus.notify_one();
+        self.bells.board.notify_one();
+        Ok(())
+    }
+
+    async fn deliver(
+        &self,
+        claim: &Claim,
+        recorded: &Recorded,
+        attestations: Vec<Attestation>,
+        view: &View,
+    ) -> anyhow::Result<()> {
+        let lease = claim.lease;
+        if let Some(answer) = recorded.answer.as_ref().filter(|_| !claim.answer_stored) {
+            let stored = self.store_answer(&lease, recorded.result.output_hash, answer).await;
+            // With the deadline near, a delivered answer that is stored late is better than a refund.
+            let urgent = view.deadline.saturating_sub(view.chain_time) <= self.policy.answer_margin;
+            if let Err(error) = stored
+                && !urgent
+            {
+                return Err(error);
+            }
+        }
+        let call = deliverCall {
+            terms: claim.terms.request.clone(),
+            result: SignedResult::from(&recorded.result),
+            operatorSet: claim.terms.operator_set.clone(),
+            attestations,
+        };
+        let call = Call {
+            target: self.chain.deployment().request_escrow,
+            calldata: call.abi_encode().into(),
+        };
+        let mut transaction = self.pool.begin().await?;
+        intend(&mut transaction, &lease, self.transmitter.address(), &call).await?;
+        store::move_on(&mut transaction, &lease, State::Delivering, "our delivery is under way")
+            .await?;
+        transaction.commit().await?;
+        tracing::info!(request_id = %lease.request_id, rank = view.standing.rank, "delivery intended");
+        self.bells.manager.notify_one();
+        Ok(())
+    }
+
+    async fn store_answer(&self, lease: &Lease, output_hash: B256, answer: &str) -> anyhow::Result<()> {
+        match self.board.store_answer(output_hash, answer).await? {
+            Posted::Taken => {}
+            // It will not be taken later either, and the payees are not to lose their money over it.
+            Posted::Refused(reason) => {
+                tracing::warn!(%output_hash, reason, "the indexer refused the answer");
+            }
+        }
+        store::answer_stored(&self.pool, lease).await?;
+        Ok(())
+    }
+}
+
+/// The result that every member derives from the same draft.
+fn result_of(claim: &Claim, draft: Draft) -> anyhow::Result<(SignedResult, Option<String>)> {
+    let request = &claim.terms.request;
+    let declined = SignedResult {
+        requestId: claim.lease.request_id,
+        outcome: Outcome::Declined,
+        outputHash: B256::ZERO,
+        traceRoot: B256::ZERO,
+        retrievalRoot: B256::ZERO,
+        modelHash: B256::ZERO,
+        amount: 0,
+        validUntil: claim.terms.deadline(),
+    };
+    match draft {
+        Draft::Answered { answer, output_hash, trace_root, retrieval_root, model_hash } => {
+            if ANSWER_BYTES_MAX < answer.len() {
+                return Err(anyhow!(
+                    "answer: {} bytes, over the limit of {ANSWER_BYTES_MAX}",
+                    answer.len()
+                ));
+            }
+            let result = SignedResult {
+                outcome: Outcome::Answered,
+                outputHash: output_hash,
+                traceRoot: trace_root,
+                retrievalRoot: retrieval_root,
+                modelHash: model_hash,
+                amount: request.maxAmount,
+                ..declined
+            };
+            Ok((result, Some(answer)))
+        }
+        Draft::Declined { reason } => {
+            tracing::info!(request_id = %claim.lease.request_id, reason, "the answerer declines");
+            Ok((declined, None))
+        }
+    }
+}
+
+fn backoff(failures: u32) -> Duration {
+    let doublings = failures.saturating_sub(1).min(16);
+    RETRY_WAIT.saturating_mul(1 << doublings).min(RETRY_WAIT_MAX)
+}

@@ -1,0 +1,24 @@
+//! The oracle node of one operator: requests become jobs, jobs become signed results, a quorum of signatures becomes a
+//! transaction. PostgreSQL is the only memory, the chain is the only truth, MQTT is a doorbell.
+//!
+//! Reading order: [`job::plan`] (what happens to a request), [`quorum`] (how operators agree), [`transaction::plan`] (how
+//! a delivery is made true), then [`node`], which puts the tasks together.
+
+pub mod answerer;
+pub mod board;
+pub mod bus;
+pub mod chain;
+pub mod config;
+pub mod discover;
+pub mod heads;
+pub mod http;
+pub mod identity;
+pub mod job;
+pub mod keys;
+pub mod limits;
+pub mod meter;
+pub mod node;
+pub mod outbox;
+pub mod quorum;
+pub mod status;
+pub mod transaction;

@@ -1,0 +1,118 @@
+//! Every limit of the node, by name. What happens at a limit is said where the limit is applied.
+
+use std::time::Duration;
+
+/// Longest time that a worker may hold a job without renewing its lease.
+pub const LEASE: Duration = Duration::from_secs(30);
+
+/// A worker renews its lease this often while it answers.
+pub const LEASE_RENEWAL: Duration = Duration::from_secs(10);
+
+/// Most workers of one process.
+pub const WORKERS_MAX: usize = 64;
+
+/// Longest sleep of an idle worker; a bell wakes it earlier.
+pub const WORKER_SLEEP: Duration = Duration::from_millis(250);
+
+/// A job that waits for the chain or for other operators is looked at again after this time at the latest.
+pub const JOB_RECHECK: Duration = Duration::from_secs(1);
+
+/// Wait before the second try of a failed step; doubles per failure up to [`RETRY_WAIT_MAX`].
+pub const RETRY_WAIT: Duration = Duration::from_millis(500);
+
+/// Longest wait between two tries of a failed step.
+pub const RETRY_WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// A request that our chain endpoint does not know is taken for reorged away once the endpoint is this many blocks
+/// beyond the block in which the indexer saw it.
+pub const ABSENT_BLOCKS: u64 = 3;
+
+/// Most deliveries that are tried for one request. Beyond it the other operators or the refund decide.
+pub const DELIVERIES_PER_REQUEST_MAX: u32 = 3;
+
+/// Longest reason that is stored or published, in bytes; longer ones are cut.
+pub const REASON_BYTES_MAX: usize = 512;
+
+/// Most messages of one signer about one request that are kept; later ones are ignored.
+pub const MESSAGES_PER_SIGNER_MAX: i64 = 16;
+
+/// Requests per page when the indexer is asked.
+pub const DISCOVERY_PAGE: usize = 200;
+
+/// Most pages that one discovery reads; the rest is read by the next one.
+pub const DISCOVERY_PAGES_MAX: usize = 50;
+
+/// Largest reply of the indexer in bytes that is read.
+pub const BOARD_REPLY_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// Time allowed for one call of the indexer.
+pub const BOARD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Time allowed for one call of a chain endpoint.
+pub const CHAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Most URLs of chain endpoints.
+pub const ENDPOINTS_MAX: usize = 8;
+
+/// Messages that are with the broker and not yet acknowledged; more wait in the outbox.
+pub const BUS_IN_FLIGHT_MAX: u16 = 50;
+
+/// Broker messages that were received and not yet applied. Beyond it reading from the broker pauses.
+pub const BUS_RECEIVED_MAX: usize = 256;
+
+/// A broker that acknowledges nothing for this long is taken for dead and the client is rebuilt.
+pub const BUS_ACK_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The outbox is swept this often for messages that no bell announced.
+pub const OUTBOX_SWEEP: Duration = Duration::from_secs(5);
+
+/// Outbox rows that are read at once.
+pub const OUTBOX_BATCH: i64 = 50;
+
+/// Wait before the broker is tried again; doubles per failure up to [`BUS_RECONNECT_MAX`].
+pub const BUS_RECONNECT: Duration = Duration::from_millis(200);
+
+/// Longest wait between two tries to reach the broker.
+pub const BUS_RECONNECT_MAX: Duration = Duration::from_secs(5);
+
+/// Time between two heartbeats of an operator.
+pub const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// A heartbeat younger than this shows a live operator.
+pub const HEARTBEAT_FRESH: Duration = Duration::from_secs(15);
+
+/// Most other operators that are remembered.
+pub const PEERS_MAX: i64 = 1024;
+
+/// Transactions of one key that may be under way at once; more intents wait in the queue.
+pub const TRANSACTIONS_IN_FLIGHT_MAX: usize = 16;
+
+/// Signed transactions of one intent; beyond it the last one is only sent again.
+pub const ATTEMPTS_PER_INTENT_MAX: usize = 32;
+
+/// Reverts in a row after which the transaction manager stops itself.
+pub const CONSECUTIVE_REVERTS_MAX: u32 = 3;
+
+/// Gas of a transfer of nothing to ourselves.
+pub const CANCEL_GAS: u64 = 21_000;
+
+/// Most gas that a delivery may be given. A delivery of 32 signatures with a callback stays far below.
+pub const DELIVERY_GAS_MAX: u64 = 3_000_000;
+
+/// Gas that a delivery is expected to use when its price is weighed before any work is done.
+pub const DELIVERY_GAS_EXPECTED: u64 = 250_000;
+
+/// Time over which the gas budget is counted.
+pub const BUDGET_WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Largest keystore or password file in bytes.
+pub const KEY_FILE_BYTES_MAX: u64 = 64 * 1024;
+
+/// A node whose view of the chain is older than this is not ready.
+pub const HEAD_AGE_MAX: Duration = Duration::from_secs(60);
+
+/// A node that has not reached the indexer for this long is not ready.
+pub const DISCOVERY_AGE_MAX: Duration = Duration::from_secs(60);
+
+/// Time that a stopping node gives its tasks to finish their present step.
+pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);

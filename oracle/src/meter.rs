@@ -1,0 +1,123 @@
+//! What the node counts. Counters belong to a node and not to the process, because one process may run several nodes; they
+//! are written in Prometheus's text format.
+
+use std::fmt::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// One counter or gauge.
+#[derive(Debug, Default)]
+pub struct Meter(AtomicU64);
+
+impl Meter {
+    pub fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Everything that a node counts.
+#[derive(Debug, Default)]
+pub struct Meters {
+    pub requests_found: Meter,
+    pub requests_disbelieved: Meter,
+    pub answers: Meter,
+    pub answer_milliseconds: Meter,
+    pub step_failures: Meter,
+    pub leases_lost: Meter,
+    pub messages_applied: Meter,
+    pub messages_ignored: Meter,
+    pub equivocations_refused: Meter,
+    pub bus_connections: Meter,
+    pub bus_connected: Meter,
+    pub bus_rebuilds: Meter,
+    pub board_failures: Meter,
+    pub strangers_with_our_key: Meter,
+    pub transactions_sent: Meter,
+    pub transactions_raised: Meter,
+    pub transactions_resent: Meter,
+    pub transactions_refused: Meter,
+    pub nonces_adopted: Meter,
+    pub intents_confirmed: Meter,
+    pub intents_failed: Meter,
+    pub intents_replaced: Meter,
+    pub has_custody: Meter,
+    pub blocked: Meter,
+    pub balance_wei: Meter,
+}
+
+impl Meters {
+    /// The Prometheus text, with gauges that were read from the database at this moment.
+    pub fn text(&self, jobs: &[(String, i64)], head_age_seconds: f64) -> String {
+        let mut text = String::new();
+        let counters = [
+            ("requests_found_total", "Requests that became jobs.", &self.requests_found),
+            ("requests_disbelieved_total", "Requests whose hashes did not fit.", &self.requests_disbelieved),
+            ("answers_total", "Answers derived.", &self.answers),
+            ("answer_milliseconds_total", "Time spent on answers.", &self.answer_milliseconds),
+            ("step_failures_total", "Steps of jobs that failed and are tried again.", &self.step_failures),
+            ("leases_lost_total", "Leases lost to another worker.", &self.leases_lost),
+            ("messages_applied_total", "Messages of operators that were applied.", &self.messages_applied),
+            ("messages_ignored_total", "Messages of operators that were not.", &self.messages_ignored),
+            (
+                "equivocations_refused_total",
+                "Results that differed from the one on record and were not signed.",
+                &self.equivocations_refused,
+            ),
+            ("bus_connections_total", "Connections made to the broker.", &self.bus_connections),
+            ("bus_rebuilds_total", "Broker clients thrown away.", &self.bus_rebuilds),
+            ("board_failures_total", "Calls of the indexer that failed.", &self.board_failures),
+            (
+                "strangers_with_our_key_total",
+                "Heartbeats signed with our key by another node.",
+                &self.strangers_with_our_key,
+            ),
+            ("transactions_sent_total", "New transactions.", &self.transactions_sent),
+            ("transactions_raised_total", "Replacements at a higher fee.", &self.transactions_raised),
+            ("transactions_resent_total", "Transactions sent again as they were.", &self.transactions_resent),
+            ("transactions_refused_total", "Transactions that no endpoint took.", &self.transactions_refused),
+            ("nonces_adopted_total", "Times that our key had used nonces unknown here.", &self.nonces_adopted),
+            ("intents_confirmed_total", "Intents that came true on the safe chain.", &self.intents_confirmed),
+            ("intents_failed_total", "Intents that reverted on the safe chain.", &self.intents_failed),
+            ("intents_replaced_total", "Intents whose nonce went to something else.", &self.intents_replaced),
+        ];
+        for (name, help, meter) in counters {
+            metric(&mut text, name, "counter", help, &meter.get().to_string());
+        }
+        let gauges = [
+            ("bus_connected", "1 while the broker is connected.", &self.bus_connected),
+            ("has_custody", "1 while this process works on the transmitter's nonces.", &self.has_custody),
+            ("transactions_blocked", "1 while nothing new can be sent.", &self.blocked),
+            ("transmitter_balance_wei", "The transmitter's balance, at most 2^64 - 1.", &self.balance_wei),
+        ];
+        for (name, help, meter) in gauges {
+            metric(&mut text, name, "gauge", help, &meter.get().to_string());
+        }
+        metric(
+            &mut text,
+            "head_age_seconds",
+            "gauge",
+            "Time since the chain's head was last read.",
+            &format!("{head_age_seconds:.3}"),
+        );
+        text.push_str("# HELP auspex_oracle_jobs Jobs by state.\n# TYPE auspex_oracle_jobs gauge\n");
+        for (state, count) in jobs {
+            let _ = writeln!(text, "auspex_oracle_jobs{{state=\"{state}\"}} {count}");
+        }
+        text
+    }
+}
+
+fn metric(text: &mut String, name: &str, kind: &str, help: &str, value: &str) {
+    // Writing to a string cannot fail.
+    let _ = writeln!(
+        text,
+        "# HELP auspex_oracle_{name} {help}\n# TYPE auspex_oracle_{name} {kind}\nauspex_oracle_{name} {value}"
+    );
+}

@@ -1,0 +1,143 @@
+//! Messages that wait for the broker or the board, and the task that takes them to the board.
+
+use std::sync::Arc;
+
+use alloy::primitives::B256;
+use anyhow::Context;
+use sqlx::PgPool;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::board::{Board, Posted};
+use crate::limits::{OUTBOX_BATCH, OUTBOX_SWEEP};
+use crate::meter::Meters;
+
+/// A message on its way.
+#[derive(Debug, Clone)]
+pub struct Message {
+    pub id: i64,
+    pub request_id: B256,
+    pub topic: String,
+    pub payload: String,
+}
+
+/// Messages that the broker has not acknowledged, oldest first, without those that are with it.
+pub async fn for_bus(pool: &PgPool, with_broker: &[i64]) -> anyhow::Result<Vec<Message>> {
+    let rows = sqlx::query!(
+        "select id, request_id, topic, payload from oracle.outbox
+         where bus_acked_at is null and id <> all($1) order by id limit $2",
+        with_broker,
+        OUTBOX_BATCH,
+    )
+    .fetch_all(pool)
+    .await
+    .context("read the outbox")?;
+    rows.into_iter()
+        .map(|row| {
+            let request_id = B256::try_from(row.request_id.as_slice())?;
+            Ok(Message { id: row.id, request_id, topic: row.topic, payload: row.payload })
+        })
+        .collect()
+}
+
+/// The broker has acknowledged a message.
+pub async fn bus_acked(pool: &PgPool, id: i64) -> anyhow::Result<()> {
+    sqlx::query!("update oracle.outbox set bus_acked_at = now() where id = $1", id)
+        .execute(pool)
+        .await
+        .context("note an acknowledged message")?;
+    Ok(())
+}
+
+async fn for_board(pool: &PgPool) -> anyhow::Result<Vec<Message>> {
+    let rows = sqlx::query!(
+        "select outbox.id, outbox.request_id, outbox.topic, outbox.payload
+         from oracle.outbox join oracle.jobs using (request_id)
+         where outbox.board_acked_at is null
+            and jobs.state in ('queued', 'signed', 'delivering', 'delivered')
+         order by outbox.id limit $1",
+        OUTBOX_BATCH,
+    )
+    .fetch_all(pool)
+    .await
+    .context("read the outbox")?;
+    rows.into_iter()
+        .map(|row| {
+            let request_id = B256::try_from(row.request_id.as_slice())?;
+            Ok(Message { id: row.id, request_id, topic: row.topic, payload: row.payload })
+        })
+        .collect()
+}
+
+async fn board_acked(pool: &PgPool, id: i64, refusal: Option<&str>) -> anyhow::Result<()> {
+    sqlx::query!(
+        "update oracle.outbox set board_acked_at = now(), board_refusal = left($2, 512) where id = $1",
+        id,
+        refusal,
+    )
+    .execute(pool)
+    .await
+    .context("note a posted message")?;
+    Ok(())
+}
+
+/// Forgets messages of requests that have ended.
+async fn prune(pool: &PgPool) -> anyhow::Result<()> {
+    sqlx::query!(
+        "delete from oracle.outbox using oracle.jobs
+         where outbox.request_id = jobs.request_id
+            and jobs.state in ('done', 'declined', 'closed')
+            and jobs.updated_at < now() - interval '1 hour'"
+    )
+    .execute(pool)
+    .await
+    .context("prune the outbox")?;
+    Ok(())
+}
+
+/// Takes messages to the board until each was taken or refused for good.
+pub async fn post_to_board(
+    pool: PgPool,
+    board: Board,
+    meters: Arc<Meters>,
+    bell: Arc<Notify>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let mut failing = false;
+    loop {
+        let rung = bell.notified();
+        match sweep(&pool, &board).await {
+            Ok(()) => failing = false,
+            Err(error) => {
+                meters.board_failures.add(1);
+                if !failing {
+                    tracing::warn!(error = format!("{error:#}"), "messages cannot be left on the board");
+                }
+                failing = true;
+            }
+        }
+        let wait = if failing { OUTBOX_SWEEP / 5 } else { OUTBOX_SWEEP };
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            () = rung => {}
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+async fn sweep(pool: &PgPool, board: &Board) -> anyhow::Result<()> {
+    prune(pool).await?;
+    let mut failure = None;
+    for message in for_board(pool).await? {
+        match board.post(message.request_id, &message.payload).await {
+            Ok(Posted::Taken) => board_acked(pool, message.id, None).await?,
+            Ok(Posted::Refused(reason)) => {
+                tracing::warn!(request_id = %message.request_id, reason, "the board refused a message");
+                board_acked(pool, message.id, Some(&reason)).await?;
+            }
+            // The others may still be taken: a board may refuse one request for now and not another.
+            Err(error) => failure = Some(error),
+        }
+    }
+    failure.map_or(Ok(()), Err)
+}

@@ -1,0 +1,69 @@
+//! Signed transactions. The same values give the same bytes, because the signatures are deterministic (RFC 6979).
+
+use alloy::consensus::{SignableTransaction, TxEip1559, TxEnvelope};
+use alloy::eips::eip2718::Encodable2718;
+use alloy::eips::eip2930::AccessList;
+use alloy::primitives::{Address, B256, Bytes, TxKind, U256};
+
+use crate::keys::SignerError;
+use crate::keys::Transmitter;
+use crate::transaction::fee::Fees;
+use crate::transaction::store::Call;
+
+/// A transaction that is ready to be stored and sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signed {
+    pub hash: B256,
+    pub raw: Bytes,
+    pub fees: Fees,
+    pub gas_limit: u64,
+    pub cancels: bool,
+}
+
+/// The values that one transaction is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms {
+    pub chain_id: u64,
+    pub nonce: u64,
+    pub fees: Fees,
+    pub gas_limit: u64,
+}
+
+/// Signs a call without value.
+pub fn call(key: &Transmitter, terms: Terms, call: &Call) -> Result<Signed, SignerError> {
+    sign(key, terms, call.target, call.calldata.clone(), false)
+}
+
+/// Signs a transfer of nothing to ourselves.
+pub fn cancel(key: &Transmitter, terms: Terms) -> Result<Signed, SignerError> {
+    sign(key, terms, key.address(), Bytes::new(), true)
+}
+
+fn sign(
+    key: &Transmitter,
+    terms: Terms,
+    target: Address,
+    input: Bytes,
+    cancels: bool,
+) -> Result<Signed, SignerError> {
+    let transaction = TxEip1559 {
+        chain_id: terms.chain_id,
+        nonce: terms.nonce,
+        gas_limit: terms.gas_limit,
+        max_fee_per_gas: terms.fees.max_fee,
+        max_priority_fee_per_gas: terms.fees.priority,
+        to: TxKind::Call(target),
+        value: U256::ZERO,
+        access_list: AccessList::default(),
+        input,
+    };
+    let signature = key.sign_transaction(transaction.signature_hash())?;
+    let envelope = TxEnvelope::from(transaction.into_signed(signature));
+    Ok(Signed {
+        hash: *envelope.tx_hash(),
+        raw: envelope.encoded_2718().into(),
+        fees: terms.fees,
+        gas_limit: terms.gas_limit,
+        cancels,
+    })
+}

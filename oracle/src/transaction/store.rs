@@ -1,0 +1,626 @@
+//! The rows of intents and signed transactions. Everything that the manager writes is fenced by the epoch under which it
+//! took custody of the key.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use alloy::primitives::{Address, B256, Bytes};
+use anyhow::Context;
+use sqlx::{Connection, PgConnection, PgPool};
+
+use crate::job::plan::Delivery;
+use crate::job::store::{FencedError, Lease, hold};
+use crate::limits::{BUDGET_WINDOW, CONSECUTIVE_REVERTS_MAX};
+use crate::transaction::fee::Fees;
+use crate::transaction::plan::{Attempt, Inclusion, IntentId, Outcome, Slot};
+use crate::transaction::sign::Signed;
+
+/// The right to use a key's nonces: a session that holds the advisory lock, and the epoch that all writes show.
+#[derive(Debug)]
+pub struct Custody {
+    session: PgConnection,
+    pub address: Address,
+    pub epoch: i64,
+}
+
+/// Why a manager's write did not happen.
+#[derive(Debug, thiserror::Error)]
+pub enum CustodyError {
+    #[error("another process has taken over the transmitter's nonces")]
+    Lost,
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+}
+
+impl Custody {
+    /// Takes custody of a key, unless another process has it. `first_nonce` counts only for a key never seen before.
+    pub async fn take(
+        pool: &PgPool,
+        address: Address,
+        first_nonce: u64,
+        holder: &str,
+    ) -> anyhow::Result<Option<Self>> {
+        let mut session = PgConnection::connect_with(&pool.connect_options())
+            .await
+            .context("connect to the database for the transmitter's lock")?;
+        let locked = sqlx::query_scalar!(
+            r#"select pg_try_advisory_lock(hashtextextended('auspex transmitter ' || $1, 0)) as "locked!""#,
+            format!("{address:#x}"),
+        )
+        .fetch_one(&mut session)
+        .await
+        .context("lock the transmitter")?;
+        if !locked {
+            return Ok(None);
+        }
+        let epoch = sqlx::query_scalar!(
+            "insert into oracle.transmitters as known (address, next_nonce, epoch, holder)
+             values ($1, $2, 1, $3)
+             on conflict (address) do update set epoch = known.epoch + 1, holder = excluded.holder
+             returning epoch",
+            address.as_slice(),
+            i64::try_from(first_nonce)?,
+            holder,
+        )
+        .fetch_one(&mut session)
+        .await
+        .context("take custody of the transmitter")?;
+        Ok(Some(Self { session, address, epoch }))
+    }
+
+    /// Fails when the session that holds the lock is gone.
+    pub async fn confirm(&mut self) -> sqlx::Result<()> {
+        self.session.ping().await
+    }
+}
+
+async fn guard(connection: &mut PgConnection, custody: &Custody) -> Result<(), CustodyError> {
+    let held = sqlx::query_scalar!(
+        "select epoch from oracle.transmitters where address = $1 and epoch = $2 for update",
+        custody.address.as_slice(),
+        custody.epoch,
+    )
+    .fetch_optional(connection)
+    .await?;
+    match held {
+        Some(_) => Ok(()),
+        None => Err(CustodyError::Lost),
+    }
+}
+
+/// An intent that waits for a nonce.
+#[derive(Debug, Clone)]
+pub struct Waiting {
+    pub intent: IntentId,
+    pub wanted: bool,
+    pub call: Call,
+    pub gas_limit: Option<u64>,
+}
+
+/// What an intent calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    pub target: Address,
+    pub calldata: Bytes,
+}
+
+/// An intent with a nonce and no final outcome; `slot.observed` is for the chain to fill in.
+#[derive(Debug, Clone)]
+pub struct OpenSlot {
+    pub slot: Slot,
+    pub request_id: Option<B256>,
+    pub call: Call,
+}
+
+/// What the database knows of a key's transactions.
+#[derive(Debug, Clone)]
+pub struct Books {
+    pub next_nonce: u64,
+    pub stopped: Option<String>,
+    pub slots: Vec<OpenSlot>,
+    pub queue: Vec<Waiting>,
+    pub spent: u128,
+    pub consecutive_reverts: u32,
+}
+
+/// Reads all of it.
+pub async fn books(pool: &PgPool, address: Address) -> anyhow::Result<Books> {
+    let head = sqlx::query!(
+        r#"
+        select next_nonce, stopped, resumed_nonce,
+            (
+                select coalesce(sum(paid.cost), 0)::text
+                from oracle.intents join oracle.transactions as paid on paid.intent_id = intents.id
+                where intents.transmitter = transmitters.address
+                    and intents.state in ('confirmed', 'failed', 'replaced')
+                    and now() - make_interval(secs => $2) < intents.updated_at
+            ) as "spent!"
+        from oracle.transmitters where address = $1
+        "#,
+        address.as_slice(),
+        BUDGET_WINDOW.as_secs_f64(),
+    )
+    .fetch_one(pool)
+    .await
+    .context("read the transmitter")?;
+    Ok(Books {
+        next_nonce: u64::try_from(head.next_nonce)?,
+        stopped: head.stopped,
+        slots: slots(pool, address).await?,
+        queue: queue(pool, address).await?,
+        spent: head.spent.parse().context("read what was spent")?,
+        consecutive_reverts: reverts(pool, address, head.resumed_nonce).await?,
+    })
+}
+
+async fn slots(pool: &PgPool, address: Address) -> anyhow::Result<Vec<OpenSlot>> {
+    let intents = sqlx::query!(
+        r#"
+        select id, nonce as "nonce!", wanted, request_id, target, calldata from oracle.intents
+        where transmitter = $1 and state in ('sent', 'included', 'reverted')
+        order by nonce
+        "#,
+        address.as_slice()
+    )
+    .fetch_all(pool)
+    .await
+    .context("read open intents")?;
+    let ids: Vec<i64> = intents.iter().map(|intent| intent.id).collect();
+    let mut attempts = attempts(pool, &ids).await?;
+    intents
+        .into_iter()
+        .map(|row| {
+            let (attempts, recorded) = attempts.remove(&row.id).unwrap_or_default();
+            let request_id =
+                row.request_id.map(|id| B256::try_from(id.as_slice())).transpose()?;
+            Ok(OpenSlot {
+                slot: Slot {
+                    intent: IntentId(row.id),
+                    nonce: u64::try_from(row.nonce)?,
+                    wanted: row.wanted,
+                    attempts,
+                    recorded,
+                    observed: None,
+                },
+                request_id,
+                call: Call {
+                    target: Address::try_from(row.target.as_slice())?,
+                    calldata: row.calldata.into(),
+                },
+            })
+        })
+        .collect()
+}
+
+type AttemptsByIntent = BTreeMap<i64, (Vec<Attempt>, Option<Inclusion>)>;
+
+async fn attempts(pool: &PgPool, intents: &[i64]) -> anyhow::Result<AttemptsByIntent> {
+    let rows = sqlx::query!(
+        r#"
+        select hash, intent_id, gas_limit, max_fee, priority_fee, cancels, block_number, block_hash,
+            succeeded, cost::text as cost,
+            extract(epoch from now() - signed_at)::float8 as "since_signed!",
+            extract(epoch from now() - sent_at)::float8 as since_sent
+        from oracle.transactions where intent_id = any($1) order by max_fee, signed_at
+        "#,
+        intents
+    )
+    .fetch_all(pool)
+    .await
+    .context("read signed transactions")?;
+    let mut by_intent = AttemptsByIntent::new();
+    for row in rows {
+        let (attempts, recorded) = by_intent.entry(row.intent_id).or_default();
+        let hash = B256::try_from(row.hash.as_slice())?;
+        attempts.push(Attempt {
+            hash,
+            fees: Fees {
+                max_fee: u128::try_from(row.max_fee)?,
+                priority: u128::try_from(row.priority_fee)?,
+            },
+            gas_limit: u64::try_from(row.gas_limit)?,
+            cancels: row.cancels,
+            since_signed: Duration::from_secs_f64(row.since_signed.max(0.0)),
+            since_sent: row.since_sent.map(|seconds| Duration::from_secs_f64(seconds.max(0.0))),
+        });
+        if let (Some(number), Some(block_hash), Some(succeeded), Some(cost)) =
+            (row.block_number, row.block_hash, row.succeeded, row.cost)
+        {
+            *recorded = Some(Inclusion {
+                hash,
+                block_number: u64::try_from(number)?,
+                block_hash: B256::try_from(block_hash.as_slice())?,
+                succeeded,
+                cost: cost.parse().context("read a transaction's cost")?,
+            });
+        }
+    }
+    Ok(by_intent)
+}
+
+async fn queue(pool: &PgPool, address: Address) -> anyhow::Result<Vec<Waiting>> {
+    let rows = sqlx::query!(
+        "select intents.id, intents.wanted, intents.target, intents.calldata, intents.gas_limit
+         from oracle.intents left join oracle.jobs using (request_id)
+         where intents.transmitter = $1 and intents.state = 'queued'
+         order by jobs.deadline, intents.id
+         limit 256",
+        address.as_slice()
+    )
+    .fetch_all(pool)
+    .await
+    .context("read queued intents")?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(Waiting {
+                intent: IntentId(row.id),
+                wanted: row.wanted,
+                call: Call {
+                    target: Address::try_from(row.target.as_slice())?,
+                    calldata: row.calldata.into(),
+                },
+                gas_limit: row.gas_limit.map(u64::try_from).transpose()?,
+            })
+        })
+        .collect()
+}
+
+/// Reverts in a row, newest first. A revert of a delivery that somebody else had made pointless says nothing about us.
+async fn reverts(pool: &PgPool, address: Address, resumed_nonce: i64) -> anyhow::Result<u32> {
+    let states = sqlx::query_scalar!(
+        "select state from oracle.intents
+         where transmitter = $1 and kind = 'delivery' and $2 <= nonce and (
+            state in ('included', 'confirmed') or (state in ('reverted', 'failed') and wanted)
+         )
+         order by nonce desc limit $3",
+        address.as_slice(),
+        resumed_nonce,
+        i64::from(CONSECUTIVE_REVERTS_MAX),
+    )
+    .fetch_all(pool)
+    .await
+    .context("read recent outcomes")?;
+    let reverted = states.iter().take_while(|state| matches!(state.as_str(), "reverted" | "failed"));
+    Ok(u32::try_from(reverted.count())?)
+}
+
+/// Makes a delivery intent for a job, or wants an earlier one again that can still come true.
+pub async fn intend(
+    connection: &mut PgConnection,
+    lease: &Lease,
+    transmitter: Address,
+    call: &Call,
+) -> Result<(), FencedError> {
+    hold(connection, lease).await?;
+    let revived = sqlx::query!(
+        "update oracle.intents set wanted = true, updated_at = now()
+         where request_id = $1 and not wanted and state in ('queued', 'sent', 'included')
+            and not exists (
+                select from oracle.transactions where intent_id = intents.id and cancels
+            )",
+        lease.request_id.as_slice()
+    )
+    .execute(&mut *connection)
+    .await?;
+    if 0 < revived.rows_affected() {
+        return Ok(());
+    }
+    sqlx::query!(
+        "insert into oracle.intents (transmitter, kind, request_id, target, calldata)
+         values ($1, 'delivery', $2, $3, $4)",
+        transmitter.as_slice(),
+        lease.request_id.as_slice(),
+        call.target.as_slice(),
+        call.calldata.as_ref(),
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Our newest delivery of a request, and how many have reverted.
+pub async fn deliveries(
+    pool: &PgPool,
+    request_id: B256,
+) -> anyhow::Result<(Option<Delivery>, u32)> {
+    let rows = sqlx::query!(
+        "select state, wanted from oracle.intents where request_id = $1 order by id desc",
+        request_id.as_slice()
+    )
+    .fetch_all(pool)
+    .await
+    .context("read deliveries")?;
+    let newest = rows.first().map(|row| match (row.state.as_str(), row.wanted) {
+        ("queued" | "sent" | "included", true) => Delivery::UnderWay,
+        _ => Delivery::Over,
+    });
+    let reverted =
+        rows.iter().filter(|row| matches!(row.state.as_str(), "reverted" | "failed")).count();
+    Ok((newest, u32::try_from(reverted)?))
+}
+
+/// Gives a nonce to an intent together with its first signed transaction.
+pub async fn assign(
+    pool: &PgPool,
+    custody: &Custody,
+    intent: IntentId,
+    nonce: u64,
+    signed: &Signed,
+) -> Result<(), CustodyError> {
+    let mut transaction = pool.begin().await?;
+    guard(&mut transaction, custody).await?;
+    let nonce = as_i64(nonce);
+    let advanced = sqlx::query!(
+        "update oracle.transmitters set next_nonce = next_nonce + 1
+         where address = $1 and next_nonce = $2",
+        custody.address.as_slice(),
+        nonce,
+    )
+    .execute(&mut *transaction)
+    .await?;
+    let given = sqlx::query!(
+        "update oracle.intents set state = 'sent', nonce = $2, gas_limit = $3, updated_at = now()
+         where id = $1 and state = 'queued'",
+        intent.0,
+        nonce,
+        as_i64(signed.gas_limit),
+    )
+    .execute(&mut *transaction)
+    .await?;
+    if advanced.rows_affected() != 1 || given.rows_affected() != 1 {
+        return Err(CustodyError::Lost);
+    }
+    keep(&mut transaction, intent, signed).await?;
+    transaction.commit().await?;
+    Ok(())
+}
+
+/// Makes an intent for a nonce that has none.
+pub async fn fill(
+    pool: &PgPool,
+    custody: &Custody,
+    nonce: u64,
+    signed: &Signed,
+) -> Result<(), CustodyError> {
+    let mut transaction = pool.begin().await?;
+    guard(&mut transaction, custody).await?;
+    let id = sqlx::query_scalar!(
+        "insert into oracle.intents (transmitter, kind, target, calldata, state, nonce, gas_limit, reason)
+         values ($1, 'filler', $1, '', 'sent', $2, $3, 'fills a gap in the nonces') returning id",
+        custody.address.as_slice(),
+        as_i64(nonce),
+        as_i64(signed.gas_limit),
+    )
+    .fetch_one(&mut *transaction)
+    .await?;
+    keep(&mut transaction, IntentId(id), signed).await?;
+    transaction.commit().await?;
+    Ok(())
+}
+
+/// Stores a replacement for an intent's nonce.
+pub async fn replace(
+    pool: &PgPool,
+    custody: &Custody,
+    intent: IntentId,
+    signed: &Signed,
+) -> Result<(), CustodyError> {
+    let mut transaction = pool.begin().await?;
+    guard(&mut transaction, custody).await?;
+    keep(&mut transaction, intent, signed).await?;
+    transaction.commit().await?;
+    Ok(())
+}
+
+async fn keep(
+    connection: &mut PgConnection,
+    intent: IntentId,
+    signed: &Signed,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "insert into oracle.transactions
+            (hash, intent_id, raw, gas_limit, max_fee, priority_fee, cancels)
+         values ($1, $2, $3, $4, $5, $6, $7) on conflict (hash) do nothing",
+        signed.hash.as_slice(),
+        intent.0,
+        signed.raw.as_ref(),
+        as_i64(signed.gas_limit),
+        fee_as_i64(signed.fees.max_fee),
+        fee_as_i64(signed.fees.priority),
+        signed.cancels,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The bytes of a stored transaction.
+pub async fn raw(pool: &PgPool, hash: B256) -> anyhow::Result<Bytes> {
+    let raw = sqlx::query_scalar!(
+        "select raw from oracle.transactions where hash = $1",
+        hash.as_slice()
+    )
+    .fetch_one(pool)
+    .await
+    .context("read a signed transaction")?;
+    Ok(raw.into())
+}
+
+/// Notes that a transaction was handed to an endpoint, and what was answered if not yes.
+pub async fn handed_over(pool: &PgPool, hash: B256, error: Option<&str>) -> anyhow::Result<()> {
+    sqlx::query!(
+        "update oracle.transactions set sent_at = now(), sends = sends + 1, last_error = left($2, 512)
+         where hash = $1",
+        hash.as_slice(),
+        error,
+    )
+    .execute(pool)
+    .await
+    .context("note a sent transaction")?;
+    Ok(())
+}
+
+/// Remembers the gas that a queued intent will be given, or why it has none.
+pub async fn weighed(
+    pool: &PgPool,
+    intent: IntentId,
+    gas_limit: Option<u64>,
+    reason: Option<&str>,
+) -> anyhow::Result<()> {
+    sqlx::query!(
+        "update oracle.intents set gas_limit = $2, reason = left($3, 512), updated_at = now()
+         where id = $1 and state = 'queued'",
+        intent.0,
+        gas_limit.map(as_i64),
+        reason,
+    )
+    .execute(pool)
+    .await
+    .context("store a gas limit")?;
+    Ok(())
+}
+
+/// Stores where an intent's nonce was used, or that it is not used any more. `pointless` says that the request had been
+/// delivered by somebody else when our delivery reverted.
+pub async fn include(
+    pool: &PgPool,
+    custody: &Custody,
+    intent: IntentId,
+    inclusion: Option<&Inclusion>,
+    pointless: bool,
+) -> Result<(), CustodyError> {
+    let mut transaction = pool.begin().await?;
+    guard(&mut transaction, custody).await?;
+    sqlx::query!(
+        "update oracle.transactions set block_number = null, block_hash = null, succeeded = null, cost = null
+         where intent_id = $1 and block_number is not null",
+        intent.0
+    )
+    .execute(&mut *transaction)
+    .await?;
+    let mut state = "sent";
+    if let Some(inclusion) = inclusion {
+        let cancelled = sqlx::query_scalar!(
+            "update oracle.transactions set
+                block_number = $3, block_hash = $4, succeeded = $5, cost = $6::text::numeric
+             where intent_id = $1 and hash = $2
+             returning cancels",
+            intent.0,
+            inclusion.hash.as_slice(),
+            as_i64(inclusion.block_number),
+            inclusion.block_hash.as_slice(),
+            inclusion.succeeded,
+            inclusion.cost.to_string(),
+        )
+        .fetch_one(&mut *transaction)
+        .await?;
+        state = if inclusion.succeeded && !cancelled { "included" } else { "reverted" };
+    }
+    // A delivery that came true is wanted, whatever was thought of it before: if a reorg takes it away, it is sent again.
+    sqlx::query!(
+        "update oracle.intents set
+            state = $2, wanted = (wanted or $2 = 'included') and not $3, updated_at = now()
+         where id = $1 and state in ('sent', 'included', 'reverted')",
+        intent.0,
+        state,
+        pointless,
+    )
+    .execute(&mut *transaction)
+    .await?;
+    ring(&mut transaction, intent).await?;
+    transaction.commit().await?;
+    Ok(())
+}
+
+/// Stores a final outcome.
+pub async fn settle(
+    pool: &PgPool,
+    custody: &Custody,
+    intent: IntentId,
+    outcome: Outcome,
+) -> Result<(), CustodyError> {
+    let state = match outcome {
+        Outcome::Confirmed => "confirmed",
+        Outcome::Failed => "failed",
+        Outcome::Replaced => "replaced",
+    };
+    let mut transaction = pool.begin().await?;
+    guard(&mut transaction, custody).await?;
+    sqlx::query!(
+        "update oracle.intents set state = $2, updated_at = now()
+         where id = $1 and state in ('queued', 'sent', 'included', 'reverted')",
+        intent.0,
+        state
+    )
+    .execute(&mut *transaction)
+    .await?;
+    ring(&mut transaction, intent).await?;
+    transaction.commit().await?;
+    Ok(())
+}
+
+async fn ring(connection: &mut PgConnection, intent: IntentId) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "update oracle.jobs set wakes = wakes + 1, due_at = least(due_at, now())
+         where request_id = (select request_id from oracle.intents where id = $1)",
+        intent.0
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Takes nonces as used that the chain has used and this database never gave out.
+pub async fn adopt(
+    pool: &PgPool,
+    custody: &Custody,
+    next_nonce: u64,
+) -> Result<(), CustodyError> {
+    let mut transaction = pool.begin().await?;
+    guard(&mut transaction, custody).await?;
+    sqlx::query!(
+        "update oracle.transmitters set next_nonce = $2 where address = $1 and next_nonce < $2",
+        custody.address.as_slice(),
+        as_i64(next_nonce),
+    )
+    .execute(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    Ok(())
+}
+
+/// Stops the manager of a key, for the operator to look.
+pub async fn stop(pool: &PgPool, custody: &Custody, reason: &str) -> Result<(), CustodyError> {
+    let mut transaction = pool.begin().await?;
+    guard(&mut transaction, custody).await?;
+    sqlx::query!(
+        "update oracle.transmitters set stopped = $2 where address = $1",
+        custody.address.as_slice(),
+        reason,
+    )
+    .execute(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    Ok(())
+}
+
+/// Lets a stopped manager work again. The reverts that stopped it do not count any more.
+pub async fn resume(pool: &PgPool, address: Address) -> anyhow::Result<()> {
+    sqlx::query!(
+        "update oracle.transmitters set stopped = null, resumed_nonce = next_nonce where address = $1",
+        address.as_slice()
+    )
+    .execute(pool)
+    .await
+    .context("resume the transmitter")?;
+    Ok(())
+}
+
+fn as_i64(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// The configuration keeps fees below 2^63 - 1 wei per gas.
+fn fee_as_i64(fee: u128) -> i64 {
+    i64::try_from(fee).unwrap_or(i64::MAX)
+}

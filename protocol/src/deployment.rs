@@ -1,0 +1,53 @@
+//! Where the contracts live on a chain.
+
+use alloy::primitives::Address;
+use serde::{Deserialize, Serialize};
+
+/// The addresses of one deployment, as `auspex dev` writes them and every command reads them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Deployment {
+    pub chain_id: u64,
+    /// The first block that can hold an event of these contracts.
+    pub start_block: u64,
+    pub agent_registry: Address,
+    pub operator_registry: Address,
+    pub entry_policy: Address,
+    pub request_escrow: Address,
+    /// The platform's own token, where the deployment has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform_token: Option<Address>,
+    /// ERC-8004 reputation and validation registries, where the deployment has them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reputation_registry: Option<Address>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation_registry: Option<Address>,
+}
+
+/// Why a deployment file is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum DeploymentError {
+    #[error("deployment: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("deployment.{field}: is the zero address")]
+    ZeroAddress { field: &'static str },
+}
+
+impl Deployment {
+    /// Reads a deployment file and checks that every contract has an address.
+    pub fn from_json(json: &str) -> Result<Self, DeploymentError> {
+        let deployment: Self = serde_json::from_str(json)?;
+        let addresses = [
+            ("agentRegistry", deployment.agent_registry),
+            ("operatorRegistry", deployment.operator_registry),
+            ("entryPolicy", deployment.entry_policy),
+            ("requestEscrow", deployment.request_escrow),
+        ];
+        for (field, address) in addresses {
+            if address.is_zero() {
+                return Err(DeploymentError::ZeroAddress { field });
+            }
+        }
+        Ok(deployment)
+    }
+}
