@@ -111,5 +111,5 @@ fn revert_text(data: &[u8]) -> Option<String> {
 
 /// A random 32-byte value.
 pub(crate) fn random_salt() -> B256 {
-    B256::random()
+    B256::from(rand::random::<[u8; 32]>())
 }

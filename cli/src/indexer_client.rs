@@ -27,7 +27,6 @@ pub(crate) struct IndexerClient {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct RequestView {
     pub(crate) request_id: B256,
-    #[serde(with = "decimal")]
     pub(crate) sequence: u64,
     pub(crate) status: String,
     pub(crate) finality: String,

@@ -13,6 +13,7 @@ mod arguments;
 mod chain;
 mod command;
 mod connection;
+mod database;
 mod indexer_client;
 mod output;
 mod telemetry;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity ^0.8.28;
 
+import {IAgentRegistry} from "./interfaces/IAgentRegistry.sol";
 import {ERC721, ERC721URIStorage} from "@openzeppelin/contracts/token/ERC721/extensions/ERC721URIStorage.sol";
 import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 import {SignatureChecker} from "@openzeppelin/contracts/utils/cryptography/SignatureChecker.sol";
-import {IAgentRegistry} from "./interfaces/IAgentRegistry.sol";
 
 /// @title AgentRegistry
 contract AgentRegistry is IAgentRegistry, ERC721URIStorage, EIP712 {
@@ -31,10 +31,7 @@ contract AgentRegistry is IAgentRegistry, ERC721URIStorage, EIP712 {
     }
 
     /// @inheritdoc IAgentRegistry
-    function register(string calldata agentURI, MetadataEntry[] calldata metadata)
-        external
-        returns (uint256 agentId)
-    {
+    function register(string calldata agentURI, MetadataEntry[] calldata metadata) external returns (uint256 agentId) {
         agentId = _register(agentURI);
         for (uint256 i = 0; i < metadata.length; ++i) {
             _requireNotReserved(metadata[i].metadataKey);
@@ -57,16 +54,12 @@ contract AgentRegistry is IAgentRegistry, ERC721URIStorage, EIP712 {
     }
 
     /// @inheritdoc IAgentRegistry
-    function setAgentWallet(uint256 agentId, address newWallet, uint256 deadline, bytes calldata signature)
-        external
-    {
+    function setAgentWallet(uint256 agentId, address newWallet, uint256 deadline, bytes calldata signature) external {
         _requireAuthorized(agentId);
-        bytes32 digest = _hashTypedDataV4(
-            keccak256(abi.encode(WALLET_TYPEHASH, agentId, newWallet, ownerOf(agentId), deadline))
-        );
+        bytes32 digest =
+            _hashTypedDataV4(keccak256(abi.encode(WALLET_TYPEHASH, agentId, newWallet, ownerOf(agentId), deadline)));
         require(
-            newWallet != address(0) && block.timestamp <= deadline
-                && deadline <= block.timestamp + WALLET_DEADLINE_MAX
+            newWallet != address(0) && block.timestamp <= deadline && deadline <= block.timestamp + WALLET_DEADLINE_MAX
                 && SignatureChecker.isValidSignatureNow(newWallet, digest, signature),
             InvalidWalletSignature(newWallet, deadline)
         );

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity ^0.8.28;
 
-import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
-import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
 import {IOperatorRegistry} from "./interfaces/IOperatorRegistry.sol";
 import {MemberOrder} from "./libraries/MemberOrder.sol";
 import {Payment} from "./libraries/Payment.sol";
+import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
+import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
 
 /// @title OperatorRegistry
 /// @dev Deployed by the escrow's constructor, so that each knows the other without a set-up step that somebody could miss
@@ -158,8 +158,7 @@ contract OperatorRegistry is IOperatorRegistry {
         Operator storage operator = _registered(msg.sender);
         require(withdrawal != address(0), ZeroAddress("withdrawal"));
         require(
-            withdrawal != operator.signer && withdrawal != operator.pendingSigner
-                && withdrawal != operator.transmitter,
+            withdrawal != operator.signer && withdrawal != operator.pendingSigner && withdrawal != operator.transmitter,
             RolesNotSeparate(withdrawal)
         );
 
@@ -261,9 +260,7 @@ contract OperatorRegistry is IOperatorRegistry {
         require(member.joined, NotJoined(setId, msg.sender));
         OperatorSetState storage set = _sets[setId];
         for (uint256 i = 0; i < set.operators.length; ++i) {
-            require(
-                set.operators[i] != msg.sender || isRevoked[set.signers[i]], StillMember(setId, msg.sender)
-            );
+            require(set.operators[i] != msg.sender || isRevoked[set.signers[i]], StillMember(setId, msg.sender));
         }
 
         uint64 due = uint64(block.timestamp) + UNBONDING_DELAY;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity ^0.8.28;
 
+import {IPlatformToken} from "./interfaces/IPlatformToken.sol";
 import {ERC20, ERC20Permit} from "@openzeppelin/contracts/token/ERC20/extensions/ERC20Permit.sol";
 import {SignatureChecker} from "@openzeppelin/contracts/utils/cryptography/SignatureChecker.sol";
-import {IPlatformToken} from "./interfaces/IPlatformToken.sol";
 
 /// @title PlatformToken
 /// @dev OpenZeppelin's own ERC-3009 counts nonces up; the escrow needs nonces that are hashes, as the standard has them.
@@ -50,9 +50,7 @@ contract PlatformToken is IPlatformToken, ERC20Permit {
         bytes32 r,
         bytes32 s
     ) external {
-        _transfer(
-            TRANSFER_TYPEHASH, from, to, value, validAfter, validBefore, nonce, abi.encodePacked(r, s, v)
-        );
+        _transfer(TRANSFER_TYPEHASH, from, to, value, validAfter, validBefore, nonce, abi.encodePacked(r, s, v));
     }
 
     /// @inheritdoc IPlatformToken
@@ -82,9 +80,7 @@ contract PlatformToken is IPlatformToken, ERC20Permit {
         bytes32 s
     ) external {
         require(to == msg.sender, CallerNotPayee(msg.sender, to));
-        _transfer(
-            RECEIVE_TYPEHASH, from, to, value, validAfter, validBefore, nonce, abi.encodePacked(r, s, v)
-        );
+        _transfer(RECEIVE_TYPEHASH, from, to, value, validAfter, validBefore, nonce, abi.encodePacked(r, s, v));
     }
 
     /// @inheritdoc IPlatformToken

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity ^0.8.28;
 
-import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 import {IERC8183} from "./interfaces/IERC8183.sol";
 import {IOperatorRegistry} from "./interfaces/IOperatorRegistry.sol";
 import {IQuorumEvaluator} from "./interfaces/IQuorumEvaluator.sol";
 import {IRequestEscrow} from "./interfaces/IRequestEscrow.sol";
 import {Quorum} from "./libraries/Quorum.sol";
+import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 
 /// @title QuorumEvaluator
 contract QuorumEvaluator is IQuorumEvaluator, EIP712 {
@@ -37,9 +37,7 @@ contract QuorumEvaluator is IQuorumEvaluator, EIP712 {
         require(block.timestamp <= verdict.validUntil, VerdictExpired(verdict.validUntil));
         require(!_evaluated[verdict.jobs][verdict.jobId], AlreadyEvaluated(verdict.jobs, verdict.jobId));
         IOperatorRegistry registry = IOperatorRegistry(operatorRegistry);
-        require(
-            keccak256(abi.encode(operatorSet)) == registry.operatorSetHash(operatorSetId), NotPresentEpoch()
-        );
+        require(keccak256(abi.encode(operatorSet)) == registry.operatorSetHash(operatorSetId), NotPresentEpoch());
         address[] memory signers = Quorum.verify(operatorSet, attestations, verdictDigest(verdict), registry);
 
         _evaluated[verdict.jobs][verdict.jobId] = true;
@@ -56,12 +54,7 @@ contract QuorumEvaluator is IQuorumEvaluator, EIP712 {
         return _hashTypedDataV4(
             keccak256(
                 abi.encode(
-                    VERDICT_TYPEHASH,
-                    verdict.jobs,
-                    verdict.jobId,
-                    verdict.approved,
-                    verdict.reason,
-                    verdict.validUntil
+                    VERDICT_TYPEHASH, verdict.jobs, verdict.jobId, verdict.approved, verdict.reason, verdict.validUntil
                 )
             )
         );

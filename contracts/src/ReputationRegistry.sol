@@ -15,15 +15,29 @@ contract ReputationRegistry is IReputationRegistry {
         string tag2;
     }
 
+    /// @dev The arguments of a feedback, which together are too many for the stack.
+    struct Entry {
+        int128 value;
+        uint8 valueDecimals;
+        string tag1;
+        string tag2;
+        string endpoint;
+        string feedbackURI;
+        bytes32 feedbackHash;
+    }
+
     uint8 private constant DECIMALS_MAX = 18;
 
     IAgentRegistry private immutable _agentRegistry;
     IRequestEscrow private immutable _escrow;
 
+    /// @dev Written through storage references, which slither does not follow.
+    // slither-disable-next-line uninitialized-state
     mapping(uint256 agentId => mapping(address client => Feedback[])) private _feedback;
     mapping(uint256 agentId => address[]) private _clients;
-    mapping(uint256 agentId => mapping(address client => mapping(uint64 index => mapping(address responder => uint64))))
-        private _responseCount;
+    mapping(
+        uint256 agentId => mapping(address client => mapping(uint64 index => mapping(address responder => uint64)))
+    ) private _responseCount;
     /// @inheritdoc IReputationRegistry
     mapping(uint256 agentId => mapping(address client => mapping(uint64 index => bytes32))) public requestOf;
     mapping(bytes32 requestId => bool) private _backed;
@@ -45,7 +59,7 @@ contract ReputationRegistry is IReputationRegistry {
         string calldata feedbackURI,
         bytes32 feedbackHash
     ) external {
-        _give(agentId, value, valueDecimals, tag1, tag2, endpoint, feedbackURI, feedbackHash);
+        _give(agentId, Entry(value, valueDecimals, tag1, tag2, endpoint, feedbackURI, feedbackHash));
     }
 
     /// @notice Gives feedback on the agent of a request that the caller paid for. A request backs one feedback.
@@ -60,16 +74,8 @@ contract ReputationRegistry is IReputationRegistry {
         string calldata feedbackURI,
         bytes32 feedbackHash
     ) external {
-        bytes32 requestId = _escrow.requestIdOf(terms);
-        uint128 amount = _escrow.settledAmountOf(requestId);
-        require(terms.payer == msg.sender && amount != 0, NotPaidFor(requestId));
-        require(!_backed[requestId], AlreadyBacked(requestId));
-
-        _backed[requestId] = true;
-        uint64 index =
-            _give(terms.agentId, value, valueDecimals, tag1, tag2, endpoint, feedbackURI, feedbackHash);
-        requestOf[terms.agentId][msg.sender][index] = requestId;
-        emit FeedbackBacked(terms.agentId, msg.sender, index, requestId, amount);
+        _back(terms);
+        _give(terms.agentId, Entry(value, valueDecimals, tag1, tag2, endpoint, feedbackURI, feedbackHash));
     }
 
     /// @inheritdoc IReputationRegistry
@@ -95,12 +101,11 @@ contract ReputationRegistry is IReputationRegistry {
     }
 
     /// @inheritdoc IReputationRegistry
-    function getSummary(
-        uint256 agentId,
-        address[] calldata clientAddresses,
-        string calldata tag1,
-        string calldata tag2
-    ) external view returns (uint64 count, int128 summaryValue, uint8 summaryValueDecimals) {
+    function getSummary(uint256 agentId, address[] calldata clientAddresses, string calldata tag1, string calldata tag2)
+        external
+        view
+        returns (uint64 count, int128 summaryValue, uint8 summaryValueDecimals)
+    {
         require(clientAddresses.length != 0, NoClients());
         // Summed at 18 decimals: 2^127 * 10^18 * 2^64 fits.
         int256 total = 0;
@@ -161,25 +166,38 @@ contract ReputationRegistry is IReputationRegistry {
         return address(_agentRegistry);
     }
 
-    function _give(
-        uint256 agentId,
-        int128 value,
-        uint8 valueDecimals,
-        string calldata tag1,
-        string calldata tag2,
-        string calldata endpoint,
-        string calldata feedbackURI,
-        bytes32 feedbackHash
-    ) private returns (uint64 index) {
-        require(valueDecimals <= DECIMALS_MAX, TooManyDecimals(valueDecimals));
+    /// @dev Ties the caller's next feedback to a request that it paid for.
+    function _back(IRequestEscrow.Request calldata terms) private {
+        bytes32 requestId = _escrow.requestIdOf(terms);
+        uint128 amount = _escrow.settledAmountOf(requestId);
+        require(terms.payer == msg.sender && amount != 0, NotPaidFor(requestId));
+        require(!_backed[requestId], AlreadyBacked(requestId));
+
+        _backed[requestId] = true;
+        uint64 index = uint64(_feedback[terms.agentId][msg.sender].length + 1);
+        requestOf[terms.agentId][msg.sender][index] = requestId;
+        emit FeedbackBacked(terms.agentId, msg.sender, index, requestId, amount);
+    }
+
+    function _give(uint256 agentId, Entry memory entry) private {
+        require(entry.valueDecimals <= DECIMALS_MAX, TooManyDecimals(entry.valueDecimals));
         require(!_agentRegistry.isAuthorizedOrOwner(msg.sender, agentId), SelfFeedback(agentId, msg.sender));
 
         Feedback[] storage list = _feedback[agentId][msg.sender];
         if (list.length == 0) _clients[agentId].push(msg.sender);
-        list.push(Feedback(value, valueDecimals, false, tag1, tag2));
-        index = uint64(list.length);
+        list.push(Feedback(entry.value, entry.valueDecimals, false, entry.tag1, entry.tag2));
         emit NewFeedback(
-            agentId, msg.sender, index, value, valueDecimals, tag1, tag1, tag2, endpoint, feedbackURI, feedbackHash
+            agentId,
+            msg.sender,
+            uint64(list.length),
+            entry.value,
+            entry.valueDecimals,
+            entry.tag1,
+            entry.tag1,
+            entry.tag2,
+            entry.endpoint,
+            entry.feedbackURI,
+            entry.feedbackHash
         );
     }
 
@@ -189,7 +207,7 @@ contract ReputationRegistry is IReputationRegistry {
         return list[index - 1];
     }
 
-    function _matches(string storage tag, string calldata wanted) private view returns (bool) {
+    function _matches(string storage tag, string calldata wanted) private pure returns (bool) {
         return bytes(wanted).length == 0 || keccak256(bytes(tag)) == keccak256(bytes(wanted));
     }
 }

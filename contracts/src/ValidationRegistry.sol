@@ -62,9 +62,7 @@ contract ValidationRegistry is IValidationRegistry {
         validation.responseHash = responseHash;
         validation.tag = tag;
         validation.lastUpdate = uint64(block.timestamp);
-        emit ValidationResponse(
-            msg.sender, validation.agentId, requestHash, response, responseURI, responseHash, tag
-        );
+        emit ValidationResponse(msg.sender, validation.agentId, requestHash, response, responseURI, responseHash, tag);
     }
 
     /// @inheritdoc IValidationRegistry

@@ -147,9 +147,7 @@ contract GasTest is EscrowTest {
         _set(
             "request, one signature, ERC-20",
             stranger,
-            abi.encodeCall(
-                escrow.requestWithAuthorization, (terms, offer, INPUT, 0, terms.deadline, signature_)
-            )
+            abi.encodeCall(escrow.requestWithAuthorization, (terms, offer, INPUT, 0, terms.deadline, signature_))
         );
 
         terms = termsOf(offer, "2612");
@@ -199,18 +197,16 @@ contract GasTest is EscrowTest {
         _set("deliverBatch of 10, 3 of 5", transmitter, abi.encodeCall(escrow.deliverBatch, (deliveries)));
     }
 
-    function _delivery(
-        IRequestEscrow.Offer memory of_,
-        IRequestEscrow.OperatorSet memory set,
-        uint256 signers
-    ) private returns (bytes memory) {
+    function _delivery(IRequestEscrow.Offer memory of_, IRequestEscrow.OperatorSet memory set, uint256 signers)
+        private
+        returns (bytes memory)
+    {
         IRequestEscrow.Request memory terms = termsOf(of_, keccak256(abi.encode("delivery", set.setId)));
         IRequestEscrow.Result memory result = answerOf(fund(terms, of_), PRICE);
         IRequestEscrow.Attestation[] memory attestations = attest(result, signers);
         if (set.setId == soloSet) {
             uint256 key = keyOf(solo.signers[0]);
-            attestations[0] =
-                IRequestEscrow.Attestation(solo.signers[0], signature(key, escrow.resultDigest(result)));
+            attestations[0] = IRequestEscrow.Attestation(solo.signers[0], signature(key, escrow.resultDigest(result)));
         }
         return abi.encodeCall(escrow.deliver, (terms, result, set, attestations));
     }

@@ -21,6 +21,9 @@ pub const READY_POLL: Duration = Duration::from_millis(25);
 /// Default time between the polite signal and SIGKILL.
 pub const STOP_GRACE: Duration = Duration::from_secs(10);
 
+/// The same for PostgreSQL, which writes a checkpoint, and anvil, which writes its chain.
+pub const SERVICE_STOP_GRACE: Duration = Duration::from_secs(30);
+
 /// First pause before a child is started again; it doubles with every quick end.
 pub const RESTART_PAUSE_FIRST: Duration = Duration::from_millis(250);
 
@@ -37,9 +40,12 @@ pub const LOG_TAIL_BYTES: u64 = 2 * 1024;
 /// PostgreSQL must answer within this time after its start; recovery after a crash is included.
 pub const POSTGRES_START_DEADLINE: Duration = Duration::from_secs(60);
 
+/// Creating a cluster must be done within this time.
+pub const INITDB_DEADLINE: Duration = Duration::from_secs(120);
+
 /// A server that is being stopped by its watchdog must be gone within this time before the next start on
 /// the same data gives up.
-pub const POSTGRES_PREDECESSOR_DEADLINE: Duration = Duration::from_secs(20);
+pub const POSTGRES_PREDECESSOR_DEADLINE: Duration = Duration::from_secs(40);
 
 /// Connections of the embedded PostgreSQL; one more is refused with "too many clients already".
 pub const POSTGRES_CONNECTIONS_MAX: u32 = 300;
@@ -56,6 +62,9 @@ pub const TEST_DATABASE_QUEUE: usize = 64;
 
 /// anvil must answer within this time after its start; loading a saved state is included.
 pub const ANVIL_START_DEADLINE: Duration = Duration::from_secs(60);
+
+/// How often the chain's file is looked at, to copy it when it has changed.
+pub const STATE_POLL: Duration = Duration::from_millis(250);
 
 /// The broker must accept connections within this time.
 pub const BROKER_START_DEADLINE: Duration = Duration::from_secs(10);

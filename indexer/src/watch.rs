@@ -3,9 +3,17 @@
 use std::collections::BTreeMap;
 
 use alloy::primitives::{Address, B256, Bloom, BloomInput};
+use alloy::sol;
 use alloy::sol_types::SolEvent;
 use auspex_protocol::bindings::{IERC20, IPlatformToken};
 use auspex_protocol::deployment::Deployment;
+
+sol! {
+    interface Ownable {
+        event OwnershipTransferred(address indexed previousOwner, address indexed newOwner);
+        event OwnershipTransferStarted(address indexed previousOwner, address indexed newOwner);
+    }
+}
 
 /// What a watched contract is, hence how its logs are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,6 +38,16 @@ impl Role {
             | Self::ValidationRegistry
             | Self::Token => false,
         }
+    }
+
+    /// True for an event that has to carry a sequence number. What a contract inherits from OpenZeppelin's `Ownable` has none,
+    /// so an omission of a change of ownership is not seen by its number.
+    pub fn numbers(self, topic0: Option<&B256>) -> bool {
+        const UNNUMBERED: [B256; 2] = [
+            Ownable::OwnershipTransferred::SIGNATURE_HASH,
+            Ownable::OwnershipTransferStarted::SIGNATURE_HASH,
+        ];
+        self.is_sequenced() && topic0.is_none_or(|topic| !UNNUMBERED.contains(topic))
     }
 
     /// The event signatures that are kept of such a contract; all of them when none are named.
@@ -95,6 +113,11 @@ impl WatchList {
 
     pub fn addresses(&self) -> impl Iterator<Item = Address> {
         self.roles.keys().copied()
+    }
+
+    /// The contracts whose events carry a sequence number.
+    pub fn sequenced(&self) -> impl Iterator<Item = Address> {
+        self.roles.iter().filter(|(_, role)| role.is_sequenced()).map(|(address, _)| *address)
     }
 
     /// Whether a block with this bloom may hold a log that is kept. A bloom never denies what is there.

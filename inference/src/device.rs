@@ -8,13 +8,13 @@ use burn::tensor::{Device, DeviceKind, DeviceType};
 ///
 /// Adapters are numbered in the order in which the graphics interface lists them, software ones
 /// included. A software rasteriser (lavapipe, WARP) is only ever used when it is named, because
-/// the CPU backend is faster on the same hardware.
+/// the CPU itself is faster.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum DeviceChoice {
     /// The first GPU, else the CPU.
     #[default]
     Auto,
-    /// burn's CPU backend, `flex`.
+    /// The CPU, which gives the same bits on every machine.
     Cpu,
     /// The adapter with this number; without one, the first GPU, else the first adapter.
     Wgpu(Option<usize>),

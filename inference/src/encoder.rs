@@ -5,6 +5,7 @@ use std::{ops::Range, path::Path, sync::Arc};
 use crate::{
     batch::{Batch, split_by_tokens},
     config::{BertConfig, check_pooling},
+    cpu::CpuModel,
     device::{DeviceChoice, Resolved, resolve},
     error::{EncodeError, LoadError},
     files::ModelFiles,
@@ -20,14 +21,24 @@ use crate::{
 /// A text is cut at [`SEQUENCE_TOKENS_MAX`](crate::limits::SEQUENCE_TOKENS_MAX) tokens, its last
 /// hidden states are averaged and the average is scaled to length 1, as sentence-transformers does.
 /// On the CPU the vector of a text is the same to the last bit, alone or in any batch, in any
-/// order and with any number of threads.
+/// order, with any number of threads and on any machine. On a GPU it is within
+/// [`TOLERANCE_GPU`](crate::TOLERANCE_GPU) of that.
 #[derive(Debug)]
 pub struct Encoder {
     tokens: Arc<Tokens>,
-    model: Model,
+    network: Network,
     device: DeviceChoice,
     dimensions: usize,
     hash: [u8; 32],
+}
+
+/// The encoder's layers in one of their two forms.
+#[derive(Debug)]
+enum Network {
+    /// Own operators, for the CPU: faster there than burn's, and the same bits on every machine.
+    Cpu(CpuModel),
+    /// burn's tensors, for a GPU.
+    Burn(Model),
 }
 
 impl Encoder {
@@ -47,9 +58,15 @@ impl Encoder {
         let tokens = Tokens::parse(&files.tokenizer.path, &files.tokenizer.bytes, &config)?;
         let Resolved { device, choice } = resolve(device)?;
         let weights = Weights::parse(&files.weights.path, &files.weights.bytes)?;
+        let network = if choice == DeviceChoice::Cpu {
+            CpuModel::check(&files.config.path, &config)?;
+            Network::Cpu(CpuModel::load(&weights, &config)?)
+        } else {
+            Network::Burn(Model::load(&weights, &config, &device)?)
+        };
         Ok(Self {
             tokens: Arc::new(tokens),
-            model: Model::load(&weights, &config, &device)?,
+            network,
             device: choice,
             dimensions: config.hidden_size,
             hash: files.hash(),
@@ -137,14 +154,23 @@ impl Encoder {
             return Ok(Vec::new());
         }
         let batch = Batch::pack(sequences);
-        let states = self
-            .model
-            .hidden_states(&batch)
-            .map_err(|reason| EncodeError::Device { device: self.device.to_string(), reason })?;
+        let states = match &self.network {
+            Network::Cpu(model) => model.hidden_states(&batch),
+            Network::Burn(model) => model.hidden_states(&batch).map_err(|reason| {
+                EncodeError::Device { device: self.device.to_string(), reason }
+            })?,
+        };
         let mut vectors = vec![Vec::new(); sequences.len()];
         for (rows, index) in batch.sequences().zip(&batch.order) {
             let states = &states[rows.start * self.dimensions..rows.end * self.dimensions];
-            vectors[*index] = normalize(mean(states, self.dimensions));
+            let vector = normalize(mean(states, self.dimensions));
+            if !vector.iter().all(|value| value.is_finite()) {
+                return Err(EncodeError::Device {
+                    device: self.device.to_string(),
+                    reason: "a vector has components that are not numbers".to_owned(),
+                });
+            }
+            vectors[*index] = vector;
         }
         Ok(vectors)
     }

@@ -105,14 +105,17 @@ mod tests {
     fn the_hash_changes_with_every_file() {
         let dir = tempfile::tempdir().unwrap();
         let hash = |config: &str, tokenizer: &str, weights: &str| {
-            for (name, text) in
-                [("config.json", config), ("tokenizer.json", tokenizer), ("model.safetensors", weights)]
-            {
+            for (name, text) in [
+                ("config.json", config),
+                ("tokenizer.json", tokenizer),
+                ("model.safetensors", weights),
+            ] {
                 std::fs::write(dir.path().join(name), text).unwrap();
             }
             hex::encode(ModelFiles::read(dir.path()).unwrap().hash())
         };
-        let hashes = [hash("a", "b", "c"), hash("x", "b", "c"), hash("a", "x", "c"), hash("a", "b", "x")];
+        let hashes =
+            [hash("a", "b", "c"), hash("x", "b", "c"), hash("a", "x", "c"), hash("a", "b", "x")];
         for (index, left) in hashes.iter().enumerate() {
             assert!(!hashes[index + 1..].contains(left));
         }

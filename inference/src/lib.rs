@@ -4,25 +4,33 @@
 //! - [`Engine`] is a model on a thread of its own behind a bounded queue; it is what nodes use.
 //! - [`quantize()`] and [`dot_i8()`] make vectors that can be committed and checked on chain.
 //!
-//! The way of a text: `tokens` (ids) → `batch` (which texts run together) → `model` (tensor
-//! operations) → `pooling` (one unit vector). `files`, `config` and `weights` read a model
-//! directory; `device` finds the hardware; `self_test` keeps a faulty one from serving.
+//! The way of a text: `tokens` (ids) → `batch` (which texts run together) → the layers, as `model`
+//! (burn's tensors, on a GPU) or as `cpu` (own operators from `kernels`) → `pooling` (one unit
+//! vector). `files`, `config` and `weights` read a model directory; `device` finds the hardware;
+//! `self_test` keeps a faulty one from serving.
+//!
+//! **Invariant:** on the CPU a vector is a function of the text and of [`Encoder::model_hash`]
+//! alone, bit by bit: no batch, thread count, instruction set or run changes it. Operators can
+//! therefore compare vectors byte by byte, and disputes are settled on the CPU.
 
 // wgpu's types nest deeper than the compiler's default allows.
 #![recursion_limit = "256"]
 
 mod batch;
 mod config;
+mod cpu;
 mod device;
 mod encoder;
 mod engine;
 mod error;
 mod files;
+mod kernels;
 pub mod limits;
 mod model;
 mod pooling;
 mod quantize;
 mod self_test;
+mod sts;
 mod tokens;
 mod weights;
 
@@ -32,3 +40,4 @@ pub use engine::{Engine, EngineError, StartError};
 pub use error::{EncodeError, LoadError};
 pub use quantize::{QUANTIZED_MAX, dot_i8, quantize};
 pub use self_test::{TOLERANCE_CPU, TOLERANCE_GPU};
+pub use sts::{StsError, StsReport, sts_spearman};

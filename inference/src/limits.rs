@@ -39,3 +39,9 @@ pub const CONFIG_DIMENSION_MAX: usize = 1_000_000;
 
 /// Most transformer layers in `config.json`.
 pub const CONFIG_LAYERS_MAX: usize = 256;
+
+/// Uncompressed size of a table for [`sts_spearman`](crate::sts_spearman), in bytes.
+pub const STS_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Test pairs of a table for [`sts_spearman`](crate::sts_spearman).
+pub const STS_PAIRS_MAX: usize = 100_000;

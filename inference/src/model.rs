@@ -1,4 +1,4 @@
-//! The BERT encoder as tensor operations; shapes are in rows of tokens.
+//! The BERT encoder as burn's tensor operations, for GPUs; shapes are in rows of tokens.
 
 use burn::tensor::{
     Device, Int, Tensor, TensorData,
@@ -60,7 +60,8 @@ impl Model {
     ) -> Result<Self, LoadError> {
         let hidden = config.hidden_size;
         let load = Loader { weights, device };
-        let words = load.matrix("embeddings.word_embeddings.weight", [config.vocab_size, hidden])?;
+        let words =
+            load.matrix("embeddings.word_embeddings.weight", [config.vocab_size, hidden])?;
         let positions = load.matrix(
             "embeddings.position_embeddings.weight",
             [config.max_position_embeddings, hidden],

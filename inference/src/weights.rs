@@ -40,7 +40,14 @@ impl<'a> Weights<'a> {
         }
         // `deserialize` has checked that the data is as long as the shape says.
         let (values, _) = view.data().as_chunks::<4>();
-        Ok(values.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
+        let values: Vec<f32> = values.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+        if let Some(index) = values.iter().position(|value| !value.is_finite()) {
+            return Err(LoadError::Weights {
+                path: self.path.to_owned(),
+                reason: format!("value {index} of tensor {name:?} is {}", values[index]),
+            });
+        }
+        Ok(values)
     }
 }
 
@@ -78,6 +85,17 @@ mod tests {
         let weights = Weights::parse(Path::new("m"), &bytes).unwrap();
         let error = weights.read("x", &[2]).unwrap_err().to_string();
         assert_eq!(error, "m: tensor \"x\" is F16 [2], expected F32 [2]");
+    }
+
+    #[test]
+    fn a_value_that_is_no_number_is_refused() {
+        let data: Vec<u8> = [1.0, f32::NAN].into_iter().flat_map(f32::to_le_bytes).collect();
+        let bytes = file("x", Dtype::F32, &[2], &data);
+        let weights = Weights::parse(Path::new("m"), &bytes).unwrap();
+        assert_eq!(
+            weights.read("x", &[2]).unwrap_err().to_string(),
+            "m: value 1 of tensor \"x\" is NaN"
+        );
     }
 
     #[test]

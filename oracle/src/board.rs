@@ -86,7 +86,9 @@ impl Board {
             last = number(sequence).ok().or(last);
             match serde_json::from_value::<RequestView>(item) {
                 Ok(view) => requests.push(view),
-                Err(error) => tracing::warn!(%error, "the indexer lists a request that cannot be read"),
+                Err(error) => {
+                    tracing::warn!(%error, "the indexer lists a request that cannot be read")
+                }
             }
         }
         Ok((requests, last.filter(|_| full)))
@@ -155,7 +157,10 @@ impl Board {
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(failed)? {
             if BOARD_REPLY_BYTES_MAX < body.len() + chunk.len() {
-                bail!("indexer {}: {what}: the reply is over the limit of {BOARD_REPLY_BYTES_MAX} bytes", self.url);
+                bail!(
+                    "indexer {}: {what}: the reply is over the limit of {BOARD_REPLY_BYTES_MAX} bytes",
+                    self.url
+                );
             }
             body.extend_from_slice(&chunk);
         }

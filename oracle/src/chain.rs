@@ -11,17 +11,17 @@ use alloy::primitives::{Address, B256, Bytes};
 use alloy::providers::{DynProvider, Provider, ProviderBuilder};
 use alloy::rpc::types::TransactionRequest;
 use alloy::transports::{RpcError, TransportError};
-use auspex_protocol::bindings::IRequestEscrow::{IRequestEscrowInstance, Status};
 use auspex_protocol::bindings::IOperatorRegistry::IOperatorRegistryInstance;
+use auspex_protocol::bindings::IRequestEscrow::{IRequestEscrowInstance, Status};
 use auspex_protocol::deployment::Deployment;
 
 use crate::config::SecretUrl;
 use crate::job::plan::Presence;
 use crate::limits::CHAIN_TIMEOUT;
 use crate::transaction::fee::Market;
+use crate::transaction::intent::Call;
 use crate::transaction::plan::Inclusion;
 use crate::transaction::reply::{self, Reply};
-use crate::transaction::store::Call;
 
 /// The chain that a deployment lives on.
 #[derive(Clone)]
@@ -190,8 +190,7 @@ impl Chain {
                     block_number: receipt.block_number?,
                     block_hash: receipt.block_hash?,
                     succeeded: receipt.status(),
-                    cost: u128::from(receipt.gas_used)
-                        .saturating_mul(receipt.effective_gas_price),
+                    cost: u128::from(receipt.gas_used).saturating_mul(receipt.effective_gas_price),
                 })
             }))
         })
@@ -302,20 +301,20 @@ impl Chain {
             return Ok(());
         }
         let what = "read the chain id";
-        let served = match tokio::time::timeout(CHAIN_TIMEOUT, endpoint.provider.get_chain_id()).await
-        {
-            Ok(Ok(served)) => served,
-            Ok(Err(error)) => {
-                return Err(ChainError::Failed {
-                    endpoint: endpoint.url.to_string(),
-                    what,
-                    message: endpoint.words(&error),
-                });
-            }
-            Err(_) => {
-                return Err(ChainError::TimeOut { endpoint: endpoint.url.to_string(), what });
-            }
-        };
+        let served =
+            match tokio::time::timeout(CHAIN_TIMEOUT, endpoint.provider.get_chain_id()).await {
+                Ok(Ok(served)) => served,
+                Ok(Err(error)) => {
+                    return Err(ChainError::Failed {
+                        endpoint: endpoint.url.to_string(),
+                        what,
+                        message: endpoint.words(&error),
+                    });
+                }
+                Err(_) => {
+                    return Err(ChainError::TimeOut { endpoint: endpoint.url.to_string(), what });
+                }
+            };
         let expected = self.deployment.chain_id;
         if served != expected {
             let endpoint = endpoint.url.to_string();

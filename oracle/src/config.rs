@@ -18,12 +18,18 @@ pub const DEV_CHAIN_ID: u64 = 31337;
 /// Settings of one oracle node.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Config {
-    /// PostgreSQL database of this operator; it belongs to no other operator.
+    /// PostgreSQL database of this operator; it belongs to no other operator. A private one is started when none is given.
     #[arg(long, env = "AUSPEX_ORACLE_DATABASE_URL", hide_env_values = true)]
-    pub database_url: SecretUrl,
+    pub database_url: Option<SecretUrl>,
 
     /// RPC endpoints of the chain, in the order in which they are tried.
-    #[arg(long = "rpc-url", env = "AUSPEX_RPC_URL", hide_env_values = true, value_delimiter = ',', required = true)]
+    #[arg(
+        long = "rpc-url",
+        env = "AUSPEX_RPC_URL",
+        hide_env_values = true,
+        value_delimiter = ',',
+        required = true
+    )]
     pub rpc_urls: Vec<SecretUrl>,
 
     /// The indexer that lists requests, carries operators' messages and keeps answers.
@@ -95,16 +101,20 @@ pub struct Config {
     #[arg(long, env = "AUSPEX_ORACLE_LISTEN", default_value = "127.0.0.1:9464")]
     pub listen: SocketAddr,
 
+    /// The corpus for requests whose offer pins none.
+    #[arg(long, env = "AUSPEX_ORACLE_CORPUS")]
+    pub corpus: Option<String>,
+
     /// Requests that are worked on at the same time.
     #[arg(long, env = "AUSPEX_ORACLE_WORKERS", default_value = "4", value_parser = workers)]
     pub workers: usize,
 
     /// How often the chain's head is read, in milliseconds.
-    #[arg(long, env = "AUSPEX_ORACLE_HEAD_INTERVAL_MS", default_value = "500", value_parser = milliseconds, hide = true)]
+    #[arg(long = "head-interval-ms", env = "AUSPEX_ORACLE_HEAD_INTERVAL_MS", default_value = "500", value_parser = milliseconds, hide = true)]
     pub head_interval: Duration,
 
     /// How often the indexer is asked for requests that no message announced, in milliseconds.
-    #[arg(long, env = "AUSPEX_ORACLE_DISCOVERY_INTERVAL_MS", default_value = "1000", value_parser = milliseconds, hide = true)]
+    #[arg(long = "discovery-interval-ms", env = "AUSPEX_ORACLE_DISCOVERY_INTERVAL_MS", default_value = "1000", value_parser = milliseconds, hide = true)]
     pub discovery_interval: Duration,
 
     /// Seconds before its deadline from which on a request is not started any more.
@@ -116,7 +126,7 @@ pub struct Config {
     pub delivery_margin: u64,
 
     /// Milliseconds that each operator leaves the delivery to the one before it.
-    #[arg(long, env = "AUSPEX_ORACLE_TAKEOVER_MS", default_value = "8000", value_parser = milliseconds)]
+    #[arg(long = "takeover-ms", env = "AUSPEX_ORACLE_TAKEOVER_MS", default_value = "8000", value_parser = milliseconds)]
     pub takeover: Duration,
 
     /// Most wei per gas that is ever offered.
@@ -128,11 +138,11 @@ pub struct Config {
     pub gas_budget: u128,
 
     /// Milliseconds after which a transaction that was not mined is offered more gas.
-    #[arg(long, env = "AUSPEX_ORACLE_RAISE_AFTER_MS", default_value = "6000", value_parser = milliseconds, hide = true)]
+    #[arg(long = "raise-after-ms", env = "AUSPEX_ORACLE_RAISE_AFTER_MS", default_value = "6000", value_parser = milliseconds, hide = true)]
     pub raise_after: Duration,
 
     /// Milliseconds after which a transaction that was not mined is sent again as it is.
-    #[arg(long, env = "AUSPEX_ORACLE_RESEND_AFTER_MS", default_value = "3000", value_parser = milliseconds, hide = true)]
+    #[arg(long = "resend-after-ms", env = "AUSPEX_ORACLE_RESEND_AFTER_MS", default_value = "3000", value_parser = milliseconds, hide = true)]
     pub resend_after: Duration,
 
     /// Wait for the `safe` block before work on requests of more than AMOUNT, as TOKEN=AMOUNT in the token's smallest unit.
@@ -141,7 +151,11 @@ pub struct Config {
     pub wait_safe_above: Vec<TokenAmount>,
 
     /// The same for the `finalized` block.
-    #[arg(long = "wait-finalized-above", env = "AUSPEX_ORACLE_WAIT_FINALIZED_ABOVE", value_delimiter = ',')]
+    #[arg(
+        long = "wait-finalized-above",
+        env = "AUSPEX_ORACLE_WAIT_FINALIZED_ABOVE",
+        value_delimiter = ','
+    )]
     pub wait_finalized_above: Vec<TokenAmount>,
 
     /// What a token is worth, as TOKEN=WEI/UNITS: so many wei for so many of its smallest units. Requests in a token
@@ -155,8 +169,12 @@ pub struct Config {
 pub enum ConfigError {
     #[error("--rpc-url: {0} endpoints, but 1 to {ENDPOINTS_MAX} are allowed")]
     Endpoints(usize),
-    #[error("--answer-margin: {answer} s, but it has to be longer than --delivery-margin, {delivery} s")]
+    #[error(
+        "--answer-margin: {answer} s, but it has to be longer than --delivery-margin, {delivery} s"
+    )]
     Margins { answer: u64, delivery: u64 },
+    #[error("--database-url: no database is given")]
+    NoDatabase,
     #[error("--{role}-keystore: is missing. Make the keys with `auspex operator init`")]
     NoKeystore { role: &'static str },
 }
@@ -195,7 +213,8 @@ impl SecretUrl {
         let url = self.0.as_str();
         let mut redacted = text.replace(url, &self.to_string());
         redacted = redacted.replace(url.trim_end_matches('/'), &self.to_string());
-        let parts = [self.0.password(), self.0.query(), Some(self.0.path()), Some(self.0.username())];
+        let parts =
+            [self.0.password(), self.0.query(), Some(self.0.path()), Some(self.0.username())];
         for part in parts.into_iter().flatten().filter(|part| 1 < part.len()) {
             redacted = redacted.replace(part, "***");
         }

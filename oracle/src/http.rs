@@ -49,7 +49,8 @@ async fn ready(State(watch): State<Arc<Watch>>) -> Response {
 
 async fn metrics(State(watch): State<Arc<Watch>>) -> Result<Response, Unavailable> {
     let jobs = counts(&watch.pool).await?;
-    let age = watch.heads.borrow().map_or(f64::INFINITY, |heads| heads.read_at.elapsed().as_secs_f64());
+    let age =
+        watch.heads.borrow().map_or(f64::INFINITY, |heads| heads.read_at.elapsed().as_secs_f64());
     let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
     Ok((kind, watch.meters.text(&jobs, age)).into_response())
 }

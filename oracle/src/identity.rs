@@ -33,7 +33,9 @@ pub enum IdentityError {
          that node, or let both use one database"
     )]
     KeyInUse { signer: Address, seconds: u64 },
-    #[error("the signer {0} has been revoked and can never sign again; make a new one and register it")]
+    #[error(
+        "the signer {0} has been revoked and can never sign again; make a new one and register it"
+    )]
     Revoked(Address),
     #[error(transparent)]
     Other(#[from] anyhow::Error),
@@ -59,7 +61,8 @@ pub async fn claim(
     .fetch_one(pool)
     .await
     .context("read the database's owner")?;
-    if row.chain_id != chain_id || row.escrow != escrow.as_slice() || row.owner != owner.as_slice() {
+    if row.chain_id != chain_id || row.escrow != escrow.as_slice() || row.owner != owner.as_slice()
+    {
         return Err(IdentityError::OtherOperator {
             owner: Address::try_from(row.owner.as_slice()).context("read the owner")?,
             escrow: Address::try_from(row.escrow.as_slice()).context("read the escrow")?,
@@ -111,7 +114,8 @@ mod tests {
     #[test]
     fn only_our_key_with_another_database_is_a_stranger() {
         let signer = Address::repeat_byte(1);
-        let identity = Identity { owner: Address::repeat_byte(2), signer, database_id: Uuid::new_v4() };
+        let identity =
+            Identity { owner: Address::repeat_byte(2), signer, database_id: Uuid::new_v4() };
         let twin = Identity { database_id: Uuid::new_v4(), ..identity.clone() };
         assert!(!identity.is_stranger(signer, &identity.version()));
         assert!(identity.is_stranger(signer, &twin.version()));

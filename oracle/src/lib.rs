@@ -4,12 +4,17 @@
 //! Reading order: [`job::plan`] (what happens to a request), [`quorum`] (how operators agree), [`transaction::plan`] (how
 //! a delivery is made true), then [`node`], which puts the tasks together.
 
+pub mod answer;
 pub mod answerer;
 pub mod board;
 pub mod bus;
 pub mod chain;
+pub mod clock;
+pub mod chunk;
 pub mod config;
+pub mod corpus;
 pub mod discover;
+pub mod document;
 pub mod heads;
 pub mod http;
 pub mod identity;
@@ -20,5 +25,6 @@ pub mod meter;
 pub mod node;
 pub mod outbox;
 pub mod quorum;
+pub mod retrieval;
 pub mod status;
 pub mod transaction;

@@ -17,6 +17,9 @@ pub const WORKER_SLEEP: Duration = Duration::from_millis(250);
 /// A job that waits for the chain or for other operators is looked at again after this time at the latest.
 pub const JOB_RECHECK: Duration = Duration::from_secs(1);
 
+/// A delivered job waits for the safe chain, which takes minutes; it is looked at again after this time.
+pub const DELIVERED_RECHECK: Duration = Duration::from_secs(5);
+
 /// Wait before the second try of a failed step; doubles per failure up to [`RETRY_WAIT_MAX`].
 pub const RETRY_WAIT: Duration = Duration::from_millis(500);
 

@@ -58,13 +58,29 @@ impl Meters {
         let mut text = String::new();
         let counters = [
             ("requests_found_total", "Requests that became jobs.", &self.requests_found),
-            ("requests_disbelieved_total", "Requests whose hashes did not fit.", &self.requests_disbelieved),
+            (
+                "requests_disbelieved_total",
+                "Requests whose hashes did not fit.",
+                &self.requests_disbelieved,
+            ),
             ("answers_total", "Answers derived.", &self.answers),
             ("answer_milliseconds_total", "Time spent on answers.", &self.answer_milliseconds),
-            ("step_failures_total", "Steps of jobs that failed and are tried again.", &self.step_failures),
+            (
+                "step_failures_total",
+                "Steps of jobs that failed and are tried again.",
+                &self.step_failures,
+            ),
             ("leases_lost_total", "Leases lost to another worker.", &self.leases_lost),
-            ("messages_applied_total", "Messages of operators that were applied.", &self.messages_applied),
-            ("messages_ignored_total", "Messages of operators that were not.", &self.messages_ignored),
+            (
+                "messages_applied_total",
+                "Messages of operators that were applied.",
+                &self.messages_applied,
+            ),
+            (
+                "messages_ignored_total",
+                "Messages of operators that were not.",
+                &self.messages_ignored,
+            ),
             (
                 "equivocations_refused_total",
                 "Results that differed from the one on record and were not signed.",
@@ -79,22 +95,58 @@ impl Meters {
                 &self.strangers_with_our_key,
             ),
             ("transactions_sent_total", "New transactions.", &self.transactions_sent),
-            ("transactions_raised_total", "Replacements at a higher fee.", &self.transactions_raised),
-            ("transactions_resent_total", "Transactions sent again as they were.", &self.transactions_resent),
-            ("transactions_refused_total", "Transactions that no endpoint took.", &self.transactions_refused),
-            ("nonces_adopted_total", "Times that our key had used nonces unknown here.", &self.nonces_adopted),
-            ("intents_confirmed_total", "Intents that came true on the safe chain.", &self.intents_confirmed),
-            ("intents_failed_total", "Intents that reverted on the safe chain.", &self.intents_failed),
-            ("intents_replaced_total", "Intents whose nonce went to something else.", &self.intents_replaced),
+            (
+                "transactions_raised_total",
+                "Replacements at a higher fee.",
+                &self.transactions_raised,
+            ),
+            (
+                "transactions_resent_total",
+                "Transactions sent again as they were.",
+                &self.transactions_resent,
+            ),
+            (
+                "transactions_refused_total",
+                "Transactions that no endpoint took.",
+                &self.transactions_refused,
+            ),
+            (
+                "nonces_adopted_total",
+                "Times that our key had used nonces unknown here.",
+                &self.nonces_adopted,
+            ),
+            (
+                "intents_confirmed_total",
+                "Intents that came true on the safe chain.",
+                &self.intents_confirmed,
+            ),
+            (
+                "intents_failed_total",
+                "Intents that reverted on the safe chain.",
+                &self.intents_failed,
+            ),
+            (
+                "intents_replaced_total",
+                "Intents whose nonce went to something else.",
+                &self.intents_replaced,
+            ),
         ];
         for (name, help, meter) in counters {
             metric(&mut text, name, "counter", help, &meter.get().to_string());
         }
         let gauges = [
             ("bus_connected", "1 while the broker is connected.", &self.bus_connected),
-            ("has_custody", "1 while this process works on the transmitter's nonces.", &self.has_custody),
+            (
+                "has_custody",
+                "1 while this process works on the transmitter's nonces.",
+                &self.has_custody,
+            ),
             ("transactions_blocked", "1 while nothing new can be sent.", &self.blocked),
-            ("transmitter_balance_wei", "The transmitter's balance, at most 2^64 - 1.", &self.balance_wei),
+            (
+                "transmitter_balance_wei",
+                "The transmitter's balance, at most 2^64 - 1.",
+                &self.balance_wei,
+            ),
         ];
         for (name, help, meter) in gauges {
             metric(&mut text, name, "gauge", help, &meter.get().to_string());
@@ -104,9 +156,12 @@ impl Meters {
             "head_age_seconds",
             "gauge",
             "Time since the chain's head was last read.",
-            &format!("{head_age_seconds:.3}"),
+            // Prometheus writes infinity, which stands for "never read", with a sign.
+            &format!("{head_age_seconds:.3}").replace("inf", "+Inf"),
         );
-        text.push_str("# HELP auspex_oracle_jobs Jobs by state.\n# TYPE auspex_oracle_jobs gauge\n");
+        text.push_str(
+            "# HELP auspex_oracle_jobs Jobs by state.\n# TYPE auspex_oracle_jobs gauge\n",
+        );
         for (state, count) in jobs {
             let _ = writeln!(text, "auspex_oracle_jobs{{state=\"{state}\"}} {count}");
         }

@@ -20,12 +20,13 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::answerer::Answerer;
+use crate::answerer::{Answerer, Extractive};
 use crate::board::Board;
 use crate::bus::options::BusOptions;
 use crate::bus::{Bus, BusLimits};
 use crate::chain::Chain;
 use crate::config::{Config, ConfigError};
+use crate::corpus::Embedder;
 use crate::discover::Discovery;
 use crate::heads::{self, Heads};
 use crate::identity::{self, Identity, IdentityError};
@@ -57,12 +58,17 @@ pub struct Node {
     meters: Arc<Meters>,
 }
 
-/// Checks the configuration and runs the node until told to stop.
+/// Checks the configuration and runs a node with the extractive answerer until told to stop.
 pub async fn run(
     config: Config,
-    answerer: Answerer,
+    embedder: Embedder,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
+    let answerer = Answerer::Extractive(Extractive {
+        pool: connect(&config).await?,
+        embedder,
+        default_corpus: config.corpus.clone(),
+    });
     Node::prepare(config, answerer).await?.run(shutdown).await
 }
 
@@ -77,8 +83,7 @@ impl Node {
         let bus = BusOptions::read(&config)?;
         let board = Board::new(config.indexer_url.clone())?;
         let pool = connect(&config).await?;
-        let identity =
-            identity::claim(&pool, &deployment, config.owner, signer.address()).await?;
+        let identity = identity::claim(&pool, &deployment, config.owner, signer.address()).await?;
         let chain = Chain::new(&config.rpc_urls, deployment);
         check_key(&chain, &identity).await?;
         let listener = TcpListener::bind(config.listen)
@@ -130,7 +135,9 @@ impl Node {
             }
         };
         if tokio::time::timeout(SHUTDOWN_GRACE, finish).await.is_err() {
-            tracing::warn!("tasks did not stop in time and were cut off; their leases will run out");
+            tracing::warn!(
+                "tasks did not stop in time and were cut off; their leases will run out"
+            );
             tasks.shutdown().await;
         }
         failure.map_or(Ok(()), Err)
@@ -246,10 +253,8 @@ impl Node {
         });
         for number in 0..workers {
             let name = format!("{holder}-{number}");
-            tasks.add(
-                &format!("worker {number}"),
-                work::run(Arc::clone(&desk), name, stop.clone()),
-            );
+            tasks
+                .add(&format!("worker {number}"), work::run(Arc::clone(&desk), name, stop.clone()));
         }
         tasks.set
     }
@@ -260,11 +265,7 @@ struct Tasks {
 }
 
 impl Tasks {
-    fn add(
-        &mut self,
-        name: &str,
-        task: impl Future<Output = anyhow::Result<()>> + Send + 'static,
-    ) {
+    fn add(&mut self, name: &str, task: impl Future<Output = anyhow::Result<()>> + Send + 'static) {
         let name = name.to_owned();
         self.set.spawn(async move { (name, task.await) });
     }
@@ -292,8 +293,8 @@ fn read_deployment(path: &PathBuf) -> anyhow::Result<Deployment> {
 }
 
 async fn connect(config: &Config) -> anyhow::Result<PgPool> {
-    let options: PgConnectOptions = config
-        .database_url
+    let url = config.database_url.as_ref().ok_or(ConfigError::NoDatabase)?;
+    let options: PgConnectOptions = url
         .reveal()
         .as_str()
         .parse()
@@ -303,13 +304,12 @@ async fn connect(config: &Config) -> anyhow::Result<PgPool> {
         .max_connections(connections)
         .connect_with(options.application_name("auspex-oracle"))
         .await
-        .with_context(|| format!("--database-url: connect to {}", config.database_url))?;
-    let migrated = sqlx::query_scalar!(
-        r#"select to_regclass('oracle.identity') is not null as "migrated!""#
-    )
-    .fetch_one(&pool)
-    .await
-    .context("--database-url: look for the schema")?;
+        .with_context(|| format!("--database-url: connect to {url}"))?;
+    let migrated =
+        sqlx::query_scalar!(r#"select to_regclass('oracle.identity') is not null as "migrated!""#)
+            .fetch_one(&pool)
+            .await
+            .context("--database-url: look for the schema")?;
     if !migrated {
         bail!("--database-url: the schema `oracle` is missing; apply the migrations first");
     }

@@ -81,7 +81,7 @@ async fn board_acked(pool: &PgPool, id: i64, refusal: Option<&str>) -> anyhow::R
     Ok(())
 }
 
-/// Forgets messages of requests that have ended.
+/// Forgets messages of requests that have ended an hour ago, when nobody sends any more.
 async fn prune(pool: &PgPool) -> anyhow::Result<()> {
     sqlx::query!(
         "delete from oracle.outbox using oracle.jobs
@@ -92,6 +92,15 @@ async fn prune(pool: &PgPool) -> anyhow::Result<()> {
     .execute(pool)
     .await
     .context("prune the outbox")?;
+    sqlx::query!(
+        "delete from oracle.inbox using oracle.jobs
+         where inbox.request_id = jobs.request_id
+            and jobs.state in ('done', 'declined', 'closed')
+            and jobs.updated_at < now() - interval '1 hour'"
+    )
+    .execute(pool)
+    .await
+    .context("prune the inbox")?;
     Ok(())
 }
 
@@ -111,7 +120,10 @@ pub async fn post_to_board(
             Err(error) => {
                 meters.board_failures.add(1);
                 if !failing {
-                    tracing::warn!(error = format!("{error:#}"), "messages cannot be left on the board");
+                    tracing::warn!(
+                        error = format!("{error:#}"),
+                        "messages cannot be left on the board"
+                    );
                 }
                 failing = true;
             }

@@ -119,11 +119,13 @@ impl Watch {
         match *self.discovered.borrow() {
             None => obstacles.push("the indexer has not answered yet".into()),
             Some(at) if DISCOVERY_AGE_MAX < at.elapsed() => {
-                obstacles.push(format!("the indexer last answered {} s ago", at.elapsed().as_secs()));
+                obstacles
+                    .push(format!("the indexer last answered {} s ago", at.elapsed().as_secs()));
             }
             Some(_) => {}
         }
-        if let Err(error) = sqlx::query_scalar!(r#"select 1 as "one!""#).fetch_one(&self.pool).await {
+        if let Err(error) = sqlx::query_scalar!(r#"select 1 as "one!""#).fetch_one(&self.pool).await
+        {
             obstacles.push(format!("the database does not answer: {error}"));
         }
         if self.meters.blocked.get() != 0 {

@@ -166,9 +166,7 @@ pub fn sanitize(text: &str) -> String {
 /// Whether a character may stand in an answer.
 pub fn is_visible(character: char) -> bool {
     let separates_lines = matches!(character, '\u{2028}' | '\u{2029}');
-    (character == '\n' || !character.is_control())
-        && !separates_lines
-        && !is_invisible(character)
+    (character == '\n' || !character.is_control()) && !separates_lines && !is_invisible(character)
 }
 
 /// Characters without a shape of their own that change how others are shown or that hide text from a reader: soft
@@ -228,7 +226,10 @@ mod tests {
              \"documentHash\":\"{}\",\"end\":40,\"quote\":\"Anyone \\\"may\\\" refund.\",\"score\":812345,\"start\":3}}],\
              \"corpusRoot\":\"{}\",\"modelHash\":\"{}\",\"question\":\"Who may refund?\",\
              \"schema\":\"auspex.answer/1\",\"text\":\"Anyone \\\"may\\\" refund.\\nÉté.\"}}",
-            hash("02"), hash("01"), hash("03"), hash("04"),
+            hash("02"),
+            hash("01"),
+            hash("03"),
+            hash("04"),
         );
         assert_eq!(bytes, expected);
         assert_eq!(answer().output_hash().unwrap(), keccak256(expected));
@@ -246,7 +247,9 @@ mod tests {
             bytes.replace("É", "\\u00c9"),
             bytes.replace("0x0202", "0X0202"),
             bytes.replacen("0x", "", 1),
-            bytes.replace("{\"answerer\":\"extractive\",", "{").replace("\"}", "\",\"answerer\":\"extractive\"}"),
+            bytes
+                .replace("{\"answerer\":\"extractive\",", "{")
+                .replace("\"}", "\",\"answerer\":\"extractive\"}"),
             bytes.replace("\"answerer\"", "\"answerer\":\"extractive\",\"answerer\""),
             bytes.replace("\"schema\"", "\"amount\":1,\"schema\""),
         ];
@@ -270,14 +273,21 @@ mod tests {
         assert!(refused(|a| a.text = " \n".to_owned()).starts_with("answer.text"));
         assert!(refused(|a| a.text.push('\u{202e}')).starts_with("answer.text"));
         assert!(refused(|a| a.question.push('\u{1b}')).starts_with("answer.question"));
-        assert!(refused(|a| a.citations[0].document.push('\u{200b}')).starts_with("answer.citations.document"));
+        assert!(
+            refused(|a| a.citations[0].document.push('\u{200b}'))
+                .starts_with("answer.citations.document")
+        );
         assert!(refused(|a| a.citations[0].quote.push('\0')).starts_with("answer.citations.quote"));
         assert!(refused(|a| a.citations[0].end = 3).starts_with("answer.citations.end"));
         assert!(refused(|a| a.citations[0].end = 1 << 53).starts_with("answer.citations.end"));
-        assert!(refused(|a| a.citations[0].score = 1_000_001).starts_with("answer.citations.score"));
+        assert!(
+            refused(|a| a.citations[0].score = 1_000_001).starts_with("answer.citations.score")
+        );
         let many = |a: &mut Answer| a.citations = vec![a.citations[0].clone(); CITATIONS_MAX + 1];
         assert!(refused(many).starts_with("answer.citations"));
-        assert!(refused(|a| a.text = "x".repeat(ANSWER_BYTES_MAX)).contains("over the limit of 65536"));
+        assert!(
+            refused(|a| a.text = "x".repeat(ANSWER_BYTES_MAX)).contains("over the limit of 65536")
+        );
     }
 
     #[test]

@@ -15,8 +15,8 @@ const CONTRACTS = [
   { name: 'EntryPolicy', required: true },
   { name: 'RequestEscrow', required: true },
   { name: 'PlatformToken', required: true },
-  { name: 'ReputationRegistry', required: false },
-  { name: 'ValidationRegistry', required: false },
+  { name: 'ReputationRegistry', required: true },
+  { name: 'ValidationRegistry', required: true },
 ]
 
 const check = process.argv.includes('--check')

@@ -1,5 +1,13 @@
 import { BigInt, Bytes, ethereum } from '@graphprotocol/graph-ts'
-import { BondCredit, Credit, Request, SettlementCredit, Split, SplitTotal, Withdrawal } from '../generated/schema'
+import {
+  BondCredit,
+  Credit,
+  Request,
+  SettlementCredit,
+  Split,
+  SplitTotal,
+  Withdrawal,
+} from '../generated/schema'
 import { chainId, logId } from './chain'
 
 /** A payee's part of everything that was ever settled into a split: the escrow rounds it down, once, on the running total. */

@@ -31,9 +31,7 @@ function transferAfter(
   event: AuthorizationUsed,
   receipt: ethereum.TransactionReceipt,
 ): ethereum.Log | null {
-  const transferTopic = crypto.keccak256(
-    Bytes.fromUTF8('Transfer(address,address,uint256)'),
-  )
+  const transferTopic = crypto.keccak256(Bytes.fromUTF8('Transfer(address,address,uint256)'))
   for (let i = 0; i < receipt.logs.length; i++) {
     const entry = receipt.logs[i]
     if (

@@ -165,7 +165,6 @@ export function handleCallbackFailed(event: CallbackFailed): void {
   addNote(event.params.requestId, 'callback_failed', event.params.callback, event)
 }
 
-/** A refused permit is told before the request that it was meant for. */
 export function handlePermitFailed(event: PermitFailed): void {
   addNote(event.params.requestId, 'permit_failed', event.params.token, event)
 }

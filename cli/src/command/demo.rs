@@ -25,7 +25,7 @@ const ANSWER_WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// What the demo reads back through GraphQL at its end.
 const HISTORY_QUERY: &str = "{ _meta { block { number hash } hasIndexingErrors } \
-    requests(first: 10, orderBy: sequence) { id status payer maxAmount amount } \
+    requests(first: 10, orderBy: sequence) { id requestId status payer maxAmount settledAmount refundedAmount } \
     agents(first: 10) { id agentId owner } }";
 
 /// Run the main job once in a fresh world: three paid requests, two answered, one refunded. Then stop everything.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::output::{Output, fields};
@@ -42,7 +43,7 @@ pub(crate) async fn run(command: DevCommand, output: Output) -> anyhow::Result<(
         world_file: world.layout.world_file(),
         endpoints: world.endpoints(),
         nodes: world.nodes.oracle_urls()?,
-        processes: world.nodes.processes(),
+        processes: [world.foundation.processes(), world.nodes.processes()].concat(),
         accounts: world.file.accounts.iter().map(|a| (a.name.clone(), a.address)).collect(),
         token_offer: world.market.token_offer,
         native_offer: world.market.native_offer,
@@ -51,6 +52,23 @@ pub(crate) async fn run(command: DevCommand, output: Output) -> anyhow::Result<(
     interrupt.wait().await;
     output.say("stopping");
     world.stop().await
+}
+
+/// Runs a service until it ends by itself, or until Ctrl-C or SIGTERM asks it to.
+pub(crate) async fn until_interrupted<F>(
+    service: impl FnOnce(CancellationToken) -> F,
+) -> anyhow::Result<()>
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    let shutdown = CancellationToken::new();
+    let mut interrupt = Interrupt::listen()?;
+    let mut service = std::pin::pin!(service(shutdown.clone()));
+    tokio::select! {
+        outcome = &mut service => return outcome,
+        () = interrupt.wait() => shutdown.cancel(),
+    }
+    service.await
 }
 
 /// Ctrl-C or a supervisor's SIGTERM.

@@ -9,6 +9,7 @@ use alloy::primitives::{Address, B256, U256};
 use alloy::providers::{Provider, ProviderBuilder};
 use alloy::rpc::types::TransactionRequest;
 use anyhow::Context;
+use auspex_inference::DeviceChoice;
 use auspex_oracle::keys::{init, password};
 use auspex_protocol::bindings::IERC20;
 use auspex_protocol::deployment::Deployment;
@@ -16,6 +17,7 @@ use base64::Engine;
 use serde::{Deserialize, Serialize};
 
 use crate::chain;
+use crate::command::model::ModelArguments;
 use crate::command::offer::{Payee, PublishArguments};
 use crate::command::operator::RegisterArguments;
 use crate::command::{agent, corpus, offer, operator, operator_set};
@@ -104,10 +106,12 @@ impl Market {
             std::fs::write(layout.documents().join(name), text).context("write a document")?;
             documents.push(name.to_owned());
         }
+        let model = ModelArguments { model_dir: None, device: DeviceChoice::Cpu };
+        let embedder = corpus::load(&model).await?;
         let mut corpus_root = B256::ZERO;
         for operator in &operators {
             let database = foundation.database_url(&operator.database())?;
-            corpus_root = corpus::load_folder(&database, &layout.documents()).await?;
+            corpus_root = corpus::load_folder(&database, &layout.documents(), &embedder).await?;
         }
 
         output.say("publishing three offers");

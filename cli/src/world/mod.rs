@@ -76,7 +76,7 @@ impl World {
             }
         };
         layout.write_deployment(&deployment)?;
-        let mut nodes = Nodes::new(&layout, &tools)?;
+        let mut nodes = Nodes::new(&tools)?;
         output.say("starting the indexer");
         nodes.start_indexer(&foundation, &layout).await?;
         let file = WorldFile {

@@ -21,6 +21,8 @@ use crate::world::market::{self, Operator};
 /// How long a service may take from its start until it says that it is ready.
 const READY_WAIT_MAX: Duration = Duration::from_secs(60);
 const READY_POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// How often the chain writes its state. It writes all of it each time, so a long-running world should not do it often.
+const CHAIN_STATE_INTERVAL: Duration = Duration::from_secs(5);
 /// The databases of the world.
 const DATABASES: [&str; 4] =
     ["auspex_indexer", "auspex_operator_1", "auspex_operator_2", "auspex_operator_3"];
@@ -81,6 +83,7 @@ impl Foundation {
             AnvilOptions {
                 block_time: Some(block_time),
                 state_file: Some(layout.chain_state()),
+                state_interval: CHAIN_STATE_INTERVAL,
                 log: Some(layout.log("chain")),
                 restart: Restart::always(),
                 ..AnvilOptions::for_tests()
@@ -123,6 +126,16 @@ impl Foundation {
             .context("let the chain mine at an interval")
     }
 
+    /// The foundation's processes, by name.
+    pub(crate) fn processes(&self) -> Vec<(String, u32)> {
+        let pids = [
+            ("postgres", self.postgres.pid()),
+            ("broker", self.broker.process.pid()),
+            ("chain", self.chain.pid()),
+        ];
+        pids.into_iter().filter_map(|(name, pid)| Some((name.to_owned(), pid?))).collect()
+    }
+
     pub(crate) async fn send_coins(&self, to: Address, amount: U256) -> anyhow::Result<()> {
         market::send_coins(self.http_url(), to, amount).await
     }
@@ -135,7 +148,7 @@ impl Foundation {
 }
 
 impl Nodes {
-    pub(crate) fn new(_layout: &Layout, tools: &Tools) -> anyhow::Result<Self> {
+    pub(crate) fn new(tools: &Tools) -> anyhow::Result<Self> {
         Ok(Self {
             program: program()?,
             model_dir: tools.model_dir.clone(),
@@ -151,7 +164,8 @@ impl Nodes {
     ) -> anyhow::Result<()> {
         let database = foundation.database_url("auspex_indexer")?;
         let environment = vec![
-            ("AUSPEX_INDEXER_DATABASE_URL", database.to_string()),
+            ("DATABASE_URL", database.to_string()),
+            ("AUSPEX_POLL_MS", "100".to_owned()),
             ("AUSPEX_RPC_URL", foundation.http_url().to_string()),
             ("AUSPEX_BROKER_URL", foundation.broker_url()?.to_string()),
             ("AUSPEX_DEPLOYMENT", layout.deployment_file().display().to_string()),

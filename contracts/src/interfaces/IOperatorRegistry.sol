@@ -40,12 +40,7 @@ interface IOperatorRegistry {
     event WithdrawalProposed(uint64 sequence, address indexed owner, address indexed withdrawal, uint64 activeAt);
     event WithdrawalActivated(uint64 sequence, address indexed owner, address indexed withdrawal);
     event SetCreated(
-        uint64 sequence,
-        uint64 indexed setId,
-        address indexed admin,
-        address bondToken,
-        uint128 bond,
-        address referee
+        uint64 sequence, uint64 indexed setId, address indexed admin, address bondToken, uint128 bond, address referee
     );
     /// @notice The admin named the members of a coming epoch; each of them must have joined before it can start.
     event EpochProposed(
@@ -135,9 +130,7 @@ interface IOperatorRegistry {
     /// @notice Creates a set whose members each bond `bond` of `bondToken` (the zero address means the native coin).
     /// @param referee The only contract whose proofs may cost a member its bond, for ever; the zero address means none.
     /// Who joins agrees to it; so no agent can bring its own judge.
-    function createSet(address admin, address bondToken, uint128 bond, address referee)
-        external
-        returns (uint64 setId);
+    function createSet(address admin, address bondToken, uint128 bond, address referee) external returns (uint64 setId);
 
     /// @notice Joins a set with its bond.
     function join(uint64 setId) external payable;

@@ -20,9 +20,7 @@ interface IReputationRegistry {
         string feedbackURI,
         bytes32 feedbackHash
     );
-    event FeedbackRevoked(
-        uint256 indexed agentId, address indexed clientAddress, uint64 indexed feedbackIndex
-    );
+    event FeedbackRevoked(uint256 indexed agentId, address indexed clientAddress, uint64 indexed feedbackIndex);
     event ResponseAppended(
         uint256 indexed agentId,
         address indexed clientAddress,
@@ -82,12 +80,10 @@ interface IReputationRegistry {
 
     /// @return count Feedback that is not revoked and has both tags; an empty tag matches every one.
     /// @return summaryValue Their average, with as many decimals as the finest of them has.
-    function getSummary(
-        uint256 agentId,
-        address[] calldata clientAddresses,
-        string calldata tag1,
-        string calldata tag2
-    ) external view returns (uint64 count, int128 summaryValue, uint8 summaryValueDecimals);
+    function getSummary(uint256 agentId, address[] calldata clientAddresses, string calldata tag1, string calldata tag2)
+        external
+        view
+        returns (uint64 count, int128 summaryValue, uint8 summaryValueDecimals);
 
     function readFeedback(uint256 agentId, address clientAddress, uint64 feedbackIndex)
         external

@@ -143,9 +143,7 @@ interface IRequestEscrow {
     /* EVENTS */
 
     /// @notice An agent's owner or approved operator published an offer.
-    event OfferPublished(
-        uint64 sequence, bytes32 indexed offerHash, uint256 indexed agentId, Offer offer, Split split
-    );
+    event OfferPublished(uint64 sequence, bytes32 indexed offerHash, uint256 indexed agentId, Offer offer, Split split);
     /// @notice An offer takes no further requests; live ones are not touched.
     event OfferRetired(uint64 sequence, bytes32 indexed offerHash, uint256 indexed agentId);
     /// @notice A request is funded; `input` is what `request.inputHash` commits to.
@@ -173,13 +171,9 @@ interface IRequestEscrow {
         uint128 returned
     );
     /// @notice Nobody answered in time: the payer was credited with everything.
-    event Refunded(
-        uint64 sequence, bytes32 indexed requestId, address indexed payer, address token, uint128 amount
-    );
+    event Refunded(uint64 sequence, bytes32 indexed requestId, address indexed payer, address token, uint128 amount);
     /// @notice The referee convicted a delivered result: the payer was credited with everything, `operator` was slashed.
-    event Slashed(
-        uint64 sequence, bytes32 indexed requestId, address indexed signer, address token, uint128 amount
-    );
+    event Slashed(uint64 sequence, bytes32 indexed requestId, address indexed signer, address token, uint128 amount);
     /// @notice `amount` of `token` was paid out to `account`.
     event Withdrawn(uint64 sequence, address indexed account, address indexed token, uint256 amount);
     /// @notice The consumer's callback reverted or ran out of gas; nothing else changed.

@@ -7,6 +7,7 @@ import {OperatorRegistry} from "../../src/OperatorRegistry.sol";
 import {PlatformToken} from "../../src/PlatformToken.sol";
 import {RequestEscrow} from "../../src/RequestEscrow.sol";
 import {IRequestEscrow} from "../../src/interfaces/IRequestEscrow.sol";
+import {Permit2Double} from "../doubles/Permit2Double.sol";
 import {Assert} from "./Assert.sol";
 import {vm} from "./Vm.sol";
 
@@ -64,7 +65,7 @@ abstract contract EscrowTest is Assert {
         token = new PlatformToken(address(this), SUPPLY);
         agents = new AgentRegistry();
         policy = new EntryPolicy(timelock);
-        permit2 = deployPermit2();
+        permit2 = address(new Permit2Double());
         escrow = new RequestEscrow(address(agents), address(policy), permit2);
         registry = OperatorRegistry(escrow.operatorRegistry());
         vm.startPrank(timelock);
@@ -82,10 +83,6 @@ abstract contract EscrowTest is Assert {
         vm.deal(payer, 1_000_000 ether);
         vm.prank(payer);
         token.approve(address(escrow), type(uint256).max);
-    }
-
-    function deployPermit2() internal virtual returns (address) {
-        return address(0x2222);
     }
 
     function _openSets() private {
@@ -146,9 +143,7 @@ abstract contract EscrowTest is Assert {
 
     function addOperator(address owner, address signer, uint64 setId) internal {
         vm.prank(owner);
-        registry.register(
-            signer, address(uint160(owner) + 0x10000), address(uint160(owner) + 0x20000)
-        );
+        registry.register(signer, address(uint160(owner) + 0x10000), address(uint160(owner) + 0x20000));
         joinSet(owner, setId);
     }
 
@@ -289,13 +284,13 @@ abstract contract EscrowTest is Assert {
         bytes32 digest = escrow.resultDigest(result);
         attestations = new IRequestEscrow.Attestation[](count);
         for (uint256 i = 0; i < count; ++i) {
-            attestations[i] = IRequestEscrow.Attestation(vm.addr(signerKeys[i]), signature(signerKeys[i], digest));
+            attestations[i] = IRequestEscrow.Attestation(quorum.signers[i], signature(signerKeys[i], digest));
         }
     }
 
     function keyOf(address signer) internal view returns (uint256) {
         for (uint256 i = 0; i < signerKeys.length; ++i) {
-            if (vm.addr(signerKeys[i]) == signer) return signerKeys[i];
+            if (quorum.signers[i] == signer) return signerKeys[i];
         }
         revert("unknown signer");
     }

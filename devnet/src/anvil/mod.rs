@@ -19,7 +19,7 @@ use anyhow::{Context, bail};
 use tempfile::TempDir;
 use url::Url;
 
-use crate::limits::{ANVIL_START_DEADLINE, READY_POLL, START_ATTEMPTS_MAX};
+use crate::limits::{ANVIL_START_DEADLINE, READY_POLL, SERVICE_STOP_GRACE, START_ATTEMPTS_MAX};
 use crate::port::{self, Reservation};
 use crate::process::{BeforeStart, Process, ProcessConfig, Restart, Status, log};
 
@@ -100,6 +100,7 @@ impl Anvil {
                 args: arguments(&options, port.number(), folder.path())?,
                 restart: options.restart,
                 before_start: before_start.clone(),
+                grace: SERVICE_STOP_GRACE,
                 remove_when_orphaned: Some(folder.path().to_path_buf()),
                 ..ProcessConfig::new("anvil", program, &log)
             })?;
@@ -154,6 +155,15 @@ impl Anvil {
     pub fn kill9(&self) -> bool {
         self.process.kill9()
     }
+}
+
+fn log_file(options: &AnvilOptions, folder: &Path) -> PathBuf {
+    let beside_state = || {
+        let mut name = options.state_file.as_ref()?.as_os_str().to_owned();
+        name.push(".log");
+        Some(PathBuf::from(name))
+    };
+    options.log.clone().or_else(beside_state).unwrap_or_else(|| folder.join("anvil.log"))
 }
 
 fn arguments(options: &AnvilOptions, port: u16, folder: &Path) -> anyhow::Result<Vec<OsString>> {

@@ -12,8 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 
-/// How often the keeper looks at the file.
-const LOOK: Duration = Duration::from_millis(250);
+use crate::limits::STATE_POLL;
 
 /// A file that has not changed for so long is not being written.
 const QUIET: Duration = Duration::from_millis(50);
@@ -53,7 +52,7 @@ impl Keeper {
         let (stop, stopped) = channel::<()>();
         let thread = std::thread::Builder::new().name("keep-chain".to_owned()).spawn(move || {
             let mut last = None;
-            while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(LOOK) {
+            while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(STATE_POLL) {
                 match keep(&file, last) {
                     Ok(seen) => last = seen,
                     Err(error) => tracing::warn!(file = %file.display(), %error, "copy chain"),

@@ -8,12 +8,14 @@ use std::fs::{self, File, Permissions, TryLockError};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, bail, ensure};
 use tempfile::TempDir;
 
-use crate::limits::{POSTGRES_PREDECESSOR_DEADLINE, READY_POLL, SOCKET_DIR_BYTES_MAX};
+use crate::limits::{
+    INITDB_DEADLINE, POSTGRES_PREDECESSOR_DEADLINE, READY_POLL, SOCKET_DIR_BYTES_MAX,
+};
 use crate::process::{Ended, Process, ProcessConfig, log};
 use crate::user::User;
 
@@ -22,8 +24,6 @@ const SYSTEM_DATA: &str = "/var/lib/auspex";
 
 /// Only this machine's local connections, and all of them, without a password.
 const HBA: &str = "local all all trust\nhost all all 127.0.0.1/32 trust\n";
-
-const INITDB_DEADLINE: Duration = Duration::from_secs(120);
 
 /// An initialised cluster that this process has locked, and that no server uses.
 #[derive(Debug)]

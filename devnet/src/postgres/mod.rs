@@ -8,14 +8,15 @@
 //! taken for ours.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, bail, ensure};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection, PgConnection};
 
 use crate::limits::{
-    POSTGRES_CONNECTIONS_MAX, POSTGRES_START_DEADLINE, READY_POLL, START_ATTEMPTS_MAX,
+    POSTGRES_CONNECTIONS_MAX, POSTGRES_START_DEADLINE, READY_POLL, SERVICE_STOP_GRACE,
+    START_ATTEMPTS_MAX,
 };
 use crate::port::{self, Reservation};
 use crate::process::{Ended, Process, ProcessConfig, Restart, Status, StopSignal, log};
@@ -213,7 +214,7 @@ async fn cluster_start(
         run_as: cluster.user().cloned(),
         restart: config.restart,
         stop_signal,
-        grace: Duration::from_secs(30),
+        grace: SERVICE_STOP_GRACE,
         remove_when_orphaned,
         ..ProcessConfig::new("postgres", bin.join("postgres"), &log)
     })?;

@@ -43,6 +43,9 @@ fn keep(
             ended = wait_for_end(config, shared, child);
         }
         let Restart::Always { first, max } = config.restart else { return ended };
+        if shared.lock().stopping.is_some() {
+            return ended;
+        }
         pause = next_pause(pause, started.elapsed(), first, max);
         tracing::warn!(process = config.name, %ended, ?pause, "process ended unasked, starting it again");
         status.send_replace(Status::Pausing { ended: ended.clone(), pause, restarts });

@@ -119,13 +119,16 @@ async fn npm(
         let file = into.join(name);
         fs::write(&file, text).with_context(|| format!("write {}", file.display()))?;
     }
-    let args = words("ci --ignore-scripts --no-audit --no-fund --include=optional");
+    let args = words("ci --ignore-scripts --no-audit --no-fund --prefer-offline");
     let Err(said) = execute(config, "npm", npm, args, &[], into, step).await? else {
         return Ok(());
     };
     bail!(
         "{}\nnpm said:\n{said}",
-        advice(component, "npm could not install it (it needs the package registry or its cache)"),
+        advice(
+            component,
+            "npm could not install it; it needs the package registry, or a cache that has the package"
+        ),
     )
 }
 

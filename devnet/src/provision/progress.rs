@@ -62,7 +62,8 @@ pub(super) struct Step {
 impl Step {
     pub(super) fn at(&self, bytes: u64) {
         if let Some(bar) = &self.bar {
-            bar.set_position(bytes.min(self.work_bytes));
+            // Installers delete what they have unpacked; a bar that goes back would only confuse.
+            bar.set_position(bytes.min(self.work_bytes).max(bar.position()));
         }
     }
 

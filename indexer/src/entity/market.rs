@@ -9,10 +9,8 @@ static REQUEST_STATUS: Enumeration = Enumeration {
 
 static OUTCOME: Enumeration = Enumeration { name: "Outcome", values: &["answered", "declined"] };
 
-static REQUEST_NOTE_KIND: Enumeration = Enumeration {
-    name: "RequestNoteKind",
-    values: &["callback_failed", "permit_failed"],
-};
+static REQUEST_NOTE_KIND: Enumeration =
+    Enumeration { name: "RequestNoteKind", values: &["callback_failed", "permit_failed"] };
 
 static SETTLEMENT_CREDIT_KIND: Enumeration = Enumeration {
     name: "SettlementCreditKind",
@@ -143,7 +141,8 @@ pub(super) static REQUEST: Entity = Entity {
         SPLIT_REFERENCE,
         TOKEN,
         field("maxAmount", "max_amount", Kind::BigInt),
-        field("feeBps", "fee_bps", Kind::Int).about("Hundredths of a percent of the settled amount."),
+        field("feeBps", "fee_bps", Kind::Int)
+            .about("Hundredths of a percent of the settled amount."),
         field("feeRecipient", "fee_recipient", Kind::Bytes),
         field("deadline", "deadline", Kind::BigInt).about("Unix seconds."),
         field("challengeWindow", "challenge_window", Kind::BigInt),

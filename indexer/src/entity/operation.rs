@@ -45,8 +45,7 @@ use Operation::{
 
 const BOOLEAN: &[Operation] = &[Equal, Not, In, NotIn];
 
-const ORDERED: &[Operation] =
-    &[Equal, Not, Greater, Less, GreaterOrEqual, LessOrEqual, In, NotIn];
+const ORDERED: &[Operation] = &[Equal, Not, Greater, Less, GreaterOrEqual, LessOrEqual, In, NotIn];
 
 const BYTES: &[Operation] = &[
     Equal,
@@ -179,10 +178,26 @@ mod tests {
         assert_eq!(
             suffixes,
             [
-                "", "_not", "_gt", "_lt", "_gte", "_lte", "_in", "_not_in", "_contains",
-                "_contains_nocase", "_not_contains", "_not_contains_nocase", "_starts_with",
-                "_starts_with_nocase", "_not_starts_with", "_not_starts_with_nocase", "_ends_with",
-                "_ends_with_nocase", "_not_ends_with", "_not_ends_with_nocase",
+                "",
+                "_not",
+                "_gt",
+                "_lt",
+                "_gte",
+                "_lte",
+                "_in",
+                "_not_in",
+                "_contains",
+                "_contains_nocase",
+                "_not_contains",
+                "_not_contains_nocase",
+                "_starts_with",
+                "_starts_with_nocase",
+                "_not_starts_with",
+                "_not_starts_with_nocase",
+                "_ends_with",
+                "_ends_with_nocase",
+                "_not_ends_with",
+                "_not_ends_with_nocase",
             ]
         );
     }

@@ -2,10 +2,8 @@
 
 use super::{CHAIN_ID, Element, Entity, Enumeration, Field, ID, Key, Kind, field, many, one};
 
-static SIGNER_STATUS: Enumeration = Enumeration {
-    name: "SignerStatus",
-    values: &["pending", "active", "replaced", "revoked"],
-};
+static SIGNER_STATUS: Enumeration =
+    Enumeration { name: "SignerStatus", values: &["pending", "active", "replaced", "revoked"] };
 
 static BOND_STATUS: Enumeration =
     Enumeration { name: "BondStatus", values: &["bonded", "unbonding", "released"] };
@@ -75,8 +73,9 @@ pub(super) static OPERATOR_SET: Entity = Entity {
         field("admin", "admin", Kind::Bytes),
         field("bondToken", "bond_token", Kind::Bytes),
         field("bond", "bond", Kind::BigInt),
-        field("referee", "referee", Kind::Bytes)
-            .about("The contract that may convict this set's results; the zero address means none."),
+        field("referee", "referee", Kind::Bytes).about(
+            "The contract that may convict this set's results; the zero address means none.",
+        ),
         field("epoch", "epoch", Kind::BigInt),
         field("threshold", "threshold", Kind::Int),
         field("operators", "operators", Kind::List(Element::Bytes)),

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alloy::primitives::B256;
-use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::branch;
@@ -14,7 +13,7 @@ use crate::chain::{Block, BlockRef, Header, Heads};
 use crate::fork::{LocalChain, Relation};
 use crate::limits::{
     GAP_ATTEMPTS_MAX, LIVE_BLOCKS_MAX, RANGE_BLOCKS_MAX, RANGE_BLOCKS_MIN, RANGE_BLOCKS_START,
-    RANGE_LOGS_HIGH, RANGE_LOGS_LOW, SWAP_BLOCKS_MAX, WINDOW_BLOCKS_MIN,
+    RANGE_LOGS_HIGH, RANGE_LOGS_LOW, REORG_DEPTH_MAX, SWAP_BLOCKS_MAX, WINDOW_BLOCKS_MIN,
 };
 use crate::project::Context;
 use crate::source::pool::{Index, Pool};
@@ -65,7 +64,8 @@ pub struct Follower<E, S> {
     local: Option<Local>,
     ahead: VecDeque<ReadAhead>,
     range_blocks: u64,
-    heads: Option<(Instant, Index, Heads)>,
+    /// The heads, who said so, and when by the pool's clock.
+    heads: Option<(Duration, Index, Heads)>,
     /// Endpoints whose chain leaves ours below the finalized block.
     contradicting: BTreeSet<Index>,
     /// Steps in a row that found a gap in an event sequence; the next read goes by receipts.
@@ -166,6 +166,7 @@ impl<E: Endpoint + 'static, S: Store> Follower<E, S> {
         };
         let tip = local.chain.tip();
         let heads = self.look(index, tip).await?;
+        let Some(local) = &self.local else { return Ok(Outcome::Lost) };
         match local.chain.relate(heads.latest.block_ref()) {
             Relation::Same => {
                 self.pool.reward(index);
@@ -234,13 +235,13 @@ impl<E: Endpoint + 'static, S: Store> Follower<E, S> {
     async fn look(&mut self, index: Index, tip: BlockRef) -> Result<Heads, StepError> {
         if let Some((at, from, heads)) = &self.heads
             && *from == index
-            && at.elapsed() < HEADS_AGE_MAX
+            && self.pool.clock().now().saturating_sub(*at) < HEADS_AGE_MAX
             && heads.finalized.is_some_and(|finalized| tip.number < finalized.number)
         {
             return Ok(heads.clone());
         }
         let heads = self.reader(index).heads().await?;
-        self.heads = Some((Instant::now(), index, heads.clone()));
+        self.heads = Some((self.pool.clock().now(), index, heads.clone()));
         Ok(heads)
     }
 
@@ -494,7 +495,10 @@ impl<E: Endpoint + 'static, S: Store> Follower<E, S> {
 
 /// The lowest block whose hash is still needed.
 pub(crate) fn keep_from(cursor: &Cursor) -> u64 {
-    cursor.finalized.min(cursor.tip.number.saturating_sub(WINDOW_BLOCKS_MIN))
+    let tip = cursor.tip.number;
+    let window = cursor.finalized.min(tip.saturating_sub(WINDOW_BLOCKS_MIN));
+    // A chain without finality would keep its hashes for ever.
+    window.max(tip.saturating_sub(REORG_DEPTH_MAX))
 }
 
 /// Which of our blocks are safe and final after a step. A head counts only where it is a block of ours: a number alone says

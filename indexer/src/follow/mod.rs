@@ -5,5 +5,6 @@ mod converge;
 mod read;
 mod run;
 
+pub(crate) use converge::keep_from;
 pub use converge::{Follower, Outcome, Policy};
 pub use run::{Follow, follow};

@@ -1,11 +1,11 @@
 //! From verified logs to rows. Pure: the same facts give the same rows on every machine, in every batch size.
 
-mod agent;
-mod money;
-mod operator;
-mod other;
-mod reputation;
-mod request;
+pub mod agent;
+pub mod money;
+pub mod operator;
+pub mod other;
+pub mod reputation;
+pub mod request;
 pub mod row;
 pub mod state;
 pub mod value;

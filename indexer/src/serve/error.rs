@@ -6,9 +6,11 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::limits::STATEMENT_TIME_MAX;
+
 /// Why a request is refused. Messages say what, which field, which limit, and what to do.
 #[derive(Debug, thiserror::Error)]
-pub enum ApiError {
+pub(super) enum ApiError {
     #[error("{0}")]
     InvalidParameter(String),
     #[error("{0}")]
@@ -39,12 +41,12 @@ pub enum ApiError {
 
 /// The body of every error.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct ErrorBody {
+pub(super) struct ErrorBody {
     pub error: ErrorDetail,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
-pub struct ErrorDetail {
+pub(super) struct ErrorDetail {
     /// A word for programs, in snake case.
     pub code: &'static str,
     /// A sentence for people.
@@ -52,7 +54,7 @@ pub struct ErrorDetail {
 }
 
 impl ApiError {
-    pub fn status(&self) -> StatusCode {
+    pub(super) fn status(&self) -> StatusCode {
         match self {
             Self::InvalidParameter(_) => StatusCode::BAD_REQUEST,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
@@ -68,7 +70,7 @@ impl ApiError {
         }
     }
 
-    pub fn code(&self) -> &'static str {
+    pub(super) fn code(&self) -> &'static str {
         match self {
             Self::InvalidParameter(_) => "invalid_parameter",
             Self::NotFound(_) => "not_found",
@@ -90,7 +92,8 @@ impl IntoResponse for ApiError {
         if let Self::Internal(cause) = &self {
             tracing::error!(error = format!("{cause:#}"), "request failed");
         }
-        let body = ErrorBody { error: ErrorDetail { code: self.code(), message: self.to_string() } };
+        let body =
+            ErrorBody { error: ErrorDetail { code: self.code(), message: self.to_string() } };
         (self.status(), Json(body)).into_response()
     }
 }
@@ -98,7 +101,17 @@ impl IntoResponse for ApiError {
 /// A full pool or a lost connection is the database being away, which a client may wait out; anything else is our fault.
 impl From<sqlx::Error> for ApiError {
     fn from(error: sqlx::Error) -> Self {
+        // PostgreSQL's `query_canceled`, which a statement gets at its time limit.
+        const QUERY_CANCELED: &str = "57014";
         match error {
+            sqlx::Error::Database(database)
+                if database.code().as_deref() == Some(QUERY_CANCELED) =>
+            {
+                Self::TimedOut(format!(
+                    "the question took longer than {} s, the limit; ask for less at once",
+                    STATEMENT_TIME_MAX.as_secs()
+                ))
+            }
             sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Io(_) => {
                 tracing::warn!(%error, "the database cannot be reached");
                 Self::Unavailable("the database cannot be reached; try again in a moment".into())

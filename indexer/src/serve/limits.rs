@@ -45,7 +45,7 @@ pub const QUERY_DEPTH_MAX: usize = 12;
 /// Deepest nesting below `__schema` and `__type`.
 pub const INTROSPECTION_DEPTH_MAX: usize = 20;
 
-/// Most cost of one query; see `graphql::cost`.
+/// Most rows that one query may read, estimated before it runs: the product of `first` along each path, summed up.
 pub const QUERY_COST_MAX: u64 = 10_000;
 
 /// Rows that a nested collection without `first` is expected to have when the cost of a query is estimated.

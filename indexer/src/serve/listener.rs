@@ -1,6 +1,7 @@
 //! The accept loop. `axum::serve` has neither a header time-out nor a connection limit, and a listener without them can be
 //! held shut by a few hundred clients that send one byte at a time.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,13 +10,13 @@ use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::Request;
 use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use super::limits::{CONNECTIONS_MAX, HEADER_BYTES_MAX, HEADER_TIME_MAX, SHUTDOWN_TIME_MAX};
@@ -25,19 +26,14 @@ pub(super) async fn accept(listener: TcpListener, router: Router, shutdown: Canc
     // The pause after a failed accept: the usual cause is too many open files, and trying at once would spin.
     const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-    let mut builder = Builder::new(TokioExecutor::new());
+    // hyper-util's `auto` builder first waits for the bytes that tell HTTP/1 from HTTP/2, and that wait has no time limit;
+    // hyper's own HTTP/1 builder starts the clock when the connection opens.
+    let mut builder = http1::Builder::new();
     builder
-        .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIME_MAX)
         .max_buf_size(HEADER_BYTES_MAX);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_header_list_size(HEADER_BYTES_MAX as u32)
-        .keep_alive_interval(Some(HEADER_TIME_MAX));
-    let builder = Arc::new(builder);
-    let graceful = GracefulShutdown::new();
+    let open = TaskTracker::new();
     let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
 
     loop {
@@ -67,19 +63,29 @@ pub(super) async fn accept(listener: TcpListener, router: Router, shutdown: Canc
             request.map(Body::new)
         });
         let connection = builder
-            .serve_connection_with_upgrades(TokioIo::new(socket), TowerToHyperService::new(service))
-            .into_owned();
-        let connection = graceful.watch(connection);
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(error, %peer, "a connection ended badly");
+            .serve_connection(TokioIo::new(socket), TowerToHyperService::new(service))
+            .with_upgrades();
+        let stop = shutdown.clone();
+        open.spawn(async move {
+            let mut connection = pin!(connection);
+            let ended = tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = stop.cancelled() => {
+                    // The request that is under way is answered; a further one on this connection is not.
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
+            if let Err(error) = ended {
+                tracing::debug!(%error, %peer, "a connection ended badly");
             }
             drop(permit);
         });
     }
 
     drop(listener);
-    if tokio::time::timeout(SHUTDOWN_TIME_MAX, graceful.shutdown()).await.is_err() {
+    open.close();
+    if tokio::time::timeout(SHUTDOWN_TIME_MAX, open.wait()).await.is_err() {
         tracing::warn!("connections were still open after {SHUTDOWN_TIME_MAX:?} and are cut");
     }
 }

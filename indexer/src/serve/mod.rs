@@ -1,6 +1,6 @@
 //! What the indexer answers: REST, GraphQL, a live stream, and pages for people.
 //!
-//! Handlers never cancel database work (see [`layer`]), every answer is read from one snapshot (see [`snapshot`]), and
+//! Handlers never cancel database work (see `layer`), every answer is read from one snapshot (see `snapshot`), and
 //! every limit is in [`limits`]. This process keeps no state that matters: any number of it can serve one database.
 
 mod error;
@@ -81,10 +81,7 @@ pub fn app(state: ServeState) -> Router {
     Router::new()
         .route("/v1/requests", get(rest::request::list))
         .route("/v1/requests/{requestId}", get(rest::request::show))
-        .route(
-            "/v1/requests/{requestId}/messages",
-            get(rest::board::list).post(rest::board::post),
-        )
+        .route("/v1/requests/{requestId}/messages", get(rest::board::list).post(rest::board::post))
         .route("/v1/answers/{outputHash}", put(rest::answer::put).get(rest::answer::get))
         .route("/v1/agents", get(rest::agent::list))
         .route("/v1/agents/{agentId}", get(rest::agent::show))

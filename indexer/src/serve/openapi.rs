@@ -34,7 +34,7 @@ use super::{health, rest, stream};
         health::health,
         health::ready,
         health::metrics,
-    ),
+    )
 )]
 pub(super) struct ApiDocument;
 

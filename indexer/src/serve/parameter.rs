@@ -1,8 +1,8 @@
 //! Reads what clients put into paths and query strings. Every refusal names the field and what it should be.
 
 use alloy::primitives::{Address, B256, U256};
-use axum::extract::rejection::QueryRejection;
 use axum::body::Bytes;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
@@ -16,7 +16,7 @@ use super::limits::{BODY_BYTES_MAX, PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX};
 /// How final a row has to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum Finality {
+pub(super) enum Finality {
     #[default]
     Latest,
     Safe,
@@ -25,7 +25,7 @@ pub enum Finality {
 
 /// A query string whose refusal has the form of every other error.
 #[derive(Debug)]
-pub struct Params<T>(pub T);
+pub(super) struct Params<T>(pub T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
     type Rejection = ApiError;
@@ -42,7 +42,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
 
 /// A whole body. One that is over the router's limit is refused in the form of every other error.
 #[derive(Debug)]
-pub struct Payload(pub Bytes);
+pub(super) struct Payload(pub Bytes);
 
 impl<S: Send + Sync> FromRequest<S> for Payload {
     type Rejection = ApiError;
@@ -50,15 +50,15 @@ impl<S: Send + Sync> FromRequest<S> for Payload {
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         match Bytes::from_request(request, state).await {
             Ok(body) => Ok(Self(body)),
-            Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(
-                ApiError::TooLarge(format!("body: over the limit of {BODY_BYTES_MAX} bytes")),
-            ),
+            Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+                Err(ApiError::TooLarge(format!("body: over the limit of {BODY_BYTES_MAX} bytes")))
+            }
             Err(rejection) => Err(ApiError::InvalidParameter(rejection.body_text())),
         }
     }
 }
 
-pub fn hash(field: &str, text: &str) -> Result<B256, ApiError> {
+pub(super) fn hash(field: &str, text: &str) -> Result<B256, ApiError> {
     let digits = text.strip_prefix("0x").unwrap_or_default();
     match B256::try_from(hex::decode(digits).unwrap_or_default().as_slice()) {
         Ok(hash) => Ok(hash),
@@ -66,7 +66,7 @@ pub fn hash(field: &str, text: &str) -> Result<B256, ApiError> {
     }
 }
 
-pub fn address(field: &str, text: &str) -> Result<Address, ApiError> {
+pub(super) fn address(field: &str, text: &str) -> Result<Address, ApiError> {
     let digits = text.strip_prefix("0x").unwrap_or_default();
     match Address::try_from(hex::decode(digits).unwrap_or_default().as_slice()) {
         Ok(address) => Ok(address),
@@ -75,7 +75,7 @@ pub fn address(field: &str, text: &str) -> Result<Address, ApiError> {
 }
 
 /// A decimal integer below 2^256, as PostgreSQL's numeric reads it.
-pub fn uint256(field: &str, text: &str) -> Result<String, ApiError> {
+pub(super) fn uint256(field: &str, text: &str) -> Result<String, ApiError> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     match U256::from_str_radix(text, 10) {
         Ok(value) if digits => Ok(value.to_string()),
@@ -84,16 +84,18 @@ pub fn uint256(field: &str, text: &str) -> Result<String, ApiError> {
 }
 
 /// A row number to go on after.
-pub fn after(field: &str, text: Option<&str>) -> Result<i64, ApiError> {
+pub(super) fn after(field: &str, text: Option<&str>) -> Result<i64, ApiError> {
     let Some(text) = text else { return Ok(0) };
     match text.parse::<i64>() {
         Ok(value) if 0 <= value => Ok(value),
-        Ok(_) | Err(_) => Err(wrong(field, text, "a decimal integer, the `next` of the page before")),
+        Ok(_) | Err(_) => {
+            Err(wrong(field, text, "a decimal integer, the `next` of the page before"))
+        }
     }
 }
 
 /// The number of rows of a page.
-pub fn limit(text: Option<&str>) -> Result<i64, ApiError> {
+pub(super) fn limit(text: Option<&str>) -> Result<i64, ApiError> {
     let Some(text) = text else { return Ok(PAGE_ROWS_DEFAULT) };
     match text.parse::<i64>() {
         Ok(value) if (1..=PAGE_ROWS_MAX).contains(&value) => Ok(value),
@@ -113,7 +115,9 @@ mod tests {
 
     #[test]
     fn what_is_not_a_hash_an_address_or_an_integer_is_refused_by_name() {
-        for bad in ["", "0x", "0x12", "12", "0xzz", &"0".repeat(64), "0x1'; drop table requests; --"] {
+        for bad in
+            ["", "0x", "0x12", "12", "0xzz", &"0".repeat(64), "0x1'; drop table requests; --"]
+        {
             assert!(hash("requestId", bad).unwrap_err().to_string().starts_with("requestId: "));
             assert!(address("payer", bad).is_err(), "{bad}");
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use auspex_protocol::deployment::Deployment;
 use metrics_exporter_prometheus::PrometheusHandle;
 use sqlx::PgPool;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
 
 use super::error::ApiError;
@@ -46,6 +46,16 @@ impl ServeState {
             in_flight: Arc::new(Semaphore::new(REQUESTS_IN_FLIGHT_MAX)),
             readers: Arc::new(Semaphore::new(STREAM_READERS_MAX)),
             schema,
+        })
+    }
+
+    /// Lets one more client read the live stream, by whatever protocol, until the permit is dropped.
+    pub(super) fn admit_reader(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        let permit = Arc::clone(&self.readers).try_acquire_owned();
+        permit.map_err(|_| {
+            ApiError::Unavailable(format!(
+                "the live stream has {STREAM_READERS_MAX} readers, its limit; try again later"
+            ))
         })
     }
 

@@ -1,5 +1,6 @@
 //! Where blocks come from: endpoints that may be slow, behind, broken or lying, and the pool that chooses among them.
 
+pub mod clock;
 pub mod hint;
 pub mod pool;
 pub mod refusal;

@@ -4,8 +4,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::time::Instant;
-
+use super::clock::Clock;
 use super::{Endpoint, Fault};
 use crate::limits::{BACKOFF_MAX, BACKOFF_MIN, QUARANTINE_MAX, QUARANTINE_MIN, RANGES_IN_FLIGHT_MAX};
 
@@ -13,6 +12,7 @@ use crate::limits::{BACKOFF_MAX, BACKOFF_MIN, QUARANTINE_MAX, QUARANTINE_MIN, RA
 #[derive(Debug)]
 pub struct Pool<E> {
     endpoints: Vec<E>,
+    clock: Clock,
     // A std mutex, because it is never held across an await.
     state: Mutex<State>,
 }
@@ -41,7 +41,7 @@ struct Slot {
     chain_checked: bool,
     failures: u32,
     lies: u32,
-    not_before: Option<Instant>,
+    not_before: Option<Duration>,
     quarantined: bool,
     last_fault: Option<String>,
     /// Requests that may be under way at once: one more with each success, half with each refusal.
@@ -50,7 +50,7 @@ struct Slot {
 
 impl<E: Endpoint> Pool<E> {
     /// `endpoints` in order of preference; at least one.
-    pub fn new(endpoints: Vec<E>) -> Self {
+    pub fn new(endpoints: Vec<E>, clock: Clock) -> Self {
         let slot = Slot {
             chain_checked: false,
             failures: 0,
@@ -61,7 +61,7 @@ impl<E: Endpoint> Pool<E> {
             concurrency: RANGES_IN_FLIGHT_MAX,
         };
         let slots = vec![slot; endpoints.len()];
-        Self { endpoints, state: Mutex::new(State { preferred: 0, slots }) }
+        Self { endpoints, clock, state: Mutex::new(State { preferred: 0, slots }) }
     }
 
     pub fn len(&self) -> usize {
@@ -76,13 +76,17 @@ impl<E: Endpoint> Pool<E> {
         &self.endpoints[index]
     }
 
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
     pub fn endpoints(&self) -> &[E] {
         &self.endpoints
     }
 
     /// The endpoint to ask now, or for how long there is none.
     pub fn pick(&self) -> Result<Index, Duration> {
-        let now = Instant::now();
+        let now = self.clock.now();
         let mut state = self.lock();
         let count = state.slots.len();
         for offset in 0..count {
@@ -93,12 +97,12 @@ impl<E: Endpoint> Pool<E> {
             }
         }
         let earliest = state.slots.iter().filter_map(|slot| slot.not_before).min();
-        Err(earliest.map_or(BACKOFF_MAX, |at| at.saturating_duration_since(now)))
+        Err(earliest.map_or(BACKOFF_MAX, |at| at.saturating_sub(now)))
     }
 
     /// The other endpoints that may be asked now.
     pub fn others(&self, index: Index) -> Vec<Index> {
-        let now = Instant::now();
+        let now = self.clock.now();
         let state = self.lock();
         (0..state.slots.len())
             .filter(|other| *other != index && state.slots[*other].is_available(now))
@@ -132,7 +136,7 @@ impl<E: Endpoint> Pool<E> {
         let name = self.endpoints[index].name().to_owned();
         metrics::counter!("auspex_indexer_rpc_faults_total", "endpoint" => name, "fault" => fault.name())
             .increment(1);
-        let now = Instant::now();
+        let now = self.clock.now();
         let mut state = self.lock();
         let count = state.slots.len();
         let slot = &mut state.slots[index];
@@ -183,11 +187,11 @@ impl<E: Endpoint> Pool<E> {
 }
 
 impl Slot {
-    fn is_available(&self, now: Instant) -> bool {
+    fn is_available(&self, now: Duration) -> bool {
         self.not_before.is_none_or(|not_before| not_before <= now)
     }
 
-    fn back_off(&mut self, now: Instant) {
+    fn back_off(&mut self, now: Duration) {
         self.failures += 1;
         self.not_before = Some(now + doubled(BACKOFF_MIN, BACKOFF_MAX, self.failures));
     }

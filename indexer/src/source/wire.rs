@@ -67,7 +67,6 @@ pub(super) struct WireReceipt {
     status: Option<U8>,
     /// The state root that stood in place of a status before Byzantium.
     root: Option<B256>,
-    gas_used: U64,
     cumulative_gas_used: U64,
     logs_bloom: Bloom,
     logs: Vec<WireLog>,
@@ -87,7 +86,6 @@ impl From<WireReceipt> for ClaimedReceipt {
             transaction_index: receipt.transaction_index.to(),
             block_hash: receipt.block_hash,
             status,
-            gas_used: receipt.gas_used.to(),
             cumulative_gas_used: receipt.cumulative_gas_used.to(),
             logs_bloom: receipt.logs_bloom,
             logs: receipt.logs.into_iter().map(RawLog::from).collect(),

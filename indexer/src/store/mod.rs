@@ -1,9 +1,9 @@
 //! What is remembered between two steps, and the one write that a step makes.
 
-pub mod chain_rows;
+mod chain_rows;
 pub mod postgres;
-pub mod projection_rows;
-pub mod statements;
+mod projection_rows;
+mod statements;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -12,7 +12,21 @@ use alloy::primitives::B256;
 
 use crate::chain::{Block, BlockRef};
 use crate::project::Context;
+use crate::project::row::Kind;
 use crate::verify::Lie;
+use chain_rows::signed;
+
+/// The text of the row versions of one projection that begin in a block range, in a fixed order.
+pub(crate) async fn digest_lines(
+    connection: &mut sqlx::PgConnection,
+    kind: Kind,
+    chain_id: u64,
+    first: u64,
+    last: u64,
+) -> Result<Vec<String>, StoreError> {
+    let (chain_id, first, last) = (signed(chain_id)?, signed(first)?, signed(last)?);
+    Ok(statements::digest_lines(connection, kind, chain_id, first, last).await?)
+}
 
 /// How far a chain is indexed, as stored.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -177,7 +177,7 @@ pub fn sequences(
 ) -> Result<(), Lie> {
     let mut seen = std::collections::BTreeMap::new();
     for fact in blocks.iter().flat_map(|block| &block.facts) {
-        if !watch.role(fact.address).is_some_and(|role| role.is_sequenced()) {
+        if !watch.role(fact.address).is_some_and(|role| role.numbers(fact.topics.first())) {
             continue;
         }
         let before = *seen.entry(fact.address).or_insert_with(|| last(fact.address));
@@ -220,7 +220,7 @@ fn fact(watch: &WatchList, header: &Header, log: &RawLog) -> Result<Fact, Lie> {
             .map(|value| value.unsigned_abs())
             .map_err(|_| Lie::new(Check::Shape, detail))
     };
-    let sequenced = watch.role(log.address).is_some_and(|role| role.is_sequenced());
+    let numbered = watch.role(log.address).is_some_and(|role| role.numbers(log.topics.first()));
     Ok(Fact {
         block_number: header.number,
         block_hash: header.hash,
@@ -232,7 +232,7 @@ fn fact(watch: &WatchList, header: &Header, log: &RawLog) -> Result<Fact, Lie> {
         address: log.address,
         topics: log.topics.clone(),
         data: log.data.clone(),
-        sequence: if sequenced { decode::sequence(&log.data) } else { None },
+        sequence: if numbered { decode::sequence(&log.data) } else { None },
     })
 }
 

@@ -18,7 +18,6 @@ pub struct ClaimedReceipt {
     pub transaction_index: u64,
     pub block_hash: B256,
     pub status: Eip658Value,
-    pub gas_used: u64,
     pub cumulative_gas_used: u64,
     pub logs_bloom: Bloom,
     pub logs: Vec<RawLog>,
@@ -47,11 +46,15 @@ pub fn facts_of(
     // The root binds addresses, topics and data, but not the places that an endpoint writes beside them.
     let mut facts = Vec::new();
     let mut log_index = 0;
+    let mut gas_before = 0;
     for (transaction_index, receipt) in (0u64..).zip(receipts) {
         if receipt.transaction_index != transaction_index || receipt.block_hash != header.hash {
             let detail = format!("block {}: receipt {transaction_index} is out of place", header.number);
             return Err(Lie::new(Check::BlockHash, detail));
         }
+        // Only the cumulative gas is bound by the root.
+        let gas_used = receipt.cumulative_gas_used.saturating_sub(gas_before);
+        gas_before = receipt.cumulative_gas_used;
         for log in &receipt.logs {
             check_place(header, log)?;
             if log.log_index != log_index
@@ -64,7 +67,7 @@ pub fn facts_of(
             }
             log_index += 1;
             if watch.keeps(log.address, log.topics.first()) {
-                let log = RawLog { gas_used: Some(receipt.gas_used), ..log.clone() };
+                let log = RawLog { gas_used: Some(gas_used), ..log.clone() };
                 facts.push(fact(watch, header, &log)?);
             }
         }
@@ -75,7 +78,7 @@ pub fn facts_of(
 /// The trie root of receipts in consensus encoding.
 pub fn root(receipts: &[ClaimedReceipt]) -> Result<B256, Lie> {
     let encoded = receipts.iter().map(encode).collect::<Result<Vec<_>, _>>()?;
-    Ok(ordered_trie_root_with_encoder(&encoded, |receipt, out| out.put_slice(receipt)))
+    Ok(ordered_trie_root_with_encoder(&encoded, |receipt, out| out.extend_from_slice(receipt)))
 }
 
 fn encode(claimed: &ClaimedReceipt) -> Result<Vec<u8>, Lie> {

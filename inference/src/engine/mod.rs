@@ -90,9 +90,9 @@ impl Engine {
             .name("auspex-model".to_owned())
             .spawn(move || worker::run(&dir, device, &ready, receiver))
             .map_err(|error| StartError::Thread(error.to_string()))?;
-        let ready = readiness
-            .recv()
-            .map_err(|_| StartError::Thread("it panicked while it loaded the model".to_owned()))??;
+        let ready = readiness.recv().map_err(|_| {
+            StartError::Thread("it panicked while it loaded the model".to_owned())
+        })??;
         let shared = Shared {
             ready,
             admission: Arc::new(Semaphore::new(QUEUE_TOKENS_MAX)),

@@ -164,7 +164,8 @@ mod tests {
         assert_eq!(admission.available_permits(), 4);
         while !queue.is_empty() {
             let picks = queue.take(2);
-            let vectors = queue.sequences(&picks).iter().map(|ids| vec![ids.len() as f32]).collect();
+            let vectors =
+                queue.sequences(&picks).iter().map(|ids| vec![ids.len() as f32]).collect();
             queue.finish(&picks, vectors);
         }
         assert_eq!(replies[0].try_recv().unwrap().unwrap(), [[1.0], [2.0]]);

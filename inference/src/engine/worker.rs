@@ -14,12 +14,8 @@ use super::{
     queue::{Job, Queue},
 };
 use crate::{
-    device::DeviceChoice,
-    encoder::Encoder,
-    error::EncodeError,
-    limits::BATCH_TOKENS_MAX,
-    self_test::self_test,
-    tokens::Tokens,
+    device::DeviceChoice, encoder::Encoder, error::EncodeError, limits::BATCH_TOKENS_MAX,
+    self_test::self_test, tokens::Tokens,
 };
 
 /// What handles need to know of the model.

@@ -25,7 +25,8 @@ fn every_golden_text_has_the_same_bits_alone_and_in_the_batch() {
 
 /// Texts of 2 to 256 tokens; repeated words reach long sequences with little input.
 fn text() -> impl Strategy<Value = String> {
-    let words = prop::sample::select(vec!["escrow", "of", "Größe", "天地", "refund", "42", "a-b", "🦀"]);
+    let words =
+        prop::sample::select(vec!["escrow", "of", "Größe", "天地", "refund", "42", "a-b", "🦀"]);
     prop_oneof![
         4 => prop::collection::vec(words, 0..40).prop_map(|words| words.join(" ")),
         1 => (1_usize..260).prop_map(|count| "token ".repeat(count)),

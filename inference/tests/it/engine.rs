@@ -20,8 +20,9 @@ async fn concurrent_jobs_get_the_encoders_vectors() {
     assert_eq!(engine.dimensions(), cpu().dimensions());
     let jobs = (0..40).map(|job| {
         let engine = engine.clone();
-        let texts: Vec<String> =
-            (0..job % 7).map(|text| format!("job {job} asks {}", "again ".repeat(text * job))).collect();
+        let texts: Vec<String> = (0..job % 7)
+            .map(|text| format!("job {job} asks {}", "again ".repeat(text * job)))
+            .collect();
         tokio::spawn(async move { (engine.embed(texts.clone()).await.unwrap(), texts) })
     });
     for job in jobs.collect::<Vec<_>>() {

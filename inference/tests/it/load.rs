@@ -57,7 +57,8 @@ fn a_damaged_file_is_named() {
 fn another_pooling_is_refused() {
     let dir = copy_of_model();
     fs::create_dir(dir.path().join("1_Pooling")).unwrap();
-    fs::write(dir.path().join("1_Pooling/config.json"), r#"{"pooling_mode_cls_token": true}"#).unwrap();
+    fs::write(dir.path().join("1_Pooling/config.json"), r#"{"pooling_mode_cls_token": true}"#)
+        .unwrap();
     let error = load(dir.path());
     assert!(error.contains("1_Pooling/config.json: pooling_mode_cls_token is true"), "{error}");
 }

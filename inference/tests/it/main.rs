@@ -5,3 +5,4 @@ mod engine;
 mod golden;
 mod load;
 mod model_dir;
+mod sts;

@@ -113,10 +113,9 @@ impl Tls {
         let Some(authority) = &self.authority else {
             return Transport::tls_with_default_config();
         };
-        let client_auth = self
-            .client
-            .as_ref()
-            .map(|(certificate, key)| (certificate.clone(), key.expose_secret().as_bytes().to_vec()));
+        let client_auth = self.client.as_ref().map(|(certificate, key)| {
+            (certificate.clone(), key.expose_secret().as_bytes().to_vec())
+        });
         Transport::tls_with_config(TlsConfiguration::Simple {
             ca: authority.clone(),
             alpn: None,

@@ -35,7 +35,6 @@ struct Session<'a> {
     unnumbered: VecDeque<Sent>,
     /// By packet id.
     unacknowledged: HashMap<u16, Sent>,
-    started: Instant,
 }
 
 /// Connects and works until something goes wrong.
@@ -47,15 +46,9 @@ pub(super) async fn run(bus: &Bus, shutdown: &CancellationToken) -> Ended {
     let (events, received) = mpsc::channel(BUS_RECEIVED_MAX);
     // The client is polled by a task of its own, because its `poll` must not be cut off in the middle of a packet. The
     // handle stops the task when this session ends, however it ends.
-    let _poller =
-        AbortOnDropHandle::new(tokio::spawn(poll(event_loop, events, 3 * keep_alive)));
-    let session = Session {
-        bus,
-        client,
-        unnumbered: VecDeque::new(),
-        unacknowledged: HashMap::new(),
-        started: Instant::now(),
-    };
+    let _poller = AbortOnDropHandle::new(tokio::spawn(poll(event_loop, events, 3 * keep_alive)));
+    let session =
+        Session { bus, client, unnumbered: VecDeque::new(), unacknowledged: HashMap::new() };
     session.serve(received, shutdown).await
 }
 
@@ -229,7 +222,7 @@ impl Session<'_> {
             }
             Ok(Received::UnknownRequest(_)) => bus.bells.discovery.notify_one(),
             Ok(Received::Heartbeat { signer, version, sent_at }) => {
-                return self.suspect(signer, &version, sent_at);
+                return self.suspect(signer, &version, sent_at, publish.retain);
             }
             Ok(Received::Refused(error)) => {
                 bus.meters.messages_ignored.add(1);
@@ -248,13 +241,15 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// A fresh heartbeat with our key from another database: the one who came later gives way. A node that has been at
-    /// work for a while only counts and warns, so that a stolen key cannot be used to stop it.
+    /// A fresh heartbeat with our key from another database: the one who came later gives way, which is the one who finds
+    /// the other's heartbeat on the broker when it first connects. A node that is at work only counts and warns, so that
+    /// a stolen key cannot be used to stop it.
     fn suspect(
         &self,
         signer: alloy::primitives::Address,
         version: &str,
         sent_at: u64,
+        was_there_before: bool,
     ) -> Result<(), Ended> {
         if !self.bus.identity.is_stranger(signer, version) {
             return Ok(());
@@ -264,9 +259,8 @@ impl Session<'_> {
             return Ok(());
         }
         self.bus.meters.strangers_with_our_key.add(1);
-        let newcomer = self.bus.meters.bus_connections.get() == 1
-            && self.started.elapsed() < HEARTBEAT_FRESH;
-        if newcomer {
+        let first_connection = self.bus.meters.bus_connections.get() == 1;
+        if first_connection && was_there_before {
             return Err(IdentityError::KeyInUse { signer, seconds }.into());
         }
         tracing::error!(%signer, "another node signs with our key; revoke the signer if it is not yours");

@@ -15,6 +15,9 @@ pub const DOCUMENT_NAME_BYTES_MAX: usize = 512;
 /// Longest title of a document or heading of a section in bytes; longer ones are cut.
 pub const HEADING_BYTES_MAX: usize = 200;
 
+/// Most elements of an HTML page that are open at one place. The parser looks through all of them at every tag.
+pub const HTML_DEPTH_MAX: usize = 1024;
+
 /// Most pages of a PDF.
 pub const PDF_PAGES_MAX: usize = 10_000;
 
@@ -66,11 +69,17 @@ pub const CANDIDATES_MAX: usize = 200;
 /// Most chunks that one search returns.
 pub const RESULTS_MAX: usize = 100;
 
-/// Chunks that an extractive answer is taken from.
-pub const ANSWER_CHUNKS: usize = 6;
+/// Chunks that an answer's result commits to; the same for every operator, because they sign the commitment.
+pub const ANSWER_HITS: usize = 10;
 
-/// Sentences that are weighed for one answer.
-pub const ANSWER_SENTENCES_WEIGHED_MAX: usize = 48;
+/// Chunks that an extractive answer is taken from.
+pub const ANSWER_CHUNKS: usize = 5;
+
+/// Longest sentence in bytes that an answer quotes; longer ones are listings and diagrams.
+pub const ANSWER_SENTENCE_BYTES_MAX: usize = 500;
+
+/// Sentences that are embedded and weighed for one answer.
+pub const ANSWER_SENTENCES_WEIGHED_MAX: usize = 24;
 
 /// Most sentences of an extractive answer.
 pub const ANSWER_SENTENCES_MAX: usize = 4;

@@ -3,8 +3,12 @@
 use scraper::{Html, Node, node::Element};
 
 use super::{Block, Extract};
+use crate::corpus::limits::HTML_DEPTH_MAX;
 
-pub(super) fn extract(source: &str) -> Extract {
+pub(super) fn extract(source: &str) -> Result<Extract, String> {
+    if HTML_DEPTH_MAX < depth(source) {
+        return Err(format!("more than {HTML_DEPTH_MAX} elements are open at one place"));
+    }
     let page = Html::parse_document(source);
     let mut reader = Reader::default();
     // A walk without recursion: hostile pages nest a million elements.
@@ -26,7 +30,98 @@ pub(super) fn extract(source: &str) -> Extract {
         }
     }
     reader.end_block();
-    reader.extract
+    Ok(reader.extract)
+}
+
+/// About how many elements are open at most, by a scan that is linear whatever the page. Elements without an end tag of
+/// their own do not count.
+fn depth(source: &str) -> usize {
+    let mut open = 0_usize;
+    let mut deepest = 0;
+    let mut foreign = 0_usize;
+    let mut rest = source;
+    while let Some(position) = rest.find('<') {
+        rest = &rest[position + 1..];
+        let (closing, tag) = rest.strip_prefix('/').map_or((false, rest), |tag| (true, tag));
+        let length =
+            tag.find(|c: char| !c.is_ascii_alphanumeric() && c != '-').unwrap_or(tag.len());
+        let name = tag[..length.min(16)].to_ascii_lowercase();
+        if name.is_empty() || ends_itself(&name) {
+            continue;
+        }
+        if closing {
+            open = open.saturating_sub(1);
+            foreign = foreign.saturating_sub(usize::from(is_foreign(&name)));
+            continue;
+        }
+        if name == "script" || name == "style" {
+            // What looks like a tag in there is none.
+            let end = tag.find("</").unwrap_or(tag.len());
+            rest = &tag[end..];
+        }
+        if 0 < foreign && is_empty_element(tag) {
+            continue;
+        }
+        foreign += usize::from(is_foreign(&name));
+        open += 1;
+        deepest = deepest.max(open);
+        if HTML_DEPTH_MAX < deepest {
+            break;
+        }
+    }
+    deepest
+}
+
+/// Whether a tag ends with `/>`; one of more than a kilobyte counts as if it did not, to keep the scan linear.
+fn is_empty_element(tag: &str) -> bool {
+    let start = &tag.as_bytes()[..tag.len().min(1024)];
+    let end = start.iter().position(|byte| *byte == b'>');
+    end.is_some_and(|end| start[..end].ends_with(b"/"))
+}
+
+/// Elements in which `/>` ends an element.
+fn is_foreign(name: &str) -> bool {
+    matches!(name, "svg" | "math")
+}
+
+/// Elements that have no end tag or may leave it out.
+fn ends_itself(name: &str) -> bool {
+    matches!(
+        name,
+        "area"
+            | "base"
+            | "body"
+            | "br"
+            | "caption"
+            | "col"
+            | "colgroup"
+            | "dd"
+            | "dt"
+            | "embed"
+            | "head"
+            | "hr"
+            | "html"
+            | "img"
+            | "input"
+            | "li"
+            | "link"
+            | "meta"
+            | "option"
+            | "optgroup"
+            | "p"
+            | "param"
+            | "rp"
+            | "rt"
+            | "source"
+            | "tbody"
+            | "td"
+            | "tfoot"
+            | "th"
+            | "thead"
+            | "tr"
+            | "track"
+            | "wbr"
+    )
 }
 
 #[derive(Debug, Default)]
@@ -113,8 +208,21 @@ impl Reader {
 fn is_hidden(element: &Element) -> bool {
     let by_name = matches!(
         element.name(),
-        "head" | "title" | "script" | "style" | "noscript" | "template" | "nav" | "svg" | "iframe"
-            | "object" | "canvas" | "select" | "button" | "textarea" | "dialog"
+        "head"
+            | "title"
+            | "script"
+            | "style"
+            | "noscript"
+            | "template"
+            | "nav"
+            | "svg"
+            | "iframe"
+            | "object"
+            | "canvas"
+            | "select"
+            | "button"
+            | "textarea"
+            | "dialog"
     );
     let style = || {
         let style: String = element.attr("style")?.split_whitespace().collect();
@@ -130,9 +238,44 @@ fn is_hidden(element: &Element) -> bool {
 fn is_block(name: &str) -> bool {
     matches!(
         name,
-        "address" | "article" | "aside" | "blockquote" | "body" | "caption" | "dd" | "details" | "div" | "dl" | "dt"
-            | "fieldset" | "figcaption" | "figure" | "footer" | "form" | "h1" | "h2" | "h3" | "h4" | "h5" | "h6"
-            | "header" | "hr" | "html" | "legend" | "li" | "main" | "ol" | "p" | "pre" | "section" | "summary"
-            | "table" | "tbody" | "tfoot" | "thead" | "tr" | "ul"
+        "address"
+            | "article"
+            | "aside"
+            | "blockquote"
+            | "body"
+            | "caption"
+            | "dd"
+            | "details"
+            | "div"
+            | "dl"
+            | "dt"
+            | "fieldset"
+            | "figcaption"
+            | "figure"
+            | "footer"
+            | "form"
+            | "h1"
+            | "h2"
+            | "h3"
+            | "h4"
+            | "h5"
+            | "h6"
+            | "header"
+            | "hr"
+            | "html"
+            | "legend"
+            | "li"
+            | "main"
+            | "ol"
+            | "p"
+            | "pre"
+            | "section"
+            | "summary"
+            | "table"
+            | "tbody"
+            | "tfoot"
+            | "thead"
+            | "tr"
+            | "ul"
     )
 }

@@ -59,15 +59,21 @@ pub enum Media {
 /// Why a file is refused. Every message names the file and, where there is one, the limit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DocumentError {
-    #[error("document name {0:?}: must be 1 to {DOCUMENT_NAME_BYTES_MAX} bytes without control characters")]
+    #[error(
+        "document name {0:?}: must be 1 to {DOCUMENT_NAME_BYTES_MAX} bytes without control characters"
+    )]
     Name(String),
     #[error("{name}: has 0 bytes; there is nothing to read")]
     Empty { name: String },
     #[error("{name}: {bytes} bytes, over the limit of {DOCUMENT_BYTES_MAX}; split the file")]
     TooLarge { name: String, bytes: usize },
-    #[error("{name}: more than {DOCUMENT_TEXT_BYTES_MAX} bytes of text, which is the limit; split the file")]
+    #[error(
+        "{name}: more than {DOCUMENT_TEXT_BYTES_MAX} bytes of text, which is the limit; split the file"
+    )]
     TooMuchText { name: String },
-    #[error("{name}: {media} is not read; Markdown, plain text, HTML and PDF are (.md .txt .html .pdf)")]
+    #[error(
+        "{name}: {media} is not read; Markdown, plain text, HTML and PDF are (.md .txt .html .pdf)"
+    )]
     UnsupportedMedia { name: String, media: String },
     #[error("{name}: not UTF-8 at byte {position}; convert the file")]
     NotUtf8 { name: String, position: usize },
@@ -214,7 +220,10 @@ fn extract(name: &str, media: Media, bytes: &[u8]) -> Result<Extract, DocumentEr
     let work = move |deadline| match media {
         Media::Pdf => pdf::extract(&file, &owned, deadline),
         Media::Markdown => Ok(markdown::extract(utf8(&file, &owned)?)),
-        Media::Html => Ok(html::extract(utf8(&file, &owned)?)),
+        Media::Html => {
+            let source = utf8(&file, &owned)?;
+            html::extract(source).map_err(|reason| DocumentError::Unreadable { name: file, reason })
+        }
         Media::Plain => Ok(text::extract(utf8(&file, &owned)?)),
     };
     isolation::run(work).map_err(|failure| {

@@ -1,9 +1,9 @@
 //! PDF, through pdf-extract. What it would recurse into without end is refused before it starts; what makes it panic or
 //! run on is the business of `isolation`.
 
-use std::{collections::BTreeMap, fmt, time::Instant};
+use std::{collections::BTreeMap, fmt, io, time::Instant};
 
-use pdf_extract::{Dictionary, Object, ObjectId, OutputError, PlainTextOutput, Stream};
+use pdf_extract::{Dictionary, Object, ObjectId, PlainTextOutput, Stream};
 
 use super::{DocumentError, Extract, text};
 use crate::corpus::limits::{DOCUMENT_TEXT_BYTES_MAX, PDF_FORM_DEPTH_MAX, PDF_PAGES_MAX};
@@ -31,19 +31,18 @@ pub(super) fn extract(
         return Err(DocumentError::FormsTooDeep { name: name.to_owned() });
     }
 
-    let mut written = Written { text: String::new(), deadline, stopped: None };
+    let mut written = Written { text: Vec::new(), deadline, stopped: None };
     let outcome = {
-        let mut output = PlainTextOutput::new(&mut written as &mut dyn fmt::Write);
+        let mut output = PlainTextOutput::new(&mut written as &mut dyn io::Write);
         pdf_extract::output_doc(&document, &mut output)
     };
     match (written.stopped, outcome) {
         (Some(Stop::TooMuch), _) => Err(DocumentError::TooMuchText { name: name.to_owned() }),
         (Some(Stop::TooSlow), _) => Err(DocumentError::TooSlow { name: name.to_owned() }),
-        (None, Err(OutputError::PdfError(error))) => Err(unreadable(&error)),
         (None, Err(error)) => Err(unreadable(&error)),
         (None, Ok(())) => {
             let title = title(&document).filter(|title| !title.trim().is_empty());
-            Ok(Extract { title, ..text::extract(&written.text) })
+            Ok(Extract { title, ..text::extract(&String::from_utf8_lossy(&written.text)) })
         }
     }
 }
@@ -53,9 +52,8 @@ fn check_pages(name: &str, document: &pdf_extract::Document) -> Result<(), Docum
     if PDF_PAGES_MAX < pages.len() {
         return Err(DocumentError::TooManyPages { name: name.to_owned(), pages: pages.len() });
     }
-    let parent = |id: ObjectId| {
-        document.get_dictionary(id).ok()?.get(b"Parent").ok()?.as_reference().ok()
-    };
+    let parent =
+        |id: ObjectId| document.get_dictionary(id).ok()?.get(b"Parent").ok()?.as_reference().ok();
     for page in pages.into_values() {
         let mut node = page;
         let mut depth = 0;
@@ -79,8 +77,8 @@ fn forms_end(document: &pdf_extract::Document) -> bool {
     let mut draws: BTreeMap<ObjectId, Vec<ObjectId>> = BTreeMap::new();
     for (id, object) in &document.objects {
         let Object::Stream(stream) = object else { continue };
-        let is_form = stream.dict.get(b"Subtype").and_then(Object::as_name) == Ok(b"Form");
-        if !is_form {
+        let subtype = stream.dict.get(b"Subtype").and_then(Object::as_name);
+        if !subtype.is_ok_and(|name| name == b"Form") {
             continue;
         }
         match stream.dict.get(b"Resources") {
@@ -144,23 +142,26 @@ enum Stop {
 /// Takes text until a limit is reached; the error then ends pdf-extract's loops.
 #[derive(Debug)]
 struct Written {
-    text: String,
+    text: Vec<u8>,
     deadline: Instant,
     stopped: Option<Stop>,
 }
 
-impl fmt::Write for Written {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        if DOCUMENT_TEXT_BYTES_MAX < self.text.len() + text.len() {
+impl io::Write for Written {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if DOCUMENT_TEXT_BYTES_MAX < self.text.len() + bytes.len() {
             self.stopped = Some(Stop::TooMuch);
         } else if self.deadline <= Instant::now() {
             self.stopped = Some(Stop::TooSlow);
         }
         if self.stopped.is_some() {
-            return Err(fmt::Error);
+            return Err(io::Error::other("a limit is reached"));
         }
-        self.text.push_str(text);
+        self.text.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }
-

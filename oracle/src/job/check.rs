@@ -21,7 +21,9 @@ pub enum Refusal {
     Corpus { offered: B256, held: B256 },
     #[error("the offer pins model {offered}, but this node has {held}")]
     Model { offered: B256, held: B256 },
-    #[error("the delivery would cost about {cost} wei of gas, but the request pays what is worth {reward} wei")]
+    #[error(
+        "the delivery would cost about {cost} wei of gas, but the request pays what is worth {reward} wei"
+    )]
     Unprofitable { cost: u128, reward: u128 },
 }
 
@@ -70,8 +72,8 @@ fn worth(terms: &Terms, rates: &[TokenRate]) -> Option<u128> {
         .find(|rate| rate.token == token)
         .or_else(|| token.is_zero().then_some(&native))?;
     let kept = 10_000u128.saturating_sub(u128::from(terms.request.feeBps));
-    let net = terms.request.maxAmount / 10_000 * kept
-        + terms.request.maxAmount % 10_000 * kept / 10_000;
+    let net =
+        terms.request.maxAmount / 10_000 * kept + terms.request.maxAmount % 10_000 * kept / 10_000;
     Some(net.saturating_mul(rate.wei) / rate.units.max(1))
 }
 
@@ -84,7 +86,11 @@ pub enum Patience {
 }
 
 /// Reads it off the request's value.
-pub fn patience(terms: &Terms, safe_above: &[TokenAmount], finalized_above: &[TokenAmount]) -> Patience {
+pub fn patience(
+    terms: &Terms,
+    safe_above: &[TokenAmount],
+    finalized_above: &[TokenAmount],
+) -> Patience {
     let over = |limits: &[TokenAmount]| {
         limits.iter().any(|limit| {
             limit.token == terms.request.token && limit.amount < terms.request.maxAmount

@@ -263,7 +263,10 @@ mod tests {
         let five = Decision::Wait(Some(Duration::from_secs(5)));
         assert_eq!(decide(&with_quorum(1, 0), &POLICY), five);
         assert_eq!(decide(&with_quorum(1, 5), &POLICY), Decision::Deliver);
-        assert_eq!(decide(&with_quorum(2, 9), &POLICY), Decision::Wait(Some(Duration::from_secs(1))));
+        assert_eq!(
+            decide(&with_quorum(2, 9), &POLICY),
+            Decision::Wait(Some(Duration::from_secs(1)))
+        );
     }
 
     #[test]
@@ -311,7 +314,8 @@ mod tests {
             Presence::Delivered,
             Presence::Refunded,
         ]);
-        let delivery = prop::sample::select(vec![None, Some(Delivery::UnderWay), Some(Delivery::Over)]);
+        let delivery =
+            prop::sample::select(vec![None, Some(Delivery::UnderWay), Some(Delivery::Over)]);
         let quorum = prop::option::of((0u64..100).prop_map(Duration::from_secs));
         (
             (active, presence.clone(), presence, 900u64..1_200, 0u64..60),

@@ -9,8 +9,10 @@ use anyhow::{Context, anyhow};
 use auspex_protocol::document::{OfferDocument, OperatorSetDocument, RequestDocument};
 use sqlx::{PgConnection, PgPool};
 
+use crate::clock::elapsed;
 use crate::job::plan::State;
 use crate::job::terms::Terms;
+use crate::limits::RETRY_WAIT_MAX;
 
 /// A job under a lease.
 #[derive(Debug, Clone)]
@@ -109,7 +111,8 @@ pub async fn is_known(connection: &mut PgConnection, request_id: B256) -> sqlx::
     .await
 }
 
-/// Leases the most urgent due job, if there is one.
+/// Leases the most urgent due job, if there is one. A time further ahead than any that is ever set was set before the
+/// database's clock went back, and counts as past: the epoch protects from whoever may still hold the old lease.
 pub async fn claim(
     pool: &PgPool,
     domain: &Eip712Domain,
@@ -125,8 +128,12 @@ pub async fn claim(
         where request_id = (
             select request_id from oracle.jobs
             where state in ('queued', 'signed', 'delivering', 'delivered')
-                and due_at <= now()
-                and (leased_until is null or leased_until <= now())
+                and (due_at <= now() or now() + make_interval(secs => $3) < due_at)
+                and (
+                    leased_until is null
+                    or leased_until <= now()
+                    or now() + make_interval(secs => $2) < leased_until
+                )
             order by deadline, sequence
             limit 1
             for update skip locked
@@ -137,17 +144,18 @@ pub async fn claim(
         "#,
         worker,
         lease.as_secs_f64(),
+        RETRY_WAIT_MAX.as_secs_f64(),
     )
     .fetch_optional(pool)
     .await
     .context("claim a job")?;
     let Some(row) = row else { return Ok(None) };
-    let request_id = B256::try_from(row.request_id.as_slice()).context("read a job's request id")?;
+    let request_id =
+        B256::try_from(row.request_id.as_slice()).context("read a job's request id")?;
     let request: RequestDocument = serde_json::from_value(row.terms)?;
     let offer: OfferDocument = serde_json::from_value(row.offer)?;
     let operator_set: OperatorSetDocument = serde_json::from_value(row.operator_set)?;
-    let terms =
-        Terms::verified(domain, request_id, &request, &offer, &operator_set, row.input)?;
+    let terms = Terms::verified(domain, request_id, &request, &offer, &operator_set, row.input)?;
     let state = State::from_name(&row.state)
         .ok_or_else(|| anyhow!("job {request_id}: unknown state {:?}", row.state))?;
     Ok(Some(Claim {
@@ -157,7 +165,7 @@ pub async fn claim(
         seen_block: u64::try_from(row.block_number)?,
         failures: u32::try_from(row.failures)?,
         answer_stored: row.answer_stored,
-        quorum_for: row.quorum_seconds.map(|seconds| Duration::from_secs_f64(seconds.max(0.0))),
+        quorum_for: row.quorum_seconds.map(elapsed),
     }))
 }
 

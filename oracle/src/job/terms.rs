@@ -24,7 +24,9 @@ pub struct Terms {
 pub enum TermsError {
     #[error(transparent)]
     Document(#[from] DocumentError),
-    #[error("request.{field}: the terms commit to {committed}, but what is shown hashes to {shown}")]
+    #[error(
+        "request.{field}: the terms commit to {committed}, but what is shown hashes to {shown}"
+    )]
     Commitment { field: &'static str, committed: B256, shown: B256 },
     #[error("input: {0} bytes, over the limit of {INPUT_BYTES_MAX}")]
     InputTooLarge(usize),

@@ -2,39 +2,37 @@
 //! what is in the database.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use alloy::eips::BlockNumberOrTag;
 use alloy::primitives::{B256, Bytes};
-use alloy::sol_types::{Eip712Domain, SolCall};
+use alloy::sol_types::Eip712Domain;
 use anyhow::{Context, anyhow};
-use auspex_protocol::bindings::IRequestEscrow::{
-    Attestation, Outcome, Result as SignedResult, deliverCall,
-};
+use auspex_protocol::bindings::IRequestEscrow::{Outcome, Result as SignedResult};
 use auspex_protocol::document::ResultDocument;
-use auspex_protocol::limits::{ANSWER_BYTES_MAX, MESSAGE_BYTES_MAX};
+use auspex_protocol::limits::ANSWER_BYTES_MAX;
 use auspex_protocol::message::QuorumMessage;
-use auspex_protocol::quorum::{Quorum, leader, rank, result_digest};
+use auspex_protocol::quorum::{leader, rank, result_digest};
 use auspex_protocol::topic::Topics;
 use sqlx::PgPool;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::answerer::{Answerer, Draft, Question};
-use crate::board::{Board, Posted};
+use crate::board::Board;
 use crate::chain::Chain;
 use crate::config::{TokenAmount, TokenRate};
 use crate::heads::Heads;
 use crate::job::check::{Facts, Patience, check, patience};
 use crate::job::plan::{Decision, Policy, Presence, Standing, State, View, decide};
-use crate::job::store::{self, Claim, FencedError, Lease};
+use crate::job::store::{self, Claim, FencedError};
 use crate::keys::{ResultSigner, Transmitter};
-use crate::limits::{JOB_RECHECK, LEASE, LEASE_RENEWAL, RETRY_WAIT, RETRY_WAIT_MAX, WORKER_SLEEP};
+use crate::limits::{
+    DELIVERED_RECHECK, JOB_RECHECK, LEASE, LEASE_RENEWAL, RETRY_WAIT, RETRY_WAIT_MAX, WORKER_SLEEP,
+};
 use crate::meter::Meters;
-use crate::quorum::inbox::{Received, receive};
-use crate::quorum::reading::shortened;
-use crate::quorum::store::{self as quorum_store, Outgoing, Recorded};
-use crate::transaction::store::{Call, deliveries, intend};
+use crate::quorum::store::{self as quorum_store, Recorded};
+use crate::transaction::intent::deliveries;
 
 /// Everything that a worker works with.
 #[derive(Debug)]
@@ -72,7 +70,11 @@ pub struct Bells {
 }
 
 /// Works until told to stop; finishes the step that it is in.
-pub async fn run(desk: Arc<Desk>, worker: String, shutdown: CancellationToken) -> anyhow::Result<()> {
+pub async fn run(
+    desk: Arc<Desk>,
+    worker: String,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
     while !shutdown.is_cancelled() {
         let bell = desk.bells.work.notified();
         let claimed = match store::claim(&desk.pool, &desk.domain, &worker, LEASE).await {
@@ -135,7 +137,8 @@ impl Desk {
         };
         let mut attestations = None;
         let mut quorum_for = None;
-        if let (State::Signed, Presence::Funded, Some(recorded)) = (claim.state, latest, &recorded) {
+        if let (State::Signed, Presence::Funded, Some(recorded)) = (claim.state, latest, &recorded)
+        {
             attestations = self.collect(&claim, recorded).await?;
             if attestations.is_some() {
                 quorum_for = Some(claim.quorum_for.unwrap_or_default());
@@ -163,7 +166,11 @@ impl Desk {
         };
         match (decide(&view, &self.policy), attestations, recorded) {
             (Decision::Wait(wait), _, _) => {
-                let wait = wait.map_or(JOB_RECHECK, |wait| wait.min(JOB_RECHECK));
+                let recheck = match view.state {
+                    State::Delivered => DELIVERED_RECHECK,
+                    _ => JOB_RECHECK,
+                };
+                let wait = wait.map_or(recheck, |wait| wait.min(recheck));
                 store::release(&self.pool, &lease, wait, 0).await?;
             }
             (Decision::Become(state, reason), _, _) => {
@@ -176,7 +183,9 @@ impl Desk {
             (Decision::Deliver, Some(attestations), Some(recorded)) => {
                 self.deliver(&claim, &recorded, attestations, &view).await?;
             }
-            (Decision::Deliver, _, _) => return Err(anyhow!("a delivery without a quorum was decided")),
+            (Decision::Deliver, _, _) => {
+                return Err(anyhow!("a delivery without a quorum was decided"));
+            }
         }
         Ok(())
     }
@@ -197,13 +206,18 @@ impl Desk {
     }
 
     /// Checks, answers, records, signs, publishes.
-    async fn work(&self, claim: &Claim, recorded: Option<Recorded>, heads: &Heads) -> anyhow::Result<()> {
+    async fn work(
+        &self,
+        claim: &Claim,
+        recorded: Option<Recorded>,
+        heads: &Heads,
+    ) -> anyhow::Result<()> {
         let lease = claim.lease;
         let request_id = lease.request_id;
         let facts = Facts {
             signer: self.signer.address(),
             revoked: self.chain.is_revoked(self.signer.address()).await?,
-            pins: self.answerer.pins(claim.terms.request.agentId).await?,
+            pins: self.answerer.pins(claim.terms.offer.corpusRoot).await?,
             market: self.chain.market(heads.latest.base_fee).await?,
         };
         if let Err(refusal) = check(&claim.terms, &facts, &self.token_rates) {
@@ -239,6 +253,7 @@ impl Desk {
         let question = Question {
             request_id: claim.lease.request_id,
             agent_id: claim.terms.request.agentId,
+            corpus_root: claim.terms.offer.corpusRoot,
             input: claim.terms.input.clone(),
         };
         let started = tokio::time::Instant::now();
@@ -262,11 +277,11 @@ impl Desk {
         let lease = claim.lease;
         let request_id = lease.request_id;
         let result = SignedResult::from(&recorded.result);
-        let signature: Bytes =
-            self.signer.sign_result(&self.domain, &result)?.as_bytes().into();
+        let signature: Bytes = self.signer.sign_result(&self.domain, &result)?.as_bytes().into();
         if let Some(answer) = &recorded.answer {
             // A first try: the delivery waits until the answer is stored, but readers profit from an early one.
-            if let Err(error) = self.store_answer(&lease, recorded.result.output_hash, answer).await {
+            if let Err(error) = self.store_answer(&lease, recorded.result.output_hash, answer).await
+            {
                 tracing::info!(%request_id, error = format!("{error:#}"), "the answer is not stored yet");
             }
         }
@@ -289,173 +304,6 @@ impl Desk {
         let digest = recorded.digest;
         quorum_store::sign(&self.pool, &lease, address, digest, &signature, &[message]).await?;
         tracing::info!(%request_id, %digest, leads, "result signed");
-        Ok(())
-    }
-
-    /// Seals a message. A proposal whose answer makes it too large goes without it: the answer is with the indexer.
-    fn seal(&self, request_id: B256, message: QuorumMessage) -> anyhow::Result<Outgoing> {
-        let sent_at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let topic = self.topics.quorum(request_id);
-        let envelope = self.signer.seal(&self.domain, &message, sent_at)?;
-        if serde_json::to_vec(&envelope)?.len() <= MESSAGE_BYTES_MAX {
-            return Ok(Outgoing { topic, envelope });
-        }
-        let QuorumMessage::Proposal { result, attestation, answer: Some(_) } = message else {
-            return Err(anyhow!("a message is over the limit of {MESSAGE_BYTES_MAX} bytes"));
-        };
-        let message = QuorumMessage::Proposal { result, attestation, answer: None };
-        let envelope = self.signer.seal(&self.domain, &message, sent_at)?;
-        Ok(Outgoing { topic, envelope })
-    }
-
-    /// Reads the board while the quorum is not there, and counts the signatures.
-    async fn collect(
-        &self,
-        claim: &Claim,
-        recorded: &Recorded,
-    ) -> anyhow::Result<Option<Vec<Attestation>>> {
-        let lease = claim.lease;
-        if let Some(attestations) = self.count(claim, recorded).await? {
-            return Ok(Some(attestations));
-        }
-        match self.board.messages(lease.request_id).await {
-            Ok(payloads) => {
-                for payload in payloads {
-                    self.take_in(&payload).await?;
-                }
-            }
-            Err(error) => {
-                self.meters.board_failures.add(1);
-                tracing::debug!(error = format!("{error:#}"), "the board cannot be read");
-            }
-        }
-        self.count(claim, recorded).await
-    }
-
-    async fn take_in(&self, payload: &[u8]) -> anyhow::Result<()> {
-        match receive(&self.pool, &self.domain, self.signer.address(), payload).await? {
-            Received::Applied { .. } => self.meters.messages_applied.add(1),
-            Received::Refused(error) => {
-                self.meters.messages_ignored.add(1);
-                tracing::debug!(%error, "the board holds a message that cannot be read");
-            }
-            Received::Ignored(reason) => {
-                self.meters.messages_ignored.add(1);
-                tracing::debug!(%reason, "the board holds a message that does not count");
-            }
-            Received::Known
-            | Received::TooMany
-            | Received::UnknownRequest(_)
-            | Received::Heartbeat { .. } => {}
-        }
-        Ok(())
-    }
-
-    async fn count(
-        &self,
-        claim: &Claim,
-        recorded: &Recorded,
-    ) -> anyhow::Result<Option<Vec<Attestation>>> {
-        let lease = claim.lease;
-        let mut quorum = Quorum::new(recorded.digest, claim.terms.operator_set.clone());
-        let mut other = None;
-        for (signer, digest, signature) in quorum_store::votes(&self.pool, lease.request_id).await? {
-            if digest == recorded.digest {
-                quorum.add(signer, signature).context("count a stored signature")?;
-            } else {
-                other = Some((signer, digest));
-            }
-        }
-        if let Some((author, digest)) = other {
-            self.refuse(claim, recorded, author, digest).await?;
-        }
-        let attestations = quorum.attestations();
-        if attestations.is_some() && claim.quorum_for.is_none() {
-            quorum_store::reached(&self.pool, &lease).await?;
-            tracing::info!(request_id = %lease.request_id, "quorum reached");
-        }
-        Ok(attestations)
-    }
-
-    /// Says once, signed, that another member's result is not what we derived.
-    async fn refuse(
-        &self,
-        claim: &Claim,
-        recorded: &Recorded,
-        author: alloy::primitives::Address,
-        digest: B256,
-    ) -> anyhow::Result<()> {
-        let lease = claim.lease;
-        let ours = self.signer.address();
-        if quorum_store::has_refused(&self.pool, lease.request_id, ours).await? {
-            return Ok(());
-        }
-        let reason = shortened(&format!(
-            "{author} signed {digest}, but we derived {} with output {}",
-            recorded.digest, recorded.result.output_hash
-        ));
-        tracing::warn!(request_id = %lease.request_id, reason, "another member derived another result");
-        let message = self.seal(
-            lease.request_id,
-            QuorumMessage::Refusal {
-                request_id: lease.request_id,
-                result_digest: digest,
-                reason: reason.clone(),
-            },
-        )?;
-        quorum_store::refuse(&self.pool, &lease, ours, digest, &reason, &message).await?;
-        self.bells.bus.notify_one();
-        self.bells.board.notify_one();
-        Ok(())
-    }
-
-    async fn deliver(
-        &self,
-        claim: &Claim,
-        recorded: &Recorded,
-        attestations: Vec<Attestation>,
-        view: &View,
-    ) -> anyhow::Result<()> {
-        let lease = claim.lease;
-        if let Some(answer) = recorded.answer.as_ref().filter(|_| !claim.answer_stored) {
-            let stored = self.store_answer(&lease, recorded.result.output_hash, answer).await;
-            // With the deadline near, a delivered answer that is stored late is better than a refund.
-            let urgent = view.deadline.saturating_sub(view.chain_time) <= self.policy.answer_margin;
-            if let Err(error) = stored
-                && !urgent
-            {
-                return Err(error);
-            }
-        }
-        let call = deliverCall {
-            terms: claim.terms.request.clone(),
-            result: SignedResult::from(&recorded.result),
-            operatorSet: claim.terms.operator_set.clone(),
-            attestations,
-        };
-        let call = Call {
-            target: self.chain.deployment().request_escrow,
-            calldata: call.abi_encode().into(),
-        };
-        let mut transaction = self.pool.begin().await?;
-        intend(&mut transaction, &lease, self.transmitter.address(), &call).await?;
-        store::move_on(&mut transaction, &lease, State::Delivering, "our delivery is under way")
-            .await?;
-        transaction.commit().await?;
-        tracing::info!(request_id = %lease.request_id, rank = view.standing.rank, "delivery intended");
-        self.bells.manager.notify_one();
-        Ok(())
-    }
-
-    async fn store_answer(&self, lease: &Lease, output_hash: B256, answer: &str) -> anyhow::Result<()> {
-        match self.board.store_answer(output_hash, answer).await? {
-            Posted::Taken => {}
-            // It will not be taken later either, and the payees are not to lose their money over it.
-            Posted::Refused(reason) => {
-                tracing::warn!(%output_hash, reason, "the indexer refused the answer");
-            }
-        }
-        store::answer_stored(&self.pool, lease).await?;
         Ok(())
     }
 }

@@ -12,9 +12,13 @@ use crate::limits::KEY_FILE_BYTES_MAX;
 /// Why a secret file is not used.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    #[error("{path}: cannot be read: {source}. Check that the file exists and belongs to the user that runs the node")]
+    #[error(
+        "{path}: cannot be read: {source}. Check that the file exists and belongs to the user that runs the node"
+    )]
     Read { path: PathBuf, source: std::io::Error },
-    #[error("{path}: has mode {mode:04o}, so others can read it. Run `chmod 0400 {path}` and, if others may have read it, make a new key")]
+    #[error(
+        "{path}: has mode {mode:04o}, so others can read it. Run `chmod 0400 {path}` and, if others may have read it, make a new key"
+    )]
     Open { path: PathBuf, mode: u32 },
     #[error("{path}: is not a regular file")]
     NotAFile { path: PathBuf },
@@ -53,12 +57,8 @@ pub fn write_secret(path: &Path, content: &[u8]) -> Result<(), FileError> {
         std::io::ErrorKind::AlreadyExists => FileError::Exists { path: path.to_owned() },
         _ => FileError::Write { path: path.to_owned(), source },
     };
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o400)
-        .open(path)
-        .map_err(written)?;
+    let mut file =
+        OpenOptions::new().write(true).create_new(true).mode(0o400).open(path).map_err(written)?;
     file.write_all(content).map_err(written)?;
     file.sync_all().map_err(written)
 }

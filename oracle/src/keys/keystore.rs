@@ -31,7 +31,9 @@ pub enum KeystoreError {
          this deployment is on chain {chain_id}. Make a keystore with `auspex operator init`"
     )]
     RawKeyRefused { role: &'static str, chain_id: u64 },
-    #[error("the signer and the transmitter are the same key, {0}: the one must not be able to do the other's work")]
+    #[error(
+        "the signer and the transmitter are the same key, {0}: the one must not be able to do the other's work"
+    )]
     SameKey(Address),
     #[error("{path}: the key could not be encrypted: {reason}")]
     Encrypt { path: PathBuf, reason: String },

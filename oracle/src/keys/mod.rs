@@ -58,7 +58,12 @@ impl ResultSigner {
     ) -> Result<Envelope, SignerError> {
         let body = body_of(message)?;
         let signature = sign(&self.key, envelope_digest(domain, &body, sent_at))?;
-        Ok(Envelope { body, signer: self.address(), sent_at, signature: signature.as_bytes().into() })
+        Ok(Envelope {
+            body,
+            signer: self.address(),
+            sent_at,
+            signature: signature.as_bytes().into(),
+        })
     }
 }
 

@@ -17,14 +17,21 @@ use crate::quorum::store::apply;
 /// What became of a message.
 #[derive(Debug)]
 pub enum Received {
-    Applied { request_id: B256, reading: Reading },
+    Applied {
+        request_id: B256,
+        reading: Reading,
+    },
     /// Applied before.
     Known,
     /// About a request that we do not know yet: the board keeps it until we do.
     UnknownRequest(B256),
     /// The signer has said more about this request than is kept.
     TooMany,
-    Heartbeat { signer: Address, version: String, sent_at: u64 },
+    Heartbeat {
+        signer: Address,
+        version: String,
+        sent_at: u64,
+    },
     Refused(MessageError),
     Ignored(Ignored),
 }

@@ -1,5 +1,5 @@
 //! The agreement of a request's operators on one result: what messages mean, and the rows that remember them.
 
+pub mod inbox;
 pub mod reading;
 pub mod store;
-pub mod inbox;

@@ -34,9 +34,8 @@ pub enum Ignored {
 pub fn subject(message: &QuorumMessage) -> Option<B256> {
     match message {
         QuorumMessage::Proposal { result, .. } => Some(result.request_id),
-        QuorumMessage::Cosignature { request_id, .. } | QuorumMessage::Refusal { request_id, .. } => {
-            Some(*request_id)
-        }
+        QuorumMessage::Cosignature { request_id, .. }
+        | QuorumMessage::Refusal { request_id, .. } => Some(*request_id),
         QuorumMessage::Heartbeat { .. } => None,
     }
 }
@@ -115,8 +114,12 @@ mod tests {
             result: SignedResult {
                 requestId: B256::repeat_byte(9),
                 outcome: Outcome::Answered,
+                outputHash: B256::ZERO,
+                traceRoot: B256::ZERO,
+                retrievalRoot: B256::ZERO,
+                modelHash: B256::ZERO,
                 amount: 1,
-                ..SignedResult::default()
+                validUntil: 9,
             },
         }
     }
@@ -157,10 +160,8 @@ mod tests {
         let stranger = Address::repeat_byte(7);
         check(&scene, stranger, &message, Err(Ignored::NotAMember(stranger)));
         scene.set.signers.push(stranger);
-        let wrong = AttestationError::WrongSigner {
-            claimed: stranger,
-            recovered: scene.key.address(),
-        };
+        let wrong =
+            AttestationError::WrongSigner { claimed: stranger, recovered: scene.key.address() };
         check(&scene, stranger, &message, Err(Ignored::Attestation(wrong)));
     }
 

@@ -15,10 +15,13 @@ use crate::job::plan::Presence;
 use crate::keys::Transmitter;
 use crate::limits::DELIVERY_GAS_MAX;
 use crate::meter::Meters;
-use crate::transaction::plan::{Action, ChainView, Inclusion, IntentId, Outcome, Policy, Queued, View, plan};
+use crate::transaction::books::{self, Books, OpenSlot};
+use crate::transaction::plan::{
+    Action, ChainView, Inclusion, IntentId, Outcome, Policy, Queued, View, plan,
+};
 use crate::transaction::reply::Reply;
 use crate::transaction::sign::{self, Signed, Terms};
-use crate::transaction::store::{self, Books, Custody, CustodyError, OpenSlot};
+use crate::transaction::store::{self, Custody, CustodyError};
 
 /// Works on one transmitter's nonces.
 #[derive(Debug)]
@@ -96,7 +99,7 @@ impl Manager {
         let account = self.chain.account(custody.address).await?;
         let market = self.chain.market(head.base_fee).await?;
         self.meters.balance_wei.set(u64::try_from(account.balance).unwrap_or(u64::MAX));
-        let mut books = store::books(&self.pool, custody.address).await?;
+        let mut books = books::read(&self.pool, custody.address).await?;
         self.observe(&mut books, account.latest_nonce).await?;
         self.weigh(&mut books).await?;
         if resend_all {

@@ -133,11 +133,7 @@ mod tests {
             ("geth", "future transaction tries to replace pending", Reply::PoolFull),
             ("geth", "intrinsic gas too low: gas 20000, minimum needed 21000", Reply::Invalid),
             ("geth", "exceeds block gas limit", Reply::Invalid),
-            (
-                "geth",
-                "tx fee (2.10 ether) exceeds the configured cap (1.00 ether)",
-                Reply::Invalid,
-            ),
+            ("geth", "tx fee (2.10 ether) exceeds the configured cap (1.00 ether)", Reply::Invalid),
             (
                 "op-geth",
                 "in-flight transaction limit reached for delegated accounts",
@@ -161,11 +157,7 @@ mod tests {
             ("erigon", "nonce too distant from account", Reply::NonceGap),
             ("erigon", "baseFee sub-pool is full", Reply::PoolFull),
             ("nethermind", "AlreadyKnown", Reply::Known),
-            (
-                "nethermind",
-                "OldNonce, Current nonce: 5, nonce of rejected tx: 3",
-                Reply::NonceUsed,
-            ),
+            ("nethermind", "OldNonce, Current nonce: 5, nonce of rejected tx: 3", Reply::NonceUsed),
             ("nethermind", "ReplacementNotAllowed", Reply::ReplacementUnderpriced),
             ("nethermind", "FeeTooLowToCompete", Reply::Underpriced),
             ("nethermind", "InsufficientFunds, Account balance: 0", Reply::InsufficientFunds),

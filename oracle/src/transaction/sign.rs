@@ -8,7 +8,7 @@ use alloy::primitives::{Address, B256, Bytes, TxKind, U256};
 use crate::keys::SignerError;
 use crate::keys::Transmitter;
 use crate::transaction::fee::Fees;
-use crate::transaction::store::Call;
+use crate::transaction::intent::Call;
 
 /// A transaction that is ready to be stored and sent.
 #[derive(Debug, Clone, PartialEq, Eq)]

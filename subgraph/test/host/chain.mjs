@@ -65,7 +65,9 @@ export class Chain {
   emit(contract, event, args) {
     const abi = this.interfaceOf(contract)
     const fragment = abi.getEvent(event)
-    const all = SEQUENCED.includes(contract) ? { sequence: this.nextSequence(contract), ...args } : args
+    const all = SEQUENCED.includes(contract)
+      ? { sequence: this.nextSequence(contract), ...args }
+      : args
     const { topics, data } = abi.encodeEventLog(
       fragment,
       fragment.inputs.map(({ name }) => {
@@ -120,7 +122,8 @@ export const SPLIT = {
 }
 
 export function splitHashOf(split) {
-  const type = 'tuple(address[] recipients,uint256[] allocations,uint256 totalAllocation,uint16 distributionIncentive)'
+  const type =
+    'tuple(address[] recipients,uint256[] allocations,uint256 totalAllocation,uint16 distributionIncentive)'
   return keccak256(AbiCoder.defaultAbiCoder().encode([type], [split]))
 }
 
@@ -181,7 +184,11 @@ export function resultOf(requestId, changes = {}) {
 export function market() {
   const chain = new Chain()
   chain.block()
-  chain.emit('AgentRegistry', 'Transfer', { from: ZERO_ADDRESS, to: account('agent owner'), tokenId: 0n })
+  chain.emit('AgentRegistry', 'Transfer', {
+    from: ZERO_ADDRESS,
+    to: account('agent owner'),
+    tokenId: 0n,
+  })
   chain.emit('AgentRegistry', 'Registered', {
     agentId: 0n,
     agentURI: 'https://agent.example/registration.json',
@@ -233,11 +240,16 @@ export function market() {
   return chain
 }
 
-// Funds a request of the market; returns its id.
+// Funds a request of the market in a block of its own; returns its id.
 export function fund(chain, name, changes = {}) {
+  return request(chain.block(), name, changes)
+}
+
+// Funds a request of the market in the present transaction; returns its id.
+export function request(chain, name, changes = {}) {
   const requestId = hash(`request ${name}`)
   const terms = termsOf(changes)
-  chain.block().emit('RequestEscrow', 'Requested', {
+  chain.emit('RequestEscrow', 'Requested', {
     requestId,
     agentId: terms.agentId,
     payer: terms.payer,
@@ -248,7 +260,11 @@ export function fund(chain, name, changes = {}) {
 }
 
 // Delivers and, in the same transaction, settles a request that has no challenge window.
-export function deliver(chain, requestId, { amount = 800_000n, fee = 20_000n, returned = 200_000n } = {}) {
+export function deliver(
+  chain,
+  requestId,
+  { amount = 800_000n, fee = 20_000n, returned = 200_000n } = {},
+) {
   deliverOnly(chain.block(), requestId, amount)
   chain.emit('RequestEscrow', 'Settled', {
     requestId,

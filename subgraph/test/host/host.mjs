@@ -50,7 +50,9 @@ export class Host {
     try {
       instance.exports[handler.name](event)
     } catch (error) {
-      throw new Error(`${handler.name} of ${source.name} at block ${log.blockNumber}: ${error.message}`)
+      throw new Error(
+        `${handler.name} of ${source.name} at block ${log.blockNumber}: ${error.message}`,
+      )
     }
   }
 
@@ -87,7 +89,8 @@ export class Host {
       },
       conversion: {
         'typeConversion.bytesToHex': (input) => this.memory.newString(hexOf(bytes(input))),
-        'typeConversion.bigIntToString': (input) => this.memory.newString(integer(input).toString()),
+        'typeConversion.bigIntToString': (input) =>
+          this.memory.newString(integer(input).toString()),
       },
       numbers: {
         'bigInt.plus': arithmetic((left, right) => left + right),
@@ -106,7 +109,10 @@ export class Host {
           }),
       })
     return Object.fromEntries(
-      Object.entries(functions).map(([namespace, members]) => [namespace, strict(namespace, members)]),
+      Object.entries(functions).map(([namespace, members]) => [
+        namespace,
+        strict(namespace, members),
+      ]),
     )
   }
 }

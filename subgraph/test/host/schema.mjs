@@ -30,7 +30,9 @@ export class Schema {
       const immutable = directive.arguments.find(({ name }) => name.value === 'immutable')
       this.entities.set(definition.name.value, {
         immutable: immutable?.value.value === true,
-        fields: new Map(definition.fields.map((field) => [field.name.value, fieldOf(field)])),
+        fields: new Map(
+          definition.fields.map((field) => [field.name.value, fieldOf(field, this.enums)]),
+        ),
       })
     }
   }
@@ -73,7 +75,7 @@ export class Schema {
   }
 }
 
-function fieldOf(field) {
+function fieldOf(field, enums) {
   const derived = field.directives.some(({ name }) => name.value === 'derivedFrom')
   let type = field.type
   const required = type.kind === 'NonNullType'
@@ -81,5 +83,6 @@ function fieldOf(field) {
   const list = type.kind === 'ListType'
   if (list) type = type.type
   if (type.kind === 'NonNullType') type = type.type
-  return { type: type.name.value, required, list, derived }
+  const name = type.name.value
+  return { type: name, enum: enums.has(name), required, list, derived }
 }

@@ -62,9 +62,9 @@ fn history(report: &Report) -> String {
     };
     let requests = report.history()["data"]["requests"].as_array().cloned().unwrap_or_default();
     table(
-        ["request", "status", "payer", "escrowed", "charged"],
+        ["request", "status", "payer", "escrowed", "charged", "refunded"],
         requests.iter().map(|request| {
-            ["id", "status", "payer", "maxAmount", "amount"].map(|name| text(&request[name]))
+            ["requestId", "status", "payer", "maxAmount", "settledAmount", "refundedAmount"].map(|name| text(&request[name]))
         }),
     )
 }

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 
 use async_graphql::Name;
+use async_graphql::Positioned;
 use async_graphql::parser::types::{
     ExecutableDocument, FragmentDefinition, Selection, SelectionSet,
 };
-use async_graphql::Positioned;
 
 use super::error::Refusal;
 use crate::serve::limits::{
@@ -31,7 +31,8 @@ pub(super) fn parse(query: &str) -> Result<ExecutableDocument, Refusal> {
 /// Refuses a document that is over a limit, in time linear in its text: each fragment is measured once, so that fragments
 /// which multiply each other are seen without being written out.
 pub(super) fn check(document: &ExecutableDocument) -> Result<(), Refusal> {
-    let mut measure = Measure { fragments: &document.fragments, known: HashMap::new(), open: Vec::new() };
+    let mut measure =
+        Measure { fragments: &document.fragments, known: HashMap::new(), open: Vec::new() };
     let mut aliases = 0;
     let mut directives = 0;
     for fragment in document.fragments.values() {
@@ -96,7 +97,11 @@ impl<'a> Measure<'a> {
                         width: 1,
                         fields: inner.fields + 1,
                         depth: if introspects { 1 } else { inner.depth + 1 },
-                        introspection_depth: if introspects { depth } else { inner.introspection_depth },
+                        introspection_depth: if introspects {
+                            depth
+                        } else {
+                            inner.introspection_depth
+                        },
                     }
                 }
                 Selection::InlineFragment(fragment) => {

@@ -17,9 +17,13 @@ pub(super) enum Refusal {
     MixedOr { columns: String },
     #[error("Child filter nesting not supported by value `{value}`: `{filter}`")]
     ChildNesting { value: String, filter: String },
-    #[error("Failed to decode `block.number` value: `subgraph {deployment} has only indexed up to block number {head} and data for block number {asked} is therefore not yet available`")]
+    #[error(
+        "Failed to decode `block.number` value: `subgraph {deployment} has only indexed up to block number {head} and data for block number {asked} is therefore not yet available`"
+    )]
     BlockTooNew { deployment: String, head: i64, asked: i64 },
-    #[error("Failed to decode `block.number` value: `subgraph {deployment} only has data starting at block number {start} and data for block number {asked} is therefore not available`")]
+    #[error(
+        "Failed to decode `block.number` value: `subgraph {deployment} only has data starting at block number {start} and data for block number {asked} is therefore not available`"
+    )]
     BlockTooOld { deployment: String, start: i64, asked: i64 },
     #[error("Failed to decode `block.hash` value: `no block with that hash found`")]
     BlockUnknown,
@@ -61,11 +65,15 @@ pub(super) enum Refusal {
     // OF THE DOCUMENT
     #[error("{message}")]
     Document { message: String, position: Option<(usize, usize)> },
-    #[error("Fields `{0}` conflict: they have the same name in the answer, but differ; give one of them an alias")]
+    #[error(
+        "Fields `{0}` conflict: they have the same name in the answer, but differ; give one of them an alias"
+    )]
     Conflict(String),
     #[error("Variable `${name}`: {reason}")]
     Variable { name: String, reason: String },
-    #[error("`after` is not a cursor of this query: {0}; use the one of a page with the same ordering")]
+    #[error(
+        "`after` is not a cursor of this query: {0}; use the one of a page with the same ordering"
+    )]
     Cursor(&'static str),
 
     // OURS
@@ -129,7 +137,9 @@ impl From<sqlx::Error> for Refusal {
         // PostgreSQL's `query_canceled`, which a statement gets at its time limit.
         const QUERY_CANCELED: &str = "57014";
         match &error {
-            sqlx::Error::Database(database) if database.code().as_deref() == Some(QUERY_CANCELED) => {
+            sqlx::Error::Database(database)
+                if database.code().as_deref() == Some(QUERY_CANCELED) =>
+            {
                 Self::Time
             }
             sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Io(_) => {

@@ -27,9 +27,8 @@ pub(in super::super) fn schema() -> anyhow::Result<Schema> {
     if let Some(metadata) = entity::by_name("AgentMetadata") {
         query = query.field(many("agentMetadata_collection", metadata));
     }
-    query = query.field(
-        nothing("_meta", TypeRef::named("_Meta_")).argument(input("block", "Block_height")),
-    );
+    query = query
+        .field(nothing("_meta", TypeRef::named("_Meta_")).argument(input("block", "Block_height")));
     for enumeration in enumerations() {
         builder = builder.register(enumeration);
     }
@@ -96,7 +95,10 @@ fn at(field: Field) -> Field {
             InputValue::new("subgraphError", TypeRef::named_nn("_SubgraphErrorPolicy_"))
                 .default_value(async_graphql::Value::Enum(async_graphql::Name::new("deny"))),
         )
-        .argument(input("finality", "Finality"))
+        .argument(
+            input("finality", "Finality")
+                .description("Reads the state as of the newest block that is this final."),
+        )
 }
 
 fn object(entity: &'static Entity) -> Object {
@@ -191,8 +193,9 @@ fn connection_type(entity: &'static Entity) -> Object {
 fn edge_type(entity: &'static Entity) -> Object {
     Object::new(format!("{}Edge", entity.name))
         .field(
-            nothing("cursor", TypeRef::named_nn(TypeRef::STRING))
-                .description("Pass it as `after`, with the same ordering, to go on behind this row."),
+            nothing("cursor", TypeRef::named_nn(TypeRef::STRING)).description(
+                "Pass it as `after`, with the same ordering, to go on behind this row.",
+            ),
         )
         .field(nothing("node", TypeRef::named_nn(entity.name)))
 }

@@ -75,7 +75,10 @@ pub(super) async fn page_at(
 }
 
 /// The newest version of one request, whichever chain it is on: its id is bound to chain and escrow.
-pub(super) async fn current(connection: &mut PgConnection, request_id: B256) -> Result<Vec<i64>, sqlx::Error> {
+pub(super) async fn current(
+    connection: &mut PgConnection,
+    request_id: B256,
+) -> Result<Vec<i64>, sqlx::Error> {
     sqlx::query_scalar!(
         "select vid from indexer.requests where upper_inf(block_range) and id = $1 and chain_id in (select chain_id from indexer.cursors)",
         format!("{request_id:#x}"),
@@ -151,7 +154,10 @@ pub(super) struct RequestRow {
 }
 
 /// The given versions of requests, in the order of their sequence.
-pub(super) async fn rows(connection: &mut PgConnection, vids: &[i64]) -> Result<Vec<RequestRow>, sqlx::Error> {
+pub(super) async fn rows(
+    connection: &mut PgConnection,
+    vids: &[i64],
+) -> Result<Vec<RequestRow>, sqlx::Error> {
     sqlx::query_as!(
         RequestRow,
         r#"

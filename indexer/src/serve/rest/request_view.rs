@@ -143,7 +143,10 @@ struct Slashed {
 }
 
 /// The views of these versions of requests of one chain, in the order of their sequence.
-pub(super) async fn load(connection: &mut PgConnection, vids: &[i64]) -> Result<Vec<RequestView>, ApiError> {
+pub(super) async fn load(
+    connection: &mut PgConnection,
+    vids: &[i64],
+) -> Result<Vec<RequestView>, ApiError> {
     let rows = request_store::rows(connection, vids).await?;
     let Some(chain_id) = rows.first().map(|row| row.chain_id) else { return Ok(Vec::new()) };
     let offer_hashes = distinct(rows.iter().map(|row| &row.offer_hash));
@@ -170,8 +173,7 @@ pub(super) async fn load(connection: &mut PgConnection, vids: &[i64]) -> Result<
         .collect();
     let mut shares: HashMap<Vec<u8>, Vec<ShareView>> = HashMap::with_capacity(settled.len());
     for share in request_store::shares(connection, chain_id, &settled).await? {
-        let view =
-            ShareView { account: Address::from_slice(&share.account), amount: share.amount };
+        let view = ShareView { account: Address::from_slice(&share.account), amount: share.amount };
         shares.entry(share.request_id).or_default().push(view);
     }
     let views = rows.into_iter().map(|row| {

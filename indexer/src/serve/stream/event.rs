@@ -8,7 +8,7 @@ use crate::entity::{ENTITIES, Element, Entity, Field, Key, Kind};
 
 /// A row of the outbox.
 #[derive(Debug, Clone)]
-pub struct Event {
+pub(in crate::serve) struct Event {
     pub id: i64,
     /// `insert`, `update` or `retract`.
     pub change: String,
@@ -18,7 +18,7 @@ pub struct Event {
 /// What an event carries.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct EventData {
+pub(in crate::serve) struct EventData {
     /// The name of the entity's table.
     pub entity: String,
     pub id: String,
@@ -60,8 +60,12 @@ fn fields_of(entity: &Entity, chain_id: i64, columns: &Map<String, Value>) -> Ma
     shown.collect()
 }
 
-/// `None` for what an event does not carry: the rows that point to this one.
+/// `None` for what an event does not carry: the rows that point to this one, and what is not on the chain.
 fn field_value(field: &Field, chain_id: i64, column: &Value) -> Option<Value> {
+    let target = field.kind.relation().and_then(|relation| relation.target());
+    if target.is_some_and(|target| !target.on_chain) {
+        return None;
+    }
     if column.is_null() {
         return (!matches!(field.kind, Kind::Many(_))).then_some(Value::Null);
     }

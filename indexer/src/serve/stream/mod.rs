@@ -45,6 +45,11 @@ impl Hub {
         }
     }
 
+    /// Cancelled when the stream has ended for good.
+    pub(super) fn closed(&self) -> CancellationToken {
+        self.closed.clone()
+    }
+
     /// Hands out events until `shutdown`. A database that is away is waited for.
     pub(super) async fn run(&self, shutdown: CancellationToken) {
         let _close = self.closed.clone().drop_guard();

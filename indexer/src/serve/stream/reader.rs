@@ -5,15 +5,13 @@ use std::sync::Arc;
 use tokio::sync::{broadcast, mpsc};
 
 use super::super::error::ApiError;
-use super::super::limits::{
-    STREAM_BUFFER, STREAM_PAGE_ROWS, STREAM_READERS_MAX, STREAM_WRITE_TIME_MAX,
-};
+use super::super::limits::{STREAM_BUFFER, STREAM_PAGE_ROWS, STREAM_WRITE_TIME_MAX};
 use super::super::state::ServeState;
 use super::{Event, Hub, store};
 
 /// What a reader wants to see.
 #[derive(Debug, Clone, Default)]
-pub struct Filter {
+pub(in crate::serve) struct Filter {
     /// Names of tables; empty means all.
     pub entities: Vec<String>,
     /// 0x-hex in lower case.
@@ -22,7 +20,7 @@ pub struct Filter {
 
 /// What a reader gets.
 #[derive(Debug, Clone)]
-pub enum Message {
+pub(in crate::serve) enum Message {
     Event(Arc<Event>),
     /// The id that the reader wanted to resume after is no longer, or was never, in the outbox: it may have missed events
     /// and should read the present state again. Events after this id follow.
@@ -31,15 +29,16 @@ pub enum Message {
 
 /// Starts a reader after the event `after`, or at the present when it is `None`. The reader ends when its receiver is
 /// dropped, when it is too slow, or when the process stops.
-pub fn follow(
+pub(in crate::serve) async fn follow(
     state: &ServeState,
     after: Option<i64>,
     filter: Filter,
 ) -> Result<mpsc::Receiver<Message>, ApiError> {
-    let Ok(permit) = Arc::clone(&state.readers).try_acquire_owned() else {
-        return Err(ApiError::Unavailable(format!(
-            "the live stream has {STREAM_READERS_MAX} readers, its limit; try again later"
-        )));
+    let permit = state.admit_reader()?;
+    // The present is fixed before the client hears that it is accepted: what happens from then on reaches it.
+    let after = match after {
+        Some(after) => After::Event(after),
+        None => After::Present(store::last(&state.hub.pool).await?),
     };
     let (sender, receiver) = mpsc::channel(STREAM_BUFFER);
     let hub = state.hub.clone();
@@ -56,6 +55,15 @@ pub fn follow(
     Ok(receiver)
 }
 
+/// Where a reader begins.
+#[derive(Debug, Clone, Copy)]
+enum After {
+    /// Behind an event that the client names.
+    Event(i64),
+    /// Behind the last event that there is.
+    Present(i64),
+}
+
 struct Reader<'a> {
     hub: &'a Hub,
     sender: mpsc::Sender<Message>,
@@ -63,16 +71,15 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    async fn read(&self, after: Option<i64>) -> Result<(), sqlx::Error> {
+    async fn read(&self, after: After) -> Result<(), sqlx::Error> {
         // Subscribed before the backlog is read, so that nothing falls between the two.
         let mut live = self.hub.events.subscribe();
-        let mut last = match after {
-            None => i64::MIN,
-            Some(after) => match self.backlog(after).await? {
-                Some(last) => last,
-                None => return Ok(()),
-            },
+        let begin = match after {
+            After::Present(last) => Some(last),
+            After::Event(after) => self.resume(after).await?,
         };
+        let Some(begin) = begin else { return Ok(()) };
+        let Some(mut last) = self.backlog(begin).await? else { return Ok(()) };
         loop {
             match live.recv().await {
                 Ok(event) if last < event.id => {
@@ -84,25 +91,30 @@ impl Reader<'_> {
                 // Already seen in the backlog.
                 Ok(_) => {}
                 // Too slow for the hub's memory: the connection ends, and the client resumes from the outbox.
-                Err(broadcast::error::RecvError::Lagged(_) | broadcast::error::RecvError::Closed) => {
+                Err(
+                    broadcast::error::RecvError::Lagged(_) | broadcast::error::RecvError::Closed,
+                ) => {
                     return Ok(());
                 }
             }
         }
     }
 
-    /// Hands over what the outbox has after `after`; returns the last id, or `None` when the reader went away.
-    async fn backlog(&self, after: i64) -> Result<Option<i64>, sqlx::Error> {
+    /// Where to go on for a client that saw `after` last; tells it when that is not possible without a gap. `None` when it
+    /// went away.
+    async fn resume(&self, after: i64) -> Result<Option<i64>, sqlx::Error> {
         let oldest = store::first(&self.hub.pool).await?;
         let newest = store::last(&self.hub.pool).await?;
-        let mut last = after;
-        let lost = oldest.is_some_and(|oldest| after < oldest - 1);
-        if newest < after || lost {
-            last = if lost { oldest.unwrap_or(1) - 1 } else { newest };
-            if !self.send(Message::Reset(last)).await {
-                return Ok(None);
-            }
-        }
+        let begin = match oldest {
+            Some(oldest) if after < oldest - 1 => oldest - 1,
+            _ if newest < after => newest,
+            _ => return Ok(Some(after)),
+        };
+        Ok(self.send(Message::Reset(begin)).await.then_some(begin))
+    }
+
+    /// Hands over what the outbox has after `last`; returns the last id, or `None` when the reader went away.
+    async fn backlog(&self, mut last: i64) -> Result<Option<i64>, sqlx::Error> {
         loop {
             let page = store::page(&self.hub.pool, last, STREAM_PAGE_ROWS).await?;
             if page.is_empty() {

@@ -65,7 +65,7 @@ pub(in super::super) async fn stream(
             None => None,
         },
     };
-    let messages = ReceiverStream::new(follow(&state, after, filter)?);
+    let messages = ReceiverStream::new(follow(&state, after, filter).await?);
     let events = messages.map(|message| Ok::<_, Infallible>(written(&message)));
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(STREAM_HEARTBEAT).text("alive")))
 }

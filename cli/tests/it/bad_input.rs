@@ -1,0 +1,92 @@
+//! What people get wrong is refused with the field, the limit and what to do.
+
+use std::process::Command;
+
+use crate::world::{World, program, text};
+
+#[test]
+fn each_mistake_is_named_and_costs_nothing() {
+    let world = World::start();
+    let offer = world.native_offer();
+    let submit = |arguments: &[&str]| {
+        let base = ["request", "submit", "--as", "requester"];
+        world.refused(&[&base[..], arguments].concat())
+    };
+
+    let unknown = format!("0x{}", "ab".repeat(32));
+    let error = submit(&["--offer", &unknown, "--input", "x"]);
+    assert!(error.contains("unknown to the indexer"), "{error}");
+    let long = "x".repeat(8193);
+    let error = submit(&["--offer", &offer, "--input", &long]);
+    assert!(error.contains("--input: 8193 bytes, over the limit of 8192"), "{error}");
+    let error = submit(&["--offer", &offer, "--input", "x", "--duration", "5"]);
+    assert!(error.contains("--duration: 5 s, but the offer takes 30 to"), "{error}");
+    let error = submit(&["--offer", &offer, "--input", "x", "--pay", "authorization"]);
+    assert!(error.contains("--pay direct"), "{error}");
+
+    let error = world.refused(&["agent", "show", "4711"]);
+    assert!(error.contains("agent 4711 does not exist"), "{error}");
+    let error = world.refused(&["agent", "register", "--uri", "ftp://x", "--as", "agent"]);
+    assert!(error.contains("is not a scheme of ERC-8004"), "{error}");
+    let error = world.refused(&["agent", "register", "--uri", "https://x", "--as", "nobody"]);
+    assert!(error.contains("no account \"nobody\""), "{error}");
+
+    let error = world.refused(&[
+        "offer", "publish", "--agent", "0", "--token", "ETH", "--price", "1", "--operator-set", "99",
+        "--payee", "0x9965507D1a55bcC2695C58ba16FB37d819B0A4dc=1", "--as", "agent",
+    ]);
+    assert!(error.contains("set 99 has no started epoch"), "{error}");
+    let error = world.refused(&[
+        "offer", "publish", "--agent", "0", "--token", "ETH", "--price", "0.0000000000000000001",
+        "--operator-set", "1", "--payee", "0x9965507D1a55bcC2695C58ba16FB37d819B0A4dc=1", "--as",
+        "agent",
+    ]);
+    assert!(error.contains("more decimals than the token's 18"), "{error}");
+
+    let keystore = text(&world.file()["accounts"][4]["keystore"]);
+    let wrong = world.path("wrong-password");
+    std::fs::write(&wrong, "not it").expect("write");
+    let password = wrong.display().to_string();
+    let with_wrong = ["agent", "register", "--uri", "https://x", "--keystore", &keystore, "--password-file", &password];
+    let error = world.refused(&with_wrong);
+    assert!(error.contains("wrong-password"), "a readable password file is refused: {error}");
+    make_private(&wrong);
+    let error = world.refused(&with_wrong);
+    assert!(error.contains("wrong password"), "{error}");
+
+    let error = world.refused(&["agent", "list", "--indexer-url", "http://127.0.0.1:9"]);
+    assert!(error.contains("does not answer"), "{error}");
+    let error = world.refused(&[
+        "agent", "register", "--uri", "https://x", "--as", "agent", "--rpc-url", "http://127.0.0.1:9",
+    ]);
+    assert!(error.contains("does not answer"), "{error}");
+
+    let mut deployment = world.file()["deployment"].clone();
+    deployment["chainId"] = 8453.into();
+    let elsewhere = world.path("elsewhere.json");
+    std::fs::write(&elsewhere, deployment.to_string()).expect("write");
+    let elsewhere = elsewhere.display().to_string();
+    let error = world.refused(&[
+        "agent", "register", "--uri", "https://x", "--as", "agent", "--deployment", &elsewhere,
+    ]);
+    assert!(error.contains("reports 31337, but the contracts are on 8453"), "{error}");
+}
+
+#[test]
+fn a_command_without_a_world_says_what_to_start() {
+    let empty = tempfile::tempdir().expect("temporary directory");
+    let output = Command::new(program())
+        .args(["request", "show", &format!("0x{}", "00".repeat(32))])
+        .env_remove("AUSPEX_WORLD")
+        .env("AUSPEX_HOME", empty.path())
+        .output()
+        .expect("run auspex");
+    assert!(!output.status.success());
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.contains("start `auspex dev`"), "{error}");
+}
+
+fn make_private(path: &std::path::Path) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o400)).expect("permissions");
+}

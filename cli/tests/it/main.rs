@@ -1,0 +1,8 @@
+//! The whole product, driven as people drive it: the `auspex` binary, a real chain, a real PostgreSQL with pgvector, a real
+//! MQTT broker, three nodes with real model weights.
+
+mod bad_input;
+mod faults;
+mod main_job;
+mod reorg;
+mod world;

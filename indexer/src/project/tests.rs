@@ -1,0 +1,166 @@
+use std::collections::BTreeMap;
+
+use alloy::primitives::{Bytes, U256};
+use alloy::sol_types::SolEvent;
+use auspex_protocol::bindings::{IAgentRegistry, IERC20, IERC721, IPlatformToken};
+use proptest::prelude::*;
+
+use super::agent::{Agent, AgentMetadata};
+use super::other::X402Settlement;
+use super::row::{Kind, Projection};
+use super::*;
+use crate::watch::Role;
+
+const AGENTS: Address = Address::repeat_byte(0xa0);
+const TOKEN: Address = Address::repeat_byte(0xa4);
+
+fn watch() -> WatchList {
+    WatchList::from_roles(BTreeMap::from([(AGENTS, Role::AgentRegistry), (TOKEN, Role::Token)]))
+}
+
+fn fact(block: u64, log_index: u32, address: Address, event: &impl SolEvent) -> Fact {
+    let data = event.encode_log_data();
+    Fact {
+        block_number: block,
+        block_hash: B256::from(U256::from(block)),
+        block_time: block * 2,
+        log_index,
+        transaction_hash: B256::from(U256::from(block)),
+        transaction_index: 0,
+        gas_used: None,
+        address,
+        topics: data.topics().to_vec(),
+        data: data.data,
+        sequence: None,
+    }
+}
+
+fn registered(id: u64, uri: &str) -> IAgentRegistry::Registered {
+    let owner = Address::repeat_byte(1);
+    IAgentRegistry::Registered { agentId: U256::from(id), agentURI: uri.to_owned(), owner }
+}
+
+fn metadata(key: &str, value: &'static [u8]) -> IAgentRegistry::MetadataSet {
+    IAgentRegistry::MetadataSet {
+        agentId: U256::ZERO,
+        indexedMetadataKey: alloy::primitives::keccak256(key),
+        metadataKey: key.to_owned(),
+        metadataValue: Bytes::from_static(value),
+    }
+}
+
+/// Projects onto an empty database.
+fn changes(facts: &[Fact]) -> Changes {
+    let watch = watch();
+    let mut loaded = BTreeSet::new();
+    loop {
+        let context = Context { chain_id: 1, watch: &watch };
+        match project(context, facts, &CurrentRows::new(), &loaded) {
+            Ok(changes) => return changes,
+            Err(missing) => loaded.extend(missing),
+        }
+    }
+}
+
+fn last<T: Projection>(changes: &Changes) -> T {
+    let found = changes.versions.iter().rev().find_map(|version| T::from_row(&version.row));
+    found.expect("a row of this kind").clone()
+}
+
+#[test]
+fn an_agents_wallet_is_set_and_cleared_by_its_reserved_metadata() {
+    let wallet: &'static [u8] = &[7; 20];
+    let mut facts = vec![fact(1, 0, AGENTS, &registered(0, "")), fact(2, 0, AGENTS, &metadata("agentWallet", wallet))];
+    assert_eq!(last::<Agent>(&changes(&facts)).wallet, Some(Address::repeat_byte(7).into()));
+    facts.push(fact(3, 0, AGENTS, &metadata("agentWallet", &[])));
+    assert_eq!(last::<Agent>(&changes(&facts)).wallet, None);
+}
+
+#[test]
+fn text_that_postgresql_cannot_hold_is_changed_and_long_keys_are_hashed() {
+    let long = "k".repeat(10_000);
+    let facts = [
+        fact(1, 0, AGENTS, &registered(0, "a\0b")),
+        fact(1, 1, AGENTS, &metadata("a\0b", b"")),
+        fact(1, 2, AGENTS, &metadata(&long, b"")),
+        fact(1, 3, AGENTS, &metadata("#short", b"")),
+    ];
+    let changes = changes(&facts);
+    assert_eq!(last::<Agent>(&changes).agent_uri, "a\u{fffd}b");
+    let ids: Vec<&str> = changes
+        .versions
+        .iter()
+        .filter(|version| version.key.0 == Kind::AgentMetadata)
+        .map(|version| version.key.1.as_str())
+        .collect();
+    assert_eq!(ids.len(), 3);
+    assert!(ids.iter().all(|id| id.len() < 200 && !id.contains('\0')), "{ids:?}");
+    assert!(changes.versions.iter().any(|version| {
+        AgentMetadata::from_row(&version.row).is_some_and(|row| row.key == long)
+    }));
+}
+
+#[test]
+fn only_a_transfer_with_an_authorization_is_an_x402_settlement() {
+    let (payer, payee) = (Address::repeat_byte(5), Address::repeat_byte(6));
+    let transfer = |from, value: u64| IERC20::Transfer { from, to: payee, value: U256::from(value) };
+    let used = IPlatformToken::AuthorizationUsed { authorizer: payer, nonce: B256::repeat_byte(9) };
+    let bare = changes(&[fact(1, 0, TOKEN, &transfer(payer, 1))]);
+    assert_eq!(bare, Changes::default());
+    let settled = changes(&[
+        fact(1, 0, TOKEN, &used),
+        fact(1, 1, TOKEN, &transfer(payee, 1)),
+        fact(1, 2, TOKEN, &transfer(payer, 2)),
+    ]);
+    assert_eq!(last::<X402Settlement>(&settled).amount.0, U256::from(2));
+    // The transfer of another transaction does not count.
+    let apart = changes(&[fact(1, 0, TOKEN, &used), fact(2, 0, TOKEN, &transfer(payer, 2))]);
+    assert_eq!(apart, Changes::default());
+}
+
+#[test]
+fn an_event_about_nothing_known_is_set_aside_and_the_rest_goes_on() {
+    let moved = IAgentRegistry::URIUpdated {
+        agentId: U256::from(5),
+        newURI: String::new(),
+        updatedBy: Address::ZERO,
+    };
+    let facts = [fact(1, 0, AGENTS, &moved), fact(1, 1, AGENTS, &registered(6, "x"))];
+    let changes = changes(&facts);
+    assert!(last::<other::UndecodableLog>(&changes).reason.contains("never registered"));
+    assert_eq!(last::<Agent>(&changes).agent_id.0, U256::from(6));
+}
+
+proptest! {
+    #[test]
+    fn no_data_panics(
+        topics in prop::collection::vec(any::<[u8; 32]>(), 0..4),
+        data in prop::collection::vec(any::<u8>(), 0..400),
+        known in 0usize..2,
+    ) {
+        let mut fact = fact(1, 0, AGENTS, &registered(0, ""));
+        let signature = [IAgentRegistry::Registered::SIGNATURE_HASH, IERC721::Transfer::SIGNATURE_HASH][known];
+        fact.topics = [signature].into_iter().chain(topics.into_iter().map(B256::from)).take(4).collect();
+        fact.data = data.into();
+        let _ = changes(&[fact]);
+    }
+
+    #[test]
+    fn a_row_survives_json(id in any::<[u8; 32]>(), uri in ".*", wallet in any::<Option<[u8; 20]>>()) {
+        let agent = Agent {
+            agent_id: U256::from_be_bytes(id).into(),
+            registry: AGENTS.into(),
+            owner: AGENTS.into(),
+            agent_uri: uri,
+            wallet: wallet.map(|wallet| Address::from(wallet).into()),
+            registered_block: 1,
+            registered_block_hash: B256::ZERO.into(),
+            registered_at: 2,
+            registered_tx: B256::ZERO.into(),
+            updated_at: 3,
+        };
+        let row = Row::from(agent);
+        let json = row.to_json().unwrap();
+        prop_assert_eq!(Row::from_json(Kind::Agent, &json).unwrap(), row);
+    }
+}

@@ -1,0 +1,203 @@
+//! The whole indexer as one call: follow every chain, publish, resolve files, serve.
+
+use std::future::Future;
+use std::sync::{Arc, OnceLock};
+
+use anyhow::{Context, bail};
+use auspex_protocol::deployment::Deployment;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use sqlx::PgPool;
+use sqlx::migrate::Migrator;
+use sqlx::postgres::PgPoolOptions;
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{ChainConfig, IndexerConfig};
+use crate::follow::{Follow, Follower, follow};
+use crate::health::Health;
+use crate::publish::{publish, trim};
+use crate::registration::{FilePolicy, resolve};
+use crate::serve::{ServeState, serve};
+use crate::source::clock::Clock;
+use crate::source::hint;
+use crate::source::pool::Pool;
+use crate::source::rpc::RpcEndpoint;
+use crate::source::{Endpoint, Fault};
+use crate::store::postgres::PgStore;
+use crate::watch::WatchList;
+
+/// Every migration of the project, applied at start.
+pub static MIGRATOR: Migrator = sqlx::migrate!("../migrations");
+
+/// Connections of the pool that is shared by everything but the follow loops.
+const POOL_CONNECTIONS_MAX: u32 = 16;
+
+/// Runs the indexer on `listener` until `shutdown`, or until a part of it ends or panics, which is an error with its name.
+/// Fails early when the configuration is wrong, the database cannot be had, or an endpoint serves another chain.
+pub async fn run(
+    config: IndexerConfig,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let chains = config.chains()?;
+    let options = config.database()?;
+    let pool = PgPoolOptions::new()
+        .max_connections(POOL_CONNECTIONS_MAX)
+        .connect_with(options.clone())
+        .await
+        .context("connect to PostgreSQL (DATABASE_URL)")?;
+    MIGRATOR.run(&pool).await.context("apply the migrations")?;
+
+    let deployments: Vec<Deployment> = chains.iter().map(|chain| chain.deployment.clone()).collect();
+    let stop = shutdown.child_token();
+    let changed = Arc::new(Notify::new());
+    let health = Health::default();
+    let mut parts = Parts::default();
+    for chain in &chains {
+        start_following(&config, chain, &health, &changed, &stop, &mut parts).await?;
+    }
+    if let Some(broker) = &config.mqtt_url {
+        let publishing =
+            publish(pool.clone(), broker.clone(), deployments.clone(), changed, stop.clone());
+        parts.spawn("publisher".into(), async { Ok(publishing.await) });
+    }
+    let trimming = trim(pool.clone(), stop.clone());
+    parts.spawn("outbox trimmer".into(), async { Ok(trimming.await) });
+    let files = FilePolicy {
+        gateways: config.ipfs_gateway.clone(),
+        allow_private: config.allow_private_files,
+    };
+    let resolving = resolve(pool.clone(), files, stop.clone());
+    parts.spawn("registration files".into(), async { Ok(resolving.await) });
+    let state = ServeState::new(pool.clone(), deployments, prometheus()?)?;
+    parts.spawn("server".into(), serve(listener, state, stop.clone()));
+
+    let ended = parts.first_end(&shutdown).await;
+    stop.cancel();
+    parts.wait().await;
+    close(pool).await;
+    ended
+}
+
+/// Fails when an endpoint serves another chain; one that does not answer is waited for.
+async fn start_following(
+    config: &IndexerConfig,
+    chain: &ChainConfig,
+    health: &Health,
+    changed: &Arc<Notify>,
+    stop: &CancellationToken,
+    parts: &mut Parts,
+) -> anyhow::Result<()> {
+    let chain_id = chain.deployment.chain_id;
+    let endpoints =
+        chain.rpc_urls.iter().map(RpcEndpoint::new).collect::<anyhow::Result<Vec<_>>>()?;
+    for endpoint in &endpoints {
+        check_chain(endpoint, chain_id).await?;
+    }
+    let store = PgStore::new(&config.database()?, chain_id)?;
+    let watch = WatchList::new(&chain.deployment, &chain.tokens);
+    let start = chain.deployment.start_block;
+    let follower =
+        Follower::new(chain_id, start, watch, config.policy(), Arc::new(Pool::new(endpoints, Clock::system())), store);
+    let bell = Arc::new(Notify::new());
+    for url in chain.rpc_urls.iter().filter(|url| matches!(url.scheme(), "ws" | "wss")) {
+        let ringing = hint::ring(url.clone(), Arc::clone(&bell), stop.clone());
+        parts.spawn(format!("head announcements of {url}"), async { Ok(ringing.await) });
+    }
+    let looping = Follow {
+        chain_id,
+        poll: config.poll(),
+        bell,
+        changed: Arc::clone(changed),
+        health: health.clone(),
+    };
+    let following = follow(follower, looping, stop.clone());
+    parts.spawn(format!("follower of chain {chain_id}"), async { Ok(following.await) });
+    Ok(())
+}
+
+async fn check_chain(endpoint: &RpcEndpoint, chain_id: u64) -> anyhow::Result<()> {
+    match endpoint.chain_id().await {
+        Ok(served) if served == chain_id => Ok(()),
+        Ok(served) => bail!(
+            "rpc url {}: serves chain {served}, but the deployment is on chain {chain_id}; \
+             correct --rpc-url or --deployment",
+            endpoint.name()
+        ),
+        Err(Fault::Lie(lie)) => bail!("rpc url {}: {lie}", endpoint.name()),
+        Err(fault) => {
+            tracing::warn!(endpoint = endpoint.name(), %fault, "an endpoint does not answer yet");
+            Ok(())
+        }
+    }
+}
+
+/// The recorder is the process's; several indexers in one process, as in tests, share it.
+fn prometheus() -> anyhow::Result<PrometheusHandle> {
+    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+    if let Some(handle) = HANDLE.get() {
+        return Ok(handle.clone());
+    }
+    match PrometheusBuilder::new().install_recorder() {
+        Ok(handle) => Ok(HANDLE.get_or_init(|| handle).clone()),
+        // Another one was faster, or the process has a recorder of its own: then ours shows nothing.
+        Err(_) => Ok(HANDLE
+            .get()
+            .cloned()
+            .unwrap_or_else(|| PrometheusBuilder::new().build_recorder().handle())),
+    }
+}
+
+async fn close(pool: PgPool) {
+    const LIMIT: std::time::Duration = std::time::Duration::from_secs(5);
+    if tokio::time::timeout(LIMIT, pool.close()).await.is_err() {
+        tracing::warn!("database connections were still busy at the end and are cut");
+    }
+}
+
+/// The tasks of the process, by name.
+#[derive(Debug, Default)]
+struct Parts {
+    tasks: JoinSet<(String, anyhow::Result<()>)>,
+}
+
+impl Parts {
+    fn spawn(
+        &mut self,
+        name: String,
+        part: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+    ) {
+        // Within its own task, so that a panic is told with the part's name.
+        self.tasks.spawn(async move {
+            let ended = match tokio::spawn(part).await {
+                Ok(ended) => ended,
+                Err(error) => Err(anyhow::anyhow!("panicked: {error}")),
+            };
+            (name, ended)
+        });
+    }
+
+    /// Waits for the first part that ends. That is an error unless `shutdown` asked for it.
+    async fn first_end(&mut self, shutdown: &CancellationToken) -> anyhow::Result<()> {
+        let ended = tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            ended = self.tasks.join_next() => ended,
+        };
+        let Some(Ok((name, ended))) = ended else { bail!("a part of the indexer was aborted") };
+        ended.with_context(|| format!("run the {name}"))?;
+        if shutdown.is_cancelled() {
+            return Ok(());
+        }
+        bail!("the {name} ended although nobody asked it to")
+    }
+
+    async fn wait(&mut self) {
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Ok((name, Err(error))) = ended {
+                tracing::error!(part = name, error = format!("{error:#}"), "a part failed while stopping");
+            }
+        }
+    }
+}

@@ -1,0 +1,374 @@
+//! Cursor, blocks and facts.
+
+use std::collections::BTreeMap;
+
+use alloy::primitives::{Address, B256, Bytes};
+use sqlx::PgConnection;
+
+use super::{Cursor, StoreError};
+use crate::chain::{Block, BlockRef, Fact};
+
+pub(super) async fn cursor(
+    connection: &mut PgConnection,
+    chain_id: i64,
+) -> Result<Option<Cursor>, StoreError> {
+    let row = sqlx::query!(
+        "select number, hash, time, epoch, start_number, head_number, safe_number, finalized_number, halted
+         from indexer.cursors where chain_id = $1",
+        chain_id,
+    )
+    .fetch_optional(connection)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    Ok(Some(Cursor {
+        tip: BlockRef { number: unsigned(row.number)?, hash: hash(&row.hash)? },
+        time: unsigned(row.time)?,
+        epoch: unsigned(row.epoch)?,
+        start: unsigned(row.start_number)?,
+        head: unsigned(row.head_number)?,
+        safe: unsigned(row.safe_number)?,
+        finalized: unsigned(row.finalized_number)?,
+        halted: row.halted,
+    }))
+}
+
+/// Locks the cursor and says whether it is where it is expected.
+pub(super) async fn is_at(
+    connection: &mut PgConnection,
+    chain_id: i64,
+    expected: &Cursor,
+) -> Result<bool, StoreError> {
+    let row = sqlx::query!(
+        "select number, hash, epoch from indexer.cursors where chain_id = $1 for update",
+        chain_id,
+    )
+    .fetch_optional(connection)
+    .await?;
+    let Some(row) = row else { return Ok(false) };
+    Ok(unsigned(row.number)? == expected.tip.number
+        && row.hash == expected.tip.hash.as_slice()
+        && unsigned(row.epoch)? == expected.epoch)
+}
+
+pub(super) async fn move_to(
+    connection: &mut PgConnection,
+    chain_id: i64,
+    cursor: &Cursor,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "update indexer.cursors
+         set number = $2::bigint, hash = $3::bytea, time = $4, epoch = $5, head_number = $6, safe_number = $7,
+             finalized_number = $8, halted = null, head_seen_at = now(),
+             advanced_at = case when number = $2::bigint and hash = $3::bytea then advanced_at else now() end
+         where chain_id = $1",
+        chain_id,
+        signed(cursor.tip.number)?,
+        cursor.tip.hash.as_slice(),
+        signed(cursor.time)?,
+        signed(cursor.epoch)?,
+        signed(cursor.head)?,
+        signed(cursor.safe)?,
+        signed(cursor.finalized)?,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn begin(
+    connection: &mut PgConnection,
+    chain_id: i64,
+    anchor: BlockRef,
+    time: u64,
+    parent_hash: B256,
+) -> Result<(), StoreError> {
+    let number = signed(anchor.number)?;
+    let done = sqlx::query!(
+        "insert into indexer.cursors
+             (chain_id, number, hash, time, start_number, head_number, safe_number, finalized_number)
+         values ($1, $2::bigint, $3, $4, $2::bigint + 1, $2::bigint, 0, 0)
+         on conflict (chain_id) do nothing",
+        chain_id,
+        number,
+        anchor.hash.as_slice(),
+        signed(time)?,
+    )
+    .execute(&mut *connection)
+    .await?;
+    if 0 < done.rows_affected() {
+        sqlx::query!(
+            "insert into indexer.blocks (chain_id, number, hash, parent_hash, time) values ($1, $2, $3, $4, $5)",
+            chain_id,
+            number,
+            anchor.hash.as_slice(),
+            parent_hash.as_slice(),
+            signed(time)?,
+        )
+        .execute(connection)
+        .await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn halt(
+    connection: &mut PgConnection,
+    chain_id: i64,
+    reason: &str,
+) -> Result<(), StoreError> {
+    sqlx::query!("update indexer.cursors set halted = $2 where chain_id = $1", chain_id, reason)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Writes that a node answered, so that readers can tell a quiet chain from a dead follower.
+pub(super) async fn touch(
+    connection: &mut PgConnection,
+    chain_id: i64,
+    head: u64,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "update indexer.cursors set head_seen_at = now(), head_number = $2 where chain_id = $1",
+        chain_id,
+        signed(head)?,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn hashes(
+    connection: &mut PgConnection,
+    chain_id: i64,
+) -> Result<BTreeMap<u64, B256>, StoreError> {
+    let rows = sqlx::query!("select number, hash from indexer.blocks where chain_id = $1", chain_id)
+        .fetch_all(connection)
+        .await?;
+    rows.iter().map(|row| Ok((unsigned(row.number)?, hash(&row.hash)?))).collect()
+}
+
+/// The highest event sequence number of each contract.
+pub(super) async fn last_sequences(
+    connection: &mut PgConnection,
+    chain_id: i64,
+    contracts: &[Address],
+) -> Result<BTreeMap<Address, u64>, StoreError> {
+    let addresses: Vec<&[u8]> = contracts.iter().map(|contract| contract.as_slice()).collect();
+    let rows = sqlx::query!(
+        r#"select c.address as "address!", f.sequence as "sequence!"
+           from unnest($2::bytea[]) as c(address),
+           lateral (
+               select sequence from indexer.facts
+               where chain_id = $1 and facts.address = c.address and sequence is not null
+               order by sequence desc limit 1
+           ) as f"#,
+        chain_id,
+        &addresses as &[&[u8]],
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            let address = Address::try_from(row.address.as_slice()).map_err(|_| defect("an address"))?;
+            Ok((address, unsigned(row.sequence)?))
+        })
+        .collect()
+}
+
+/// Removes blocks and facts above the ancestor, which may itself be new to us.
+pub(super) async fn take_back(
+    connection: &mut PgConnection,
+    chain_id: i64,
+    ancestor: BlockRef,
+) -> Result<(), StoreError> {
+    let number = signed(ancestor.number)?;
+    sqlx::query!(
+        "delete from indexer.facts where chain_id = $1 and block_number > $2",
+        chain_id,
+        number,
+    )
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query!("delete from indexer.blocks where chain_id = $1 and number > $2", chain_id, number)
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query!(
+        "update indexer.blocks set hash = $3::bytea where chain_id = $1 and number = $2 and hash <> $3::bytea",
+        chain_id,
+        number,
+        ancestor.hash.as_slice(),
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Adds the hashes of verified blocks, as far as a reorg can reach them, and forgets those that none can reach any more.
+pub(super) async fn add_blocks(
+    connection: &mut PgConnection,
+    chain_id: i64,
+    blocks: &[Block],
+    keep_from: u64,
+) -> Result<(), StoreError> {
+    let headers = || {
+        blocks.iter().map(|block| &block.header).filter(|header| keep_from <= header.number)
+    };
+    let numbers = headers().map(|header| signed(header.number)).collect::<Result<Vec<_>, _>>()?;
+    let hashes: Vec<&[u8]> = headers().map(|header| header.hash.as_slice()).collect();
+    let parents: Vec<&[u8]> = headers().map(|header| header.parent_hash.as_slice()).collect();
+    let times = headers().map(|header| signed(header.time)).collect::<Result<Vec<_>, _>>()?;
+    sqlx::query!(
+        "insert into indexer.blocks (chain_id, number, hash, parent_hash, time)
+         select $1, number, hash, parent_hash, time
+         from unnest($2::bigint[], $3::bytea[], $4::bytea[], $5::bigint[])
+             as b(number, hash, parent_hash, time)",
+        chain_id,
+        &numbers,
+        &hashes as &[&[u8]],
+        &parents as &[&[u8]],
+        &times,
+    )
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query!(
+        "delete from indexer.blocks where chain_id = $1 and number < $2",
+        chain_id,
+        signed(keep_from)?,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn add_facts<'a>(
+    connection: &mut PgConnection,
+    chain_id: i64,
+    facts: impl Iterator<Item = &'a Fact>,
+) -> Result<(), StoreError> {
+    let mut columns = FactColumns::default();
+    for fact in facts {
+        columns.push(fact)?;
+    }
+    if columns.block_number.is_empty() {
+        return Ok(());
+    }
+    let [topic0, topic1, topic2, topic3] = &columns.topics;
+    sqlx::query!(
+        "insert into indexer.facts
+             (chain_id, block_number, block_hash, block_time, log_index, transaction_hash, transaction_index,
+              gas_used, address, topic0, topic1, topic2, topic3, data, sequence)
+         select $1, block_number, block_hash, block_time, log_index, transaction_hash, transaction_index,
+              gas_used, address, topic0, topic1, topic2, topic3, data, sequence
+         from unnest($2::bigint[], $3::bytea[], $4::bigint[], $5::int[], $6::bytea[], $7::int[], $8::bigint[],
+              $9::bytea[], $10::bytea[], $11::bytea[], $12::bytea[], $13::bytea[], $14::bytea[], $15::bigint[])
+             as f(block_number, block_hash, block_time, log_index, transaction_hash, transaction_index,
+              gas_used, address, topic0, topic1, topic2, topic3, data, sequence)",
+        chain_id,
+        &columns.block_number,
+        &columns.block_hash as &[&[u8]],
+        &columns.block_time,
+        &columns.log_index,
+        &columns.transaction_hash as &[&[u8]],
+        &columns.transaction_index,
+        &columns.gas_used as &[Option<i64>],
+        &columns.address as &[&[u8]],
+        topic0 as &[Option<&[u8]>],
+        topic1 as &[Option<&[u8]>],
+        topic2 as &[Option<&[u8]>],
+        topic3 as &[Option<&[u8]>],
+        &columns.data as &[&[u8]],
+        &columns.sequence as &[Option<i64>],
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The facts of a block range, in chain order.
+pub(super) async fn facts(
+    connection: &mut PgConnection,
+    chain_id: i64,
+    first: u64,
+    last: u64,
+) -> Result<Vec<Fact>, StoreError> {
+    let rows = sqlx::query!(
+        "select block_number, block_hash, block_time, log_index, transaction_hash, transaction_index, gas_used,
+                address, topic0, topic1, topic2, topic3, data, sequence
+         from indexer.facts
+         where chain_id = $1 and block_number between $2 and $3
+         order by block_number, log_index",
+        chain_id,
+        signed(first)?,
+        signed(last)?,
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let topics = [row.topic0, row.topic1, row.topic2, row.topic3];
+            Ok(Fact {
+                block_number: unsigned(row.block_number)?,
+                block_hash: hash(&row.block_hash)?,
+                block_time: unsigned(row.block_time)?,
+                log_index: row.log_index.unsigned_abs(),
+                transaction_hash: hash(&row.transaction_hash)?,
+                transaction_index: row.transaction_index.unsigned_abs(),
+                gas_used: row.gas_used.map(unsigned).transpose()?,
+                address: Address::try_from(row.address.as_slice()).map_err(|_| defect("an address"))?,
+                topics: topics.iter().flatten().map(|topic| hash(topic)).collect::<Result<_, _>>()?,
+                data: Bytes::from(row.data),
+                sequence: row.sequence.map(unsigned).transpose()?,
+            })
+        })
+        .collect()
+}
+
+#[derive(Debug, Default)]
+struct FactColumns<'a> {
+    block_number: Vec<i64>,
+    block_hash: Vec<&'a [u8]>,
+    block_time: Vec<i64>,
+    log_index: Vec<i32>,
+    transaction_hash: Vec<&'a [u8]>,
+    transaction_index: Vec<i32>,
+    gas_used: Vec<Option<i64>>,
+    address: Vec<&'a [u8]>,
+    topics: [Vec<Option<&'a [u8]>>; 4],
+    data: Vec<&'a [u8]>,
+    sequence: Vec<Option<i64>>,
+}
+
+impl<'a> FactColumns<'a> {
+    fn push(&mut self, fact: &'a Fact) -> Result<(), StoreError> {
+        self.block_number.push(signed(fact.block_number)?);
+        self.block_hash.push(fact.block_hash.as_slice());
+        self.block_time.push(signed(fact.block_time)?);
+        self.log_index.push(fact.log_index.cast_signed());
+        self.transaction_hash.push(fact.transaction_hash.as_slice());
+        self.transaction_index.push(fact.transaction_index.cast_signed());
+        self.gas_used.push(fact.gas_used.map(signed).transpose()?);
+        self.address.push(fact.address.as_slice());
+        for (index, column) in self.topics.iter_mut().enumerate() {
+            column.push(fact.topics.get(index).map(|topic| topic.as_slice()));
+        }
+        self.data.push(&fact.data);
+        self.sequence.push(fact.sequence.map(signed).transpose()?);
+        Ok(())
+    }
+}
+
+pub(super) fn signed(value: u64) -> Result<i64, StoreError> {
+    i64::try_from(value).map_err(|_| StoreError::Defect(format!("{value} is over 2^63 - 1")))
+}
+
+pub(super) fn unsigned(value: i64) -> Result<u64, StoreError> {
+    u64::try_from(value).map_err(|_| StoreError::Defect(format!("{value} is negative")))
+}
+
+fn hash(bytes: &[u8]) -> Result<B256, StoreError> {
+    B256::try_from(bytes).map_err(|_| defect("a hash"))
+}
+
+fn defect(what: &str) -> StoreError {
+    StoreError::Defect(format!("{what} of another length is stored"))
+}

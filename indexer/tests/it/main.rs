@@ -1,0 +1,5 @@
+//! The indexer's integration tests: one binary, because linking is dear.
+
+mod chain;
+mod serve;
+mod sim;

@@ -1,0 +1,151 @@
+//! Time travel, finality and `_meta`.
+
+use serde_json::json;
+
+use super::{World, account};
+
+#[tokio::test]
+async fn a_query_sees_the_world_as_of_its_block() {
+    let world = World::create().await;
+    let owner = |block: &str| format!("{{ agent(id: \"31337:1\", block: {block}) {{ owner }} }}");
+    for (block, expected) in [
+        ("{ number: 10 }", json!({ "owner": account("11") })),
+        ("{ number: 59 }", json!({ "owner": account("11") })),
+        ("{ number: 60 }", json!({ "owner": account("22") })),
+        ("{ number: 100 }", json!({ "owner": account("22") })),
+        ("{ number: 9 }", json!(null)),
+        ("{ number_gte: 30 }", json!({ "owner": account("22") })),
+        (
+            "{ hash: \"0x000000000000000000000000000000000000000000000000000000000000003b\" }",
+            json!({ "owner": account("11") }),
+        ),
+        // A block below the kept hash chain is known by a fact in it.
+        (
+            "{ hash: \"0x0000000000000000000000000000000000000000000000000000000000000014\" }",
+            json!({ "owner": account("11") }),
+        ),
+    ] {
+        assert_eq!(world.data(&owner(block)).await["agent"], expected, "{block}");
+    }
+}
+
+#[tokio::test]
+async fn relations_and_child_filters_travel_along() {
+    let world = World::create().await;
+    let data = world
+        .data(
+            "{ then: offers(block: { number: 69 }, where: { active: true }) { agent { owner } requests { status } }
+               at59: feedbacks(block: { number: 59 }, where: { agent_: { owner: \"0x1111111111111111111111111111111111111111\" } }) { id }
+               now: feedbacks(where: { agent_: { owner: \"0x1111111111111111111111111111111111111111\" } }) { id }
+               first: requests(block: { number: 39 }) { status } }",
+        )
+        .await;
+    assert_eq!(data["then"].as_array().unwrap().len(), 2);
+    assert_eq!(data["then"][0]["requests"], json!([{ "status": "settled" }]));
+    assert_eq!(data["at59"], json!([{ "id": "f1" }, { "id": "f2" }]));
+    assert_eq!(data["now"], json!([]));
+    assert_eq!(data["first"], json!([{ "status": "funded" }]));
+}
+
+#[tokio::test]
+async fn every_row_says_how_final_it_is_and_can_be_asked_for_by_it() {
+    let world = World::create().await;
+    let data = world
+        .data(
+            "{ agents { id finality changedAtBlock }
+               safe: agents(finality: safe) { id owner }
+               finalized: agents(finality: finalized) { id owner }
+               both: agents(finality: safe, block: { number: 30 }) { id } }",
+        )
+        .await;
+    assert_eq!(
+        data["agents"],
+        json!([
+            { "id": "31337:1", "finality": "safe", "changedAtBlock": "60" },
+            { "id": "31337:2", "finality": "finalized", "changedAtBlock": "20" },
+            { "id": "31337:3", "finality": "latest", "changedAtBlock": "90" },
+        ])
+    );
+    assert_eq!(
+        data["safe"],
+        json!([{ "id": "31337:1", "owner": account("22") }, { "id": "31337:2", "owner": account("22") }])
+    );
+    assert_eq!(data["finalized"][0], json!({ "id": "31337:1", "owner": account("11") }));
+    assert_eq!(data["both"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn meta_says_which_block_the_answer_is_about() {
+    let world = World::create().await;
+    let data = world
+        .data(
+            "{ _meta { deployment hasIndexingErrors block { number hash timestamp parentHash finality } }
+               by_number: _meta(block: { number: 60 }) { block { number hash timestamp } }
+               by_hash: _meta(block: { hash: \"0x000000000000000000000000000000000000000000000000000000000000003c\" }) { block { number hash } } }",
+        )
+        .await;
+    let hash = |n: u64| format!("0x{n:064x}");
+    assert_eq!(
+        data["_meta"],
+        json!({
+            "deployment": "auspex-31337",
+            "hasIndexingErrors": false,
+            "block": { "number": 100, "hash": hash(100), "timestamp": 1100, "parentHash": hash(99), "finality": "latest" },
+        })
+    );
+    assert_eq!(
+        data["by_number"]["block"],
+        json!({ "number": 60, "hash": null, "timestamp": 1060 })
+    );
+    assert_eq!(data["by_hash"]["block"], json!({ "number": 60, "hash": hash(60) }));
+}
+
+#[tokio::test]
+async fn a_block_that_cannot_be_read_is_refused_in_the_words_of_graph_node() {
+    let world = World::create().await;
+    for (block, expected) in [
+        (
+            "{ number: 101 }",
+            "Failed to decode `block.number` value: `subgraph auspex-31337 has only indexed up to block number 100 and data for block number 101 is therefore not yet available`",
+        ),
+        (
+            "{ number_gte: 101 }",
+            "Failed to decode `block.number` value: `subgraph auspex-31337 has only indexed up to block number 100 and data for block number 101 is therefore not yet available`",
+        ),
+        (
+            "{ number: 4 }",
+            "Failed to decode `block.number` value: `subgraph auspex-31337 only has data starting at block number 5 and data for block number 4 is therefore not available`",
+        ),
+        (
+            "{ hash: \"0xabababababababababababababababababababababababababababababababab\" }",
+            "Failed to decode `block.hash` value: `no block with that hash found`",
+        ),
+    ] {
+        assert_eq!(
+            world.refusal(&format!("{{ agents(block: {block}) {{ id }} }}")).await,
+            expected
+        );
+        assert_eq!(
+            world.refusal(&format!("{{ _meta(block: {block}) {{ deployment }} }}")).await,
+            expected
+        );
+    }
+    for block in ["{}", "{ number: 1, number_gte: 2 }", "{ hash: \"0x12\" }", "{ number: -1 }"] {
+        let refusal = world.refusal(&format!("{{ agents(block: {block}) {{ id }} }}")).await;
+        assert!(refusal.starts_with("Invalid value provided for argument `block`: "), "{refusal}");
+    }
+}
+
+#[tokio::test]
+async fn data_is_withheld_when_indexing_stopped_unless_it_is_wanted_all_the_same() {
+    let world = World::create().await;
+    sqlx::query("update indexer.cursors set halted = 'a reorg below the finalized block'")
+        .execute(&world.database.pool())
+        .await
+        .unwrap();
+    let denied = world.graphql("{ _meta { hasIndexingErrors } agents { id } }").await;
+    assert_eq!(denied["errors"], json!([{ "message": "indexing_error" }]));
+    assert_eq!(denied["data"], json!({ "_meta": { "hasIndexingErrors": true }, "agents": null }));
+    let allowed = world.data("{ agents(subgraphError: allow) { id } }").await;
+    assert_eq!(allowed["agents"].as_array().unwrap().len(), 3);
+}

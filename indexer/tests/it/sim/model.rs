@@ -1,0 +1,108 @@
+//! What must be true, compared with what is stored.
+
+use alloy::primitives::U256;
+use auspex_indexer::project::row::Row;
+use auspex_indexer::project::state::CurrentRows;
+use auspex_indexer::project::request::Status;
+use rand::Rng;
+use rand::rngs::StdRng;
+
+use super::memory::Memory;
+use super::node::World;
+use super::story::{AGENTS, ESCROW, Story, TOKEN};
+
+/// After every step: what is stored is the truth of one branch up to the cursor, and finality never goes back.
+pub(super) fn check(world: &World, memory: &Memory, finalized: &mut u64) {
+    let Some(cursor) = &memory.cursor else { return };
+    let Some(tip) = world.chain.block(cursor.tip.hash) else { panic!("an unknown block is indexed") };
+    assert_eq!(tip.number, cursor.tip.number);
+    assert!(*finalized <= cursor.finalized, "finality went back from {finalized} to {}", cursor.finalized);
+    *finalized = cursor.finalized;
+    assert!(cursor.finalized <= cursor.safe && cursor.safe <= cursor.tip.number);
+
+    let mut block = tip;
+    loop {
+        let expected: Vec<_> = block
+            .logs()
+            .filter(|log| [AGENTS, ESCROW, TOKEN].contains(&log.address))
+            .map(|log| (log.block_hash, log.log_index, &log.data))
+            .collect();
+        let stored: Vec<_> = memory
+            .facts
+            .get(&block.number)
+            .into_iter()
+            .flatten()
+            .map(|fact| (fact.block_hash, u64::from(fact.log_index), &fact.data))
+            .collect();
+        assert_eq!(stored, expected, "facts of block {}", block.number);
+        match world.chain.block(block.parent) {
+            Some(parent) => block = parent,
+            None => break,
+        }
+    }
+    let highest = memory.facts.keys().next_back().copied().unwrap_or(0);
+    assert!(highest <= cursor.tip.number, "a fact above the cursor");
+    assert_eq!(memory.hashes.keys().next_back(), Some(&cursor.tip.number));
+    let current = memory.current();
+    assert_eq!(memory.reader, current, "a reader of the outbox believes something else");
+    compare(&tip.story, &current);
+}
+
+/// When all is well again: finality is known, and every past block reads as it was.
+pub(super) fn check_at_rest(world: &World, memory: &Memory, rng: &mut StdRng) {
+    let head = world.chain.head();
+    for (number, hash) in &memory.hashes {
+        assert!(world.chain.is_canonical(*number, *hash), "block {number} is an orphan");
+    }
+    for _ in 0..3 {
+        let number = rng.random_range(0..=head.number);
+        if let Some(block) = world.chain.ancestor(head.hash, number) {
+            compare(&block.story, &memory.as_of(number));
+        }
+    }
+}
+
+fn compare(story: &Story, rows: &CurrentRows) {
+    let (mut agents, mut offers, mut requests, mut totals, mut credits, mut payments) = (0, 0, 0, 0, 0, 0);
+    for row in rows.values() {
+        match row {
+            Row::Agent(agent) => {
+                agents += 1;
+                let expected = &story.agents[&agent.agent_id.0.to::<u64>()];
+                assert_eq!((agent.owner.0, &agent.agent_uri), (expected.0, &expected.1));
+            }
+            Row::Offer(offer) => {
+                offers += 1;
+                assert_eq!(offer.active, story.offers[&offer.offer_hash.0]);
+            }
+            Row::Request(request) => {
+                requests += 1;
+                let (status, amount) = story.requests[&request.request_id.0];
+                let expected = match status {
+                    "funded" => Status::Funded,
+                    "settled" => Status::Settled,
+                    _ => Status::Refunded,
+                };
+                assert_eq!((request.status, request.max_amount.0), (expected, U256::from(amount)));
+            }
+            Row::SplitTotal(total) => {
+                totals += 1;
+                assert_eq!(total.settled_total.0, story.split_totals[&total.split_hash.0]);
+                assert_eq!(total.credited.0 + total.residue.0, total.settled_total.0);
+            }
+            Row::Credit(credit) => {
+                credits += 1;
+                assert_eq!((credit.credited.0, credit.withdrawn.0), story.credits[&credit.account.0]);
+            }
+            Row::X402Settlement(_) => payments += 1,
+            Row::UndecodableLog(log) => panic!("an honest log was set aside: {}", log.reason),
+            _ => {}
+        }
+    }
+    assert_eq!(agents, story.agents.len(), "agents");
+    assert_eq!(offers, story.offers.len(), "offers");
+    assert_eq!(requests, story.requests.len(), "requests");
+    assert_eq!(totals, story.split_totals.len(), "split totals");
+    assert_eq!(credits, story.credits.len(), "credits");
+    assert_eq!(payments, story.payments, "payments");
+}

@@ -1,0 +1,377 @@
+//! The encoder on the CPU, from the operators in [`kernels`](crate::kernels).
+
+use std::{ops::Range, path::Path};
+
+use rayon::prelude::*;
+
+use crate::{
+    batch::{Batch, split_by_tokens},
+    config::BertConfig,
+    error::LoadError,
+    kernels::{
+        LANES,
+        attention::{Head, Scratch, attend},
+        norm::{Affine, norm},
+        panels::{Packed, Panels},
+        product::{Finish, Left, Threads, product},
+    },
+    weights::Weights,
+};
+
+/// Tokens of one task when a batch has enough of them to give each thread its own sequences. Its
+/// activations fit the second-level cache, and more rows would not make the products faster.
+const TASK_TOKENS: usize = 128;
+
+/// Tokens for each thread from which on sequences are distributed and not the columns of products.
+const THREAD_TOKENS_MIN: usize = 2 * TASK_TOKENS;
+
+/// Weights of the encoder, packed for the products.
+#[derive(Debug)]
+pub(crate) struct CpuModel {
+    /// `[vocab_size][hidden_size]`
+    words: Vec<f32>,
+    /// `[max_position_embeddings][hidden_size]`, with the first token type's row added, because
+    /// the encoder reads single texts, whose tokens are all of this type.
+    positions: Vec<f32>,
+    norm: Affine,
+    layers: Vec<Layer>,
+    hidden: usize,
+    head_size: usize,
+}
+
+#[derive(Debug)]
+struct Layer {
+    /// Query, key and value side by side.
+    projection: Packed,
+    output: Packed,
+    attention_norm: Affine,
+    expand: Packed,
+    contract: Packed,
+    norm: Affine,
+}
+
+impl CpuModel {
+    /// Refuses shapes that the operators cannot run, which work on whole panels of [`LANES`]
+    /// columns: published encoders have heads of 32 or 64 and inner sizes of a multiple of 64.
+    pub(crate) fn check(path: &Path, config: &BertConfig) -> Result<(), LoadError> {
+        let sizes = [
+            ("hidden_size / num_attention_heads", config.head_size()),
+            ("intermediate_size", config.intermediate_size),
+        ];
+        for (field, size) in sizes {
+            if !size.is_multiple_of(LANES) {
+                return Err(LoadError::Config {
+                    path: path.to_owned(),
+                    reason: format!("{field} is {size}, on the CPU it is a multiple of {LANES}"),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn load(weights: &Weights<'_>, config: &BertConfig) -> Result<Self, LoadError> {
+        let hidden = config.hidden_size;
+        let mut positions = weights.read(
+            "embeddings.position_embeddings.weight",
+            &[config.max_position_embeddings, hidden],
+        )?;
+        let types = weights
+            .read("embeddings.token_type_embeddings.weight", &[config.type_vocab_size, hidden])?;
+        for row in positions.chunks_exact_mut(hidden) {
+            for (value, kind) in row.iter_mut().zip(&types) {
+                *value += kind;
+            }
+        }
+        let layers = (0..config.num_hidden_layers)
+            .map(|index| Layer::load(weights, &format!("encoder.layer.{index}"), config))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            words: weights
+                .read("embeddings.word_embeddings.weight", &[config.vocab_size, hidden])?,
+            positions,
+            norm: affine(weights, "embeddings.LayerNorm", config)?,
+            layers,
+            hidden,
+            head_size: config.head_size(),
+        })
+    }
+
+    /// The last layer's hidden states of every token: `[tokens, hidden_size]`, row-major.
+    pub(crate) fn hidden_states(&self, batch: &Batch) -> Vec<f32> {
+        let threads = rayon::current_num_threads();
+        let sequences: Vec<_> = batch.sequences().collect();
+        if batch.ids.len() < threads * THREAD_TOKENS_MIN {
+            return self.run(&batch.ids, &sequences, Threads::Spread);
+        }
+        let lengths: Vec<usize> = sequences.iter().map(|rows| rows.len()).collect();
+        let states: Vec<Vec<f32>> = split_by_tokens(&lengths, TASK_TOKENS)
+            .into_par_iter()
+            .map(|task| {
+                let sequences = &sequences[task];
+                let start = sequences.first().map_or(0, |rows| rows.start);
+                let end = sequences.last().map_or(0, |rows| rows.end);
+                let local: Vec<_> =
+                    sequences.iter().map(|rows| rows.start - start..rows.end - start).collect();
+                self.run(&batch.ids[start..end], &local, Threads::Alone)
+            })
+            .collect();
+        states.concat()
+    }
+
+    /// The hidden states of `sequences`, which are ranges of `ids`.
+    fn run(&self, ids: &[u32], sequences: &[Range<usize>], threads: Threads) -> Vec<f32> {
+        let rows = ids.len();
+        let mut states = self.embed(ids, sequences);
+        norm(&mut states, &self.norm);
+        let mut projected = Panels::zeros(rows, 3 * self.hidden);
+        let mut attended = Panels::zeros(rows, self.hidden);
+        let mut update = Panels::zeros(rows, self.hidden);
+        let inner = self.layers.first().map_or(0, |layer| layer.expand.outputs());
+        let mut expanded = Panels::zeros(rows, inner);
+        for layer in &self.layers {
+            linear(&states, &layer.projection, Activation::None, &mut projected, threads);
+            self.attend(&projected, sequences, &mut attended, threads);
+            linear(&attended, &layer.output, Activation::None, &mut update, threads);
+            add(&mut states, &update);
+            norm(&mut states, &layer.attention_norm);
+            linear(&states, &layer.expand, Activation::Gelu, &mut expanded, threads);
+            linear(&expanded, &layer.contract, Activation::None, &mut update, threads);
+            add(&mut states, &update);
+            norm(&mut states, &layer.norm);
+        }
+        (0..rows).flat_map(|row| states.row(row)).collect()
+    }
+
+    fn embed(&self, ids: &[u32], sequences: &[Range<usize>]) -> Panels {
+        let row = |table: &[f32], index: usize| -> Vec<f32> {
+            table[index * self.hidden..(index + 1) * self.hidden].to_vec()
+        };
+        let mut embedded = Vec::with_capacity(ids.len());
+        for sequence in sequences {
+            for (position, id) in ids[sequence.clone()].iter().enumerate() {
+                let mut sums = row(&self.words, *id as usize);
+                for (sum, value) in sums.iter_mut().zip(row(&self.positions, position)) {
+                    *sum += value;
+                }
+                embedded.push(sums);
+            }
+        }
+        Panels::from_rows(embedded.iter().map(Vec::as_slice), self.hidden)
+    }
+
+    fn attend(
+        &self,
+        projected: &Panels,
+        sequences: &[Range<usize>],
+        out: &mut Panels,
+        threads: Threads,
+    ) {
+        let size = self.head_size;
+        let head_lanes = size / LANES * out.rows;
+        let head = |scratch: &mut Scratch, head: usize, out: &mut [_]| {
+            for rows in sequences {
+                attend(Head { projected, rows: rows.clone(), head, size, out, scratch });
+            }
+        };
+        match threads {
+            Threads::Spread => {
+                let heads = out.lanes.par_chunks_exact_mut(head_lanes).enumerate();
+                heads.for_each_init(Scratch::default, |scratch, (index, out)| {
+                    head(scratch, index, out);
+                });
+            }
+            Threads::Alone => {
+                let mut scratch = Scratch::default();
+                for (index, out) in out.lanes.chunks_exact_mut(head_lanes).enumerate() {
+                    head(&mut scratch, index, out);
+                }
+            }
+        }
+    }
+}
+
+impl Layer {
+    fn load(weights: &Weights<'_>, name: &str, config: &BertConfig) -> Result<Self, LoadError> {
+        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
+        let linear = |parts: &[&str], inputs: usize, outputs: usize| {
+            let mut weight = Vec::new();
+            let mut bias = Vec::new();
+            for part in parts {
+                let name = format!("{name}.{part}");
+                weight.extend(weights.read(&format!("{name}.weight"), &[outputs, inputs])?);
+                bias.extend(weights.read(&format!("{name}.bias"), &[outputs])?);
+            }
+            Ok::<_, LoadError>(Packed::new(&weight, &bias, inputs))
+        };
+        let attention = ["attention.self.query", "attention.self.key", "attention.self.value"];
+        Ok(Self {
+            projection: linear(&attention, hidden, hidden)?,
+            output: linear(&["attention.output.dense"], hidden, hidden)?,
+            attention_norm: affine(weights, &format!("{name}.attention.output.LayerNorm"), config)?,
+            expand: linear(&["intermediate.dense"], hidden, inner)?,
+            contract: linear(&["output.dense"], inner, hidden)?,
+            norm: affine(weights, &format!("{name}.output.LayerNorm"), config)?,
+        })
+    }
+}
+
+fn affine(weights: &Weights<'_>, name: &str, config: &BertConfig) -> Result<Affine, LoadError> {
+    let gamma = weights.read(&format!("{name}.weight"), &[config.hidden_size])?;
+    let beta = weights.read(&format!("{name}.bias"), &[config.hidden_size])?;
+    Ok(Affine::new(&gamma, &beta, config.layer_norm_eps))
+}
+
+/// What follows a linear layer.
+#[derive(Clone, Copy)]
+enum Activation {
+    None,
+    Gelu,
+}
+
+fn linear(
+    states: &Panels,
+    layer: &Packed,
+    activation: Activation,
+    out: &mut Panels,
+    threads: Threads,
+) {
+    let left = Left { lanes: &states.lanes, stride: states.rows, first_row: 0, rows: states.rows };
+    let finish = match activation {
+        Activation::None => Finish::Bias(&layer.bias),
+        Activation::Gelu => Finish::BiasGelu(&layer.bias),
+    };
+    product(left, &layer.weight, layer.inputs, &mut out.lanes, finish, threads);
+}
+
+fn add(states: &mut Panels, update: &Panels) {
+    for (states, update) in states.lanes.iter_mut().zip(&update.lanes) {
+        for (state, update) in states.iter_mut().zip(update) {
+            *state += update;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use burn::tensor::Device;
+    use safetensors::{Dtype, tensor::TensorView};
+
+    use super::*;
+    use crate::model::Model;
+
+    #[test]
+    fn the_operators_agree_with_burns_tensors() {
+        let config = config(64, 4);
+        let bytes = random_weights(&config);
+        let weights = Weights::parse(Path::new("model.safetensors"), &bytes).unwrap();
+        let own = CpuModel::load(&weights, &config).unwrap();
+        let burn = Model::load(&weights, &config, &Device::flex()).unwrap();
+
+        let sequences: Vec<Vec<u32>> = [5, 1, 17, 5, 30, 16]
+            .iter()
+            .map(|length| (0..*length).map(|index| (index * 7 + length) % 50).collect())
+            .collect();
+        let sequences: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
+        let batch = Batch::pack(&sequences);
+        let (own, burn) = (own.hidden_states(&batch), burn.hidden_states(&batch).unwrap());
+        assert_eq!(own.len(), 74 * 64);
+        assert_eq!(own.len(), burn.len());
+        let largest =
+            own.iter().zip(&burn).map(|(own, burn)| (own - burn).abs()).fold(0.0, f32::max);
+        assert!(largest < 2e-5, "{largest:e}");
+        assert!(0.0 < largest, "both come from the same code");
+    }
+
+    #[test]
+    fn distributed_sequences_and_distributed_columns_give_the_same_bits() {
+        let config = config(32, 2);
+        let bytes = random_weights(&config);
+        let weights = Weights::parse(Path::new("model.safetensors"), &bytes).unwrap();
+        let model = CpuModel::load(&weights, &config).unwrap();
+        let sequences: Vec<Vec<u32>> = (0..40)
+            .map(|length| (0..1 + length % 31).map(|index| (index * 3 + length) % 50).collect())
+            .collect();
+        let views: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
+        let batch = Batch::pack(&views);
+        // One thread distributes these sequences, three threads distribute columns.
+        assert!(THREAD_TOKENS_MIN <= batch.ids.len() && batch.ids.len() < 3 * THREAD_TOKENS_MIN);
+        let with_threads = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| model.hidden_states(&batch))
+        };
+        let bits = |states: Vec<f32>| states.into_iter().map(f32::to_bits).collect::<Vec<_>>();
+        assert_eq!(bits(with_threads(1)), bits(with_threads(3)));
+    }
+
+    #[test]
+    fn shapes_without_whole_panels_are_refused() {
+        let error = CpuModel::check(Path::new("config.json"), &config(64, 8)).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "config.json: hidden_size / num_attention_heads is 8, on the CPU it is a multiple of 16"
+        );
+        CpuModel::check(Path::new("config.json"), &config(64, 4)).unwrap();
+    }
+
+    fn config(hidden: usize, heads: usize) -> BertConfig {
+        let text = serde_json::json!({
+            "model_type": "bert", "hidden_act": "gelu", "hidden_size": hidden,
+            "intermediate_size": 3 * hidden, "layer_norm_eps": 1e-12,
+            "max_position_embeddings": 32, "num_attention_heads": heads, "num_hidden_layers": 3,
+            "type_vocab_size": 2, "vocab_size": 50,
+        });
+        BertConfig::parse(Path::new("config.json"), text.to_string().as_bytes()).unwrap()
+    }
+
+    /// A file with every tensor that `config` asks for, its values uniform in -0.5 ..= 0.5.
+    fn random_weights(config: &BertConfig) -> Vec<u8> {
+        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
+        let mut shapes = vec![
+            ("embeddings.word_embeddings.weight".to_owned(), vec![config.vocab_size, hidden]),
+            (
+                "embeddings.position_embeddings.weight".to_owned(),
+                vec![config.max_position_embeddings, hidden],
+            ),
+            (
+                "embeddings.token_type_embeddings.weight".to_owned(),
+                vec![config.type_vocab_size, hidden],
+            ),
+        ];
+        let mut add = |name: &str, weight: Vec<usize>, outputs: usize| {
+            shapes.push((format!("{name}.weight"), weight));
+            shapes.push((format!("{name}.bias"), vec![outputs]));
+        };
+        add("embeddings.LayerNorm", vec![hidden], hidden);
+        for layer in 0..config.num_hidden_layers {
+            let name = format!("encoder.layer.{layer}");
+            for part in ["self.query", "self.key", "self.value", "output.dense"] {
+                add(&format!("{name}.attention.{part}"), vec![hidden, hidden], hidden);
+            }
+            add(&format!("{name}.attention.output.LayerNorm"), vec![hidden], hidden);
+            add(&format!("{name}.intermediate.dense"), vec![inner, hidden], inner);
+            add(&format!("{name}.output.dense"), vec![hidden, inner], hidden);
+            add(&format!("{name}.output.LayerNorm"), vec![hidden], hidden);
+        }
+        let mut state = 1_u32;
+        let data: Vec<(String, Vec<usize>, Vec<u8>)> = shapes
+            .into_iter()
+            .map(|(name, shape)| {
+                let next = |_| {
+                    state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    ((state >> 8) as f32 / 16_777_216.0 - 0.5).to_le_bytes()
+                };
+                let bytes = (0..shape.iter().product()).flat_map(next).collect();
+                (name, shape, bytes)
+            })
+            .collect();
+        let views: HashMap<&str, TensorView<'_>> = data
+            .iter()
+            .map(|(name, shape, bytes)| {
+                (name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap())
+            })
+            .collect();
+        safetensors::serialize(views, None).unwrap()
+    }
+}

@@ -1,0 +1,200 @@
+//! Matrix products.
+
+use pulp::NullaryFnOnce;
+use rayon::prelude::*;
+
+use super::{LANES, Lane, gelu::gelu, vectorized};
+
+/// Rows that are computed together: with two registers for each they fill 12 of AVX2's 16.
+const ROWS: usize = 6;
+
+/// Rows `first_row .. first_row + rows` of a matrix in panels of `stride` rows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Left<'a> {
+    pub(crate) lanes: &'a [Lane],
+    pub(crate) stride: usize,
+    pub(crate) first_row: usize,
+    pub(crate) rows: usize,
+}
+
+/// Whether a product may use other threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Threads {
+    /// Panels of the result are spread over rayon's threads.
+    Spread,
+    /// The caller's thread does everything.
+    Alone,
+}
+
+/// What happens to a panel of the result while it is in the cache.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Finish<'a> {
+    /// Each column's bias is added.
+    Bias(&'a [Lane]),
+    /// Each column's bias is added, then GELU is taken.
+    BiasGelu(&'a [Lane]),
+}
+
+/// Computes `left * right` into `out`.
+///
+/// `right` has `inputs` lanes for each panel of the result, and `out` has `left.rows`. Every
+/// element is the sum of its `inputs` products in ascending order, each added by one fused
+/// multiply-add.
+pub(crate) fn product(
+    left: Left<'_>,
+    right: &[Lane],
+    inputs: usize,
+    out: &mut [Lane],
+    finish: Finish<'_>,
+    threads: Threads,
+) {
+    debug_assert_eq!(right.len() / inputs * left.rows, out.len());
+    let panel = |(index, (right, out))| vectorized(Panel { left, right, out, index, finish });
+    match threads {
+        Threads::Alone => {
+            let panels = right.chunks_exact(inputs).zip(out.chunks_exact_mut(left.rows));
+            panels.enumerate().for_each(panel);
+        }
+        Threads::Spread => {
+            let panels = right.par_chunks_exact(inputs).zip(out.par_chunks_exact_mut(left.rows));
+            panels.enumerate().for_each(panel);
+        }
+    }
+}
+
+/// One panel of a product with its finish.
+struct Panel<'a> {
+    left: Left<'a>,
+    right: &'a [Lane],
+    out: &'a mut [Lane],
+    index: usize,
+    finish: Finish<'a>,
+}
+
+impl NullaryFnOnce for Panel<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        panel_product(self.left, self.right, self.out);
+        match self.finish {
+            Finish::Bias(bias) => {
+                for values in self.out {
+                    for (value, bias) in values.iter_mut().zip(&bias[self.index]) {
+                        *value += bias;
+                    }
+                }
+            }
+            Finish::BiasGelu(bias) => {
+                for values in self.out {
+                    for (value, bias) in values.iter_mut().zip(&bias[self.index]) {
+                        *value = gelu(*value + bias);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// One panel of the result: `out[row] = sum over k of left[row][k] * right[k]`.
+#[inline(always)]
+pub(crate) fn panel_product(left: Left<'_>, right: &[Lane], out: &mut [Lane]) {
+    let mut row = 0;
+    while row + ROWS <= left.rows {
+        block::<ROWS>(left, row, right, out);
+        row += ROWS;
+    }
+    match left.rows - row {
+        1 => block::<1>(left, row, right, out),
+        2 => block::<2>(left, row, right, out),
+        3 => block::<3>(left, row, right, out),
+        4 => block::<4>(left, row, right, out),
+        5 => block::<5>(left, row, right, out),
+        _ => {}
+    }
+}
+
+/// `R` rows of [`panel_product`]; the sums stay in registers from the first term to the last.
+#[inline(always)]
+fn block<const R: usize>(left: Left<'_>, row: usize, right: &[Lane], out: &mut [Lane]) {
+    let mut sums = [[0.0; LANES]; R];
+    let panels = left.lanes.chunks_exact(left.stride);
+    for (panel, right) in panels.zip(right.chunks(LANES)) {
+        let start = left.first_row + row;
+        let Some(rows) = panel[start..].first_chunk::<R>() else { return };
+        for (k, right) in right.iter().enumerate() {
+            for (sums, left) in sums.iter_mut().zip(rows) {
+                let factor = left[k % LANES];
+                for (sum, value) in sums.iter_mut().zip(right) {
+                    *sum = factor.mul_add(*value, *sum);
+                }
+            }
+        }
+    }
+    // Copied lane by lane: one copy of the whole array would keep it in memory during the loop.
+    for (out, sums) in out[row..row + R].iter_mut().zip(sums) {
+        *out = sums;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{super::panels::Panels, *};
+
+    /// The definition, term by term.
+    fn expected(left: &[Vec<f32>], right: &[Lane], inputs: usize) -> Vec<Lane> {
+        let mut out = Vec::new();
+        for right in right.chunks_exact(inputs) {
+            for row in left {
+                out.push(std::array::from_fn(|lane| {
+                    row.iter().zip(right).fold(0.0, |sum, (x, right)| x.mul_add(right[lane], sum))
+                }));
+            }
+        }
+        out
+    }
+
+    proptest! {
+        #[test]
+        fn every_element_is_its_sum_in_ascending_order(
+            rows in 1_usize..20, inputs in 1_usize..70, panels in 1_usize..4, seed in any::<u32>(),
+        ) {
+            let mut state = seed;
+            let mut next = || {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 8) as f32 / 8_388_608.0 - 1.0
+            };
+            let padded = inputs.next_multiple_of(LANES);
+            let mut left: Vec<Vec<f32>> =
+                (0..rows).map(|_| (0..padded).map(|_| next()).collect()).collect();
+            let matrix = Panels::from_rows(left.iter().map(Vec::as_slice), padded);
+            let right: Vec<Lane> =
+                (0..panels * inputs).map(|_| std::array::from_fn(|_| next())).collect();
+            left.iter_mut().for_each(|row| row.truncate(inputs));
+
+            let bias: Vec<Lane> = (0..panels).map(|_| std::array::from_fn(|_| next())).collect();
+            let whole = Left { lanes: &matrix.lanes, stride: rows, first_row: 0, rows };
+            let tail = Left { first_row: rows / 2, rows: rows - rows / 2, ..whole };
+            for threads in [Threads::Alone, Threads::Spread] {
+                for view in [whole, tail] {
+                    let sums = expected(&left[view.first_row..], &right, inputs);
+                    let with_bias = |index: usize, lane: usize| {
+                        sums[index][lane] + bias[index / view.rows][lane]
+                    };
+                    let mut out = vec![[0.0; LANES]; panels * view.rows];
+                    product(view, &right, inputs, &mut out, Finish::Bias(&bias), threads);
+                    for (index, lanes) in out.iter().enumerate() {
+                        prop_assert_eq!(*lanes, std::array::from_fn(|lane| with_bias(index, lane)));
+                    }
+                    product(view, &right, inputs, &mut out, Finish::BiasGelu(&bias), threads);
+                    for (index, lanes) in out.iter().enumerate() {
+                        let expected = std::array::from_fn(|lane| gelu(with_bias(index, lane)));
+                        prop_assert_eq!(*lanes, expected);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! From our signature to a delivery: collecting the others' signatures, refusing what differs, intending the delivery.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use alloy::primitives::{Address, B256};
+use alloy::sol_types::SolCall;
+use anyhow::{Context, anyhow};
+use auspex_protocol::bindings::IRequestEscrow::{Attestation, Result as SignedResult, deliverCall};
+use auspex_protocol::limits::MESSAGE_BYTES_MAX;
+use auspex_protocol::message::QuorumMessage;
+use auspex_protocol::quorum::Quorum;
+
+use crate::board::Posted;
+use crate::job::plan::{State, View};
+use crate::job::store::{self, Claim, Lease};
+use crate::job::work::Desk;
+use crate::quorum::inbox::{Received, receive};
+use crate::quorum::reading::shortened;
+use crate::quorum::store::{self as quorum_store, Outgoing, Recorded};
+use crate::transaction::intent::{Call, intend};
+
+impl Desk {
+    /// Reads the board while the quorum is not there, and counts the signatures.
+    pub(super) async fn collect(
+        &self,
+        claim: &Claim,
+        recorded: &Recorded,
+    ) -> anyhow::Result<Option<Vec<Attestation>>> {
+        let lease = claim.lease;
+        if let Some(attestations) = self.count(claim, recorded).await? {
+            return Ok(Some(attestations));
+        }
+        match self.board.messages(lease.request_id).await {
+            Ok(payloads) => {
+                for payload in payloads {
+                    self.take_in(&payload).await?;
+                }
+            }
+            Err(error) => {
+                self.meters.board_failures.add(1);
+                tracing::debug!(error = format!("{error:#}"), "the board cannot be read");
+            }
+        }
+        self.count(claim, recorded).await
+    }
+
+    async fn take_in(&self, payload: &[u8]) -> anyhow::Result<()> {
+        match receive(&self.pool, &self.domain, self.signer.address(), payload).await? {
+            Received::Applied { .. } => self.meters.messages_applied.add(1),
+            Received::Refused(error) => {
+                self.meters.messages_ignored.add(1);
+                tracing::debug!(%error, "the board holds a message that cannot be read");
+            }
+            Received::Ignored(reason) => {
+                self.meters.messages_ignored.add(1);
+                tracing::debug!(%reason, "the board holds a message that does not count");
+            }
+            Received::Known
+            | Received::TooMany
+            | Received::UnknownRequest(_)
+            | Received::Heartbeat { .. } => {}
+        }
+        Ok(())
+    }
+
+    async fn count(
+        &self,
+        claim: &Claim,
+        recorded: &Recorded,
+    ) -> anyhow::Result<Option<Vec<Attestation>>> {
+        let lease = claim.lease;
+        let mut quorum = Quorum::new(recorded.digest, claim.terms.operator_set.clone());
+        let mut other = None;
+        for (signer, digest, signature) in quorum_store::votes(&self.pool, lease.request_id).await?
+        {
+            if digest == recorded.digest {
+                quorum.add(signer, signature).context("count a stored signature")?;
+            } else {
+                other = Some((signer, digest));
+            }
+        }
+        if let Some((author, digest)) = other {
+            self.refuse(claim, recorded, author, digest).await?;
+        }
+        let attestations = quorum.attestations();
+        if attestations.is_some() && claim.quorum_for.is_none() {
+            quorum_store::reached(&self.pool, &lease).await?;
+            tracing::info!(request_id = %lease.request_id, "quorum reached");
+        }
+        Ok(attestations)
+    }
+
+    /// Says once, signed, that another member's result is not what we derived.
+    async fn refuse(
+        &self,
+        claim: &Claim,
+        recorded: &Recorded,
+        author: Address,
+        digest: B256,
+    ) -> anyhow::Result<()> {
+        let lease = claim.lease;
+        let ours = self.signer.address();
+        if quorum_store::has_refused(&self.pool, lease.request_id, ours).await? {
+            return Ok(());
+        }
+        let reason = shortened(&format!(
+            "{author} signed {digest}, but we derived {} with output {}",
+            recorded.digest, recorded.result.output_hash
+        ));
+        tracing::warn!(request_id = %lease.request_id, reason, "another member derived another result");
+        let message = self.seal(
+            lease.request_id,
+            QuorumMessage::Refusal {
+                request_id: lease.request_id,
+                result_digest: digest,
+                reason: reason.clone(),
+            },
+        )?;
+        quorum_store::refuse(&self.pool, &lease, ours, digest, &reason, &message).await?;
+        self.bells.bus.notify_one();
+        self.bells.board.notify_one();
+        Ok(())
+    }
+
+    pub(super) async fn deliver(
+        &self,
+        claim: &Claim,
+        recorded: &Recorded,
+        attestations: Vec<Attestation>,
+        view: &View,
+    ) -> anyhow::Result<()> {
+        let lease = claim.lease;
+        if let Some(answer) = recorded.answer.as_ref().filter(|_| !claim.answer_stored) {
+            let stored = self.store_answer(&lease, recorded.result.output_hash, answer).await;
+            // With the deadline near, a delivered answer that is stored late is better than a refund.
+            let urgent = view.deadline.saturating_sub(view.chain_time) <= self.policy.answer_margin;
+            if let Err(error) = stored
+                && !urgent
+            {
+                return Err(error);
+            }
+        }
+        let call = deliverCall {
+            terms: claim.terms.request.clone(),
+            result: SignedResult::from(&recorded.result),
+            operatorSet: claim.terms.operator_set.clone(),
+            attestations,
+        };
+        let call = Call {
+            target: self.chain.deployment().request_escrow,
+            calldata: call.abi_encode().into(),
+        };
+        let mut transaction = self.pool.begin().await?;
+        intend(&mut transaction, &lease, self.transmitter.address(), &call).await?;
+        store::move_on(&mut transaction, &lease, State::Delivering, "our delivery is under way")
+            .await?;
+        transaction.commit().await?;
+        tracing::info!(request_id = %lease.request_id, rank = view.standing.rank, "delivery intended");
+        self.bells.manager.notify_one();
+        Ok(())
+    }
+
+    pub(super) async fn store_answer(
+        &self,
+        lease: &Lease,
+        output_hash: B256,
+        answer: &str,
+    ) -> anyhow::Result<()> {
+        match self.board.store_answer(output_hash, answer).await? {
+            Posted::Taken => {}
+            // It will not be taken later either, and the payees are not to lose their money over it.
+            Posted::Refused(reason) => {
+                tracing::warn!(%output_hash, reason, "the indexer refused the answer");
+            }
+        }
+        store::answer_stored(&self.pool, lease).await?;
+        Ok(())
+    }
+
+    /// Seals a message. A proposal whose answer makes it too large goes without it: the answer is with the indexer.
+    pub(super) fn seal(&self, request_id: B256, message: QuorumMessage) -> anyhow::Result<Outgoing> {
+        let sent_at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let topic = self.topics.quorum(request_id);
+        let envelope = self.signer.seal(&self.domain, &message, sent_at)?;
+        if serde_json::to_vec(&envelope)?.len() <= MESSAGE_BYTES_MAX {
+            return Ok(Outgoing { topic, envelope });
+        }
+        let QuorumMessage::Proposal { result, attestation, answer: Some(_) } = message else {
+            return Err(anyhow!("a message is over the limit of {MESSAGE_BYTES_MAX} bytes"));
+        };
+        let message = QuorumMessage::Proposal { result, attestation, answer: None };
+        let envelope = self.signer.seal(&self.domain, &message, sent_at)?;
+        Ok(Outgoing { topic, envelope })
+    }
+}

@@ -1,0 +1,14 @@
+//! Tests against real parts: PostgreSQL, anvil, an MQTT broker, the contracts.
+
+mod answer;
+mod bus;
+mod corpus;
+mod document;
+mod keystore;
+mod lease;
+mod node;
+mod quorum;
+mod retrieval;
+mod scene;
+mod simulation;
+mod transaction;

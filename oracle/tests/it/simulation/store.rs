@@ -1,0 +1,515 @@
+//! An operator's database as a value. It keeps the rules of `job::store`, `quorum::store` and `transaction::store`: fences,
+//! unique intents, one result per request. The tests of those modules show that PostgreSQL keeps them too.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use alloy::primitives::B256;
+use auspex_oracle::clock::elapsed;
+use auspex_oracle::job::plan::{Delivery, State};
+use auspex_oracle::limits::{CONSECUTIVE_REVERTS_MAX, LEASE, RETRY_WAIT_MAX};
+use auspex_oracle::transaction::fee::Fees;
+use auspex_oracle::transaction::plan::{Attempt, Inclusion, IntentId, Outcome, Queued, Slot};
+
+use super::operator::Post;
+
+#[derive(Debug, Clone)]
+pub(crate) struct Job {
+    pub(crate) state: State,
+    pub(crate) seen_block: u64,
+    pub(crate) epoch: u64,
+    pub(crate) quorum_at: Option<i64>,
+    leased_until: Option<i64>,
+    due: i64,
+    wakes: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Lease {
+    pub(crate) request: u32,
+    epoch: u64,
+    wakes: u64,
+}
+
+/// A fenced write came too late.
+#[derive(Debug)]
+pub(crate) struct Lost;
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Outgoing {
+    pub(crate) post: Post,
+    pub(crate) bus_acked: bool,
+    pub(crate) board_acked: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum IntentState {
+    Queued,
+    Sent,
+    Included,
+    Reverted,
+    Confirmed,
+    Failed,
+    Replaced,
+}
+
+#[derive(Debug, Clone)]
+struct Intent {
+    request: Option<u32>,
+    state: IntentState,
+    nonce: Option<u64>,
+    wanted: bool,
+    attempts: Vec<Row>,
+    recorded: Option<Inclusion>,
+}
+
+/// A signed transaction.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Row {
+    pub(crate) hash: B256,
+    pub(crate) nonce: u64,
+    pub(crate) fees: Fees,
+    pub(crate) gas_limit: u64,
+    pub(crate) cancels: bool,
+    pub(crate) request: Option<u32>,
+    signed_at: i64,
+    sent_at: Option<i64>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Db {
+    pub(crate) jobs: BTreeMap<u32, Job>,
+    /// The recorded result's digest, and whether it is signed.
+    pub(crate) results: BTreeMap<u32, (u64, bool)>,
+    pub(crate) votes: BTreeMap<(u32, usize), u64>,
+    pub(crate) outbox: Vec<Outgoing>,
+    pub(crate) next_nonce: u64,
+    pub(crate) epoch: u64,
+    pub(crate) stopped: bool,
+    resumed_nonce: u64,
+    intents: Vec<Intent>,
+    known: BTreeSet<B256>,
+    /// Every digest that was ever signed, to show that there is one per request.
+    signed: BTreeMap<u32, BTreeSet<u64>>,
+}
+
+impl Db {
+    pub(crate) fn discover(&mut self, request: u32, seen_block: u64, now: i64) {
+        let job = self.jobs.entry(request).or_insert(Job {
+            state: State::Queued,
+            seen_block,
+            epoch: 0,
+            quorum_at: None,
+            leased_until: None,
+            due: now,
+            wakes: 0,
+        });
+        if job.state == State::Dropped {
+            job.state = State::Queued;
+            job.epoch += 1;
+            job.due = now;
+        }
+        if job.seen_block != seen_block {
+            job.seen_block = seen_block;
+            job.wakes += 1;
+        }
+    }
+
+    pub(crate) fn claim(&mut self, now: i64) -> Option<Lease> {
+        let (lease, retry) = (ms(LEASE), ms(RETRY_WAIT_MAX));
+        let (request, job) = self.jobs.iter_mut().find(|(_, job)| {
+            job.state.is_active()
+                && (job.due <= now || now + retry < job.due)
+                && job.leased_until.is_none_or(|until| until <= now || now + lease < until)
+        })?;
+        job.epoch += 1;
+        job.leased_until = Some(now + lease);
+        Some(Lease { request: *request, epoch: job.epoch, wakes: job.wakes })
+    }
+
+    fn held(&mut self, lease: &Lease) -> Result<&mut Job, Lost> {
+        match self.jobs.get_mut(&lease.request) {
+            Some(job) if job.epoch == lease.epoch => Ok(job),
+            _ => Err(Lost),
+        }
+    }
+
+    pub(crate) fn renew(&mut self, lease: &Lease, now: i64) -> Result<(), Lost> {
+        self.held(lease)?.leased_until = Some(now + ms(LEASE));
+        Ok(())
+    }
+
+    pub(crate) fn release(&mut self, lease: &Lease, wait: i64, now: i64) -> Result<(), Lost> {
+        let job = self.held(lease)?;
+        job.leased_until = None;
+        job.due = if job.wakes == lease.wakes { now + wait } else { now };
+        Ok(())
+    }
+
+    pub(crate) fn become_state(
+        &mut self,
+        lease: &Lease,
+        state: State,
+        now: i64,
+    ) -> Result<(), Lost> {
+        let job = self.held(lease)?;
+        job.state = state;
+        job.due = now;
+        job.leased_until = None;
+        if matches!(state, State::Delivered | State::Dropped | State::Closed | State::Declined) {
+            for intent in self.of(lease.request) {
+                if matches!(intent.state, IntentState::Queued | IntentState::Sent) {
+                    intent.wanted = false;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn of(&mut self, request: u32) -> impl Iterator<Item = &mut Intent> {
+        self.intents.iter_mut().filter(move |intent| intent.request == Some(request))
+    }
+
+    pub(crate) fn record(&mut self, lease: &Lease, digest: u64) -> Result<u64, Lost> {
+        self.held(lease)?;
+        Ok(self.results.entry(lease.request).or_insert((digest, false)).0)
+    }
+
+    pub(crate) fn sign(
+        &mut self,
+        lease: &Lease,
+        me: usize,
+        digest: u64,
+        now: i64,
+    ) -> Result<(), Lost> {
+        self.held(lease)?;
+        assert_eq!(self.results[&lease.request].0, digest, "what is signed is what was recorded");
+        self.results.insert(lease.request, (digest, true));
+        self.signed.entry(lease.request).or_default().insert(digest);
+        self.votes.insert((lease.request, me), digest);
+        let post = Post { from: me, request: lease.request, digest };
+        self.outbox.push(Outgoing { post, bus_acked: false, board_acked: false });
+        self.become_state(lease, State::Signed, now)
+    }
+
+    pub(crate) fn receive(&mut self, post: &Post) {
+        let Some(job) = self.jobs.get_mut(&post.request) else { return };
+        let ours = self.results.get(&post.request).map(|(digest, _)| *digest);
+        let vote = self.votes.entry((post.request, post.from)).or_insert(post.digest);
+        if Some(*vote) != ours {
+            *vote = post.digest;
+        }
+        job.wakes += 1;
+        job.due = job.due.min(i64::MIN / 2);
+    }
+
+    pub(crate) fn votes_for(&self, request: u32, digest: u64) -> usize {
+        self.votes.iter().filter(|((about, _), said)| *about == request && **said == digest).count()
+    }
+
+    pub(crate) fn reached(&mut self, lease: &Lease, now: i64) -> Result<(), Lost> {
+        self.held(lease)?.quorum_at.get_or_insert(now);
+        Ok(())
+    }
+
+    pub(crate) fn intend(&mut self, lease: &Lease, now: i64) -> Result<(), Lost> {
+        self.held(lease)?;
+        let request = lease.request;
+        if !self.of(request).any(|intent| intent.is_under_way()) {
+            let asleep = self.of(request).filter(|intent| {
+                let open = matches!(
+                    intent.state,
+                    IntentState::Queued | IntentState::Sent | IntentState::Included
+                );
+                open && !intent.attempts.iter().any(|row| row.cancels)
+            });
+            match asleep.last() {
+                Some(intent) => intent.wanted = true,
+                None => self.intents.push(Intent {
+                    request: Some(request),
+                    state: IntentState::Queued,
+                    nonce: None,
+                    wanted: true,
+                    attempts: Vec::new(),
+                    recorded: None,
+                }),
+            }
+        }
+        self.become_state(lease, State::Delivering, now)
+    }
+
+    pub(crate) fn deliveries(&self, request: u32) -> (Option<Delivery>, u32) {
+        let mine = self.intents.iter().filter(|intent| intent.request == Some(request));
+        let newest = mine.clone().next_back().map(|intent| match intent.is_under_way() {
+            true => Delivery::UnderWay,
+            false => Delivery::Over,
+        });
+        let reverted = mine
+            .filter(|intent| matches!(intent.state, IntentState::Reverted | IntentState::Failed));
+        (newest, u32::try_from(reverted.count()).expect("few"))
+    }
+
+    pub(crate) fn slots(&self, now: i64) -> Vec<Slot> {
+        let mut slots: Vec<Slot> = Vec::new();
+        for (index, intent) in self.intents.iter().enumerate() {
+            let open = matches!(
+                intent.state,
+                IntentState::Sent | IntentState::Included | IntentState::Reverted
+            );
+            if let (true, Some(nonce)) = (open, intent.nonce) {
+                let since = |at: i64| elapsed((now - at) as f64 / 1000.0);
+                let mut attempts: Vec<Attempt> = intent
+                    .attempts
+                    .iter()
+                    .map(|row| Attempt {
+                        hash: row.hash,
+                        fees: row.fees,
+                        gas_limit: row.gas_limit,
+                        cancels: row.cancels,
+                        since_signed: since(row.signed_at),
+                        since_sent: row.sent_at.map(since),
+                    })
+                    .collect();
+                attempts.sort_by_key(|attempt| attempt.fees);
+                slots.push(Slot {
+                    intent: IntentId(index as i64),
+                    nonce,
+                    wanted: intent.wanted,
+                    attempts,
+                    recorded: intent.recorded,
+                    observed: None,
+                });
+            }
+        }
+        slots.sort_by_key(|slot| slot.nonce);
+        slots
+    }
+
+    pub(crate) fn queue(&self, gas: impl Fn(u32) -> Option<u64>) -> Vec<Queued> {
+        let queued = self.intents.iter().enumerate();
+        queued
+            .filter(|(_, intent)| intent.state == IntentState::Queued)
+            .map(|(index, intent)| Queued {
+                intent: IntentId(index as i64),
+                wanted: intent.wanted,
+                gas_limit: intent.request.and_then(&gas),
+            })
+            .collect()
+    }
+
+    pub(crate) fn spent(&self) -> u128 {
+        let settled = self.intents.iter().filter(|intent| intent.is_settled());
+        settled.filter_map(|intent| intent.recorded).map(|inclusion| inclusion.cost).sum()
+    }
+
+    pub(crate) fn consecutive_reverts(&self) -> u32 {
+        let mut outcomes: Vec<(u64, bool)> = self
+            .intents
+            .iter()
+            .filter_map(|intent| {
+                let nonce = intent.nonce.filter(|nonce| self.resumed_nonce <= *nonce)?;
+                match intent.state {
+                    IntentState::Included | IntentState::Confirmed => Some((nonce, false)),
+                    IntentState::Reverted | IntentState::Failed if intent.wanted => {
+                        Some((nonce, true))
+                    }
+                    _ => None,
+                }
+            })
+            .collect();
+        outcomes.sort_unstable();
+        let reverted = outcomes.iter().rev().take_while(|(_, reverted)| *reverted).count();
+        u32::try_from(reverted).expect("few").min(CONSECUTIVE_REVERTS_MAX)
+    }
+
+    pub(crate) fn request_of(&self, intent: IntentId) -> Option<u32> {
+        self.intents[intent.0 as usize].request
+    }
+
+    pub(crate) fn assign(&mut self, epoch: u64, intent: IntentId, row: Row) -> Result<(), Lost> {
+        self.guard(epoch)?;
+        let target = &mut self.intents[intent.0 as usize];
+        if target.state != IntentState::Queued || self.next_nonce != row.nonce {
+            return Err(Lost);
+        }
+        target.state = IntentState::Sent;
+        target.nonce = Some(row.nonce);
+        self.next_nonce += 1;
+        self.keep(intent, row);
+        Ok(())
+    }
+
+    pub(crate) fn replace(&mut self, epoch: u64, intent: IntentId, row: Row) -> Result<(), Lost> {
+        self.guard(epoch)?;
+        self.keep(intent, row);
+        Ok(())
+    }
+
+    fn keep(&mut self, intent: IntentId, row: Row) {
+        self.known.insert(row.hash);
+        self.intents[intent.0 as usize].attempts.push(row);
+    }
+
+    pub(crate) fn include(
+        &mut self,
+        epoch: u64,
+        intent: IntentId,
+        inclusion: Option<Inclusion>,
+        pointless: bool,
+    ) -> Result<(), Lost> {
+        self.guard(epoch)?;
+        let about = self.request_of(intent);
+        let displaced = self.intents.iter().enumerate().any(|(index, other)| {
+            index != intent.0 as usize && other.request == about && other.is_under_way()
+        });
+        let target = &mut self.intents[intent.0 as usize];
+        if target.is_settled() {
+            return Ok(());
+        }
+        target.recorded = inclusion;
+        target.state = match inclusion {
+            None => IntentState::Sent,
+            Some(inclusion) => {
+                let cancelled =
+                    target.attempts.iter().any(|row| row.hash == inclusion.hash && row.cancels);
+                match inclusion.succeeded && !cancelled {
+                    true => IntentState::Included,
+                    false => IntentState::Reverted,
+                }
+            }
+        };
+        target.wanted =
+            (target.wanted || target.state == IntentState::Included) && !pointless && !displaced;
+        let request = target.request;
+        self.ring(request);
+        Ok(())
+    }
+
+    pub(crate) fn settle(
+        &mut self,
+        epoch: u64,
+        intent: IntentId,
+        outcome: Outcome,
+    ) -> Result<(), Lost> {
+        self.guard(epoch)?;
+        let target = &mut self.intents[intent.0 as usize];
+        if !target.is_settled() {
+            target.state = match outcome {
+                Outcome::Confirmed => IntentState::Confirmed,
+                Outcome::Failed => IntentState::Failed,
+                Outcome::Replaced => IntentState::Replaced,
+            };
+        }
+        let request = target.request;
+        self.ring(request);
+        Ok(())
+    }
+
+    fn ring(&mut self, request: Option<u32>) {
+        if let Some(job) = request.and_then(|request| self.jobs.get_mut(&request)) {
+            job.wakes += 1;
+            job.due = job.due.min(i64::MIN / 2);
+        }
+    }
+
+    pub(crate) fn stop(&mut self, epoch: u64) -> Result<(), Lost> {
+        self.guard(epoch)?;
+        self.stopped = true;
+        Ok(())
+    }
+
+    pub(crate) fn resume(&mut self) {
+        if self.stopped {
+            self.stopped = false;
+            self.resumed_nonce = self.next_nonce;
+        }
+    }
+
+    fn guard(&self, epoch: u64) -> Result<(), Lost> {
+        if self.epoch == epoch { Ok(()) } else { Err(Lost) }
+    }
+
+    pub(crate) fn row(&self, hash: B256) -> Row {
+        let rows = self.intents.iter().flat_map(|intent| &intent.attempts);
+        *rows.clone().find(|row| row.hash == hash).expect("O7: what is sent was stored")
+    }
+
+    pub(crate) fn handed_over(&mut self, hash: B256, now: i64) {
+        for row in self.intents.iter_mut().flat_map(|intent| &mut intent.attempts) {
+            if row.hash == hash {
+                row.sent_at = Some(now);
+            }
+        }
+    }
+
+    pub(crate) fn knows(&self, hash: B256) -> bool {
+        self.known.contains(&hash)
+    }
+
+    pub(crate) fn promises(&self) {
+        for (request, digests) in &self.signed {
+            assert_eq!(digests.len(), 1, "two results were signed for request {request}");
+        }
+        for request in self.jobs.keys() {
+            let mine = self.intents.iter().filter(|intent| intent.request == Some(*request));
+            let under_way = mine.filter(|intent| intent.is_under_way()).count();
+            assert!(under_way <= 1, "request {request} has {under_way} deliveries under way");
+        }
+        let nonces: BTreeSet<u64> = self.intents.iter().filter_map(|intent| intent.nonce).collect();
+        assert_eq!(nonces.len() as u64, self.next_nonce, "O6: nonces have gaps or doubles");
+    }
+
+    pub(crate) fn nonces_are_contiguous(&self, chain_nonce: u64) {
+        assert_eq!(self.next_nonce, chain_nonce, "O6: a nonce is stuck");
+        let numbered = self.intents.iter().filter(|intent| intent.nonce.is_some());
+        assert_eq!(numbered.count() as u64, self.next_nonce);
+    }
+
+    /// True when the job ended for a reason that no healing takes back.
+    pub(crate) fn is_over(&self, request: u32) -> bool {
+        let declined = self
+            .jobs
+            .get(&request)
+            .is_some_and(|job| matches!(job.state, State::Declined | State::Closed));
+        declined || auspex_oracle::limits::DELIVERIES_PER_REQUEST_MAX <= self.deliveries(request).1
+    }
+
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.jobs.values().all(|job| !job.state.is_active())
+            && self.intents.iter().all(Intent::is_settled)
+    }
+
+    pub(crate) fn unfinished(&self) -> Vec<String> {
+        let jobs = self.jobs.iter().filter(|(_, job)| job.state.is_active());
+        let intents = self.intents.iter().filter(|intent| !intent.is_settled());
+        let jobs = jobs.map(|(request, job)| format!("{request}: {job:?}"));
+        jobs.chain(intents.map(|intent| format!("{intent:?}"))).collect()
+    }
+}
+
+impl Intent {
+    fn is_under_way(&self) -> bool {
+        self.wanted
+            && matches!(self.state, IntentState::Queued | IntentState::Sent | IntentState::Included)
+    }
+
+    fn is_settled(&self) -> bool {
+        matches!(self.state, IntentState::Confirmed | IntentState::Failed | IntentState::Replaced)
+    }
+}
+
+impl Row {
+    pub(crate) fn new(
+        hash: B256,
+        nonce: u64,
+        (fees, gas_limit): (Fees, u64),
+        request: Option<u32>,
+        now: i64,
+    ) -> Self {
+        let cancels = request.is_none();
+        Self { hash, nonce, fees, gas_limit, cancels, request, signed_at: now, sent_at: None }
+    }
+}
+
+pub(crate) fn ms(duration: std::time::Duration) -> i64 {
+    i64::try_from(duration.as_millis()).expect("short")
+}

@@ -1,0 +1,503 @@
+//! The transaction manager against anvil.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use alloy::eips::BlockNumberOrTag;
+use alloy::network::{EthereumWallet, TransactionBuilder};
+use alloy::primitives::{Address, B256, Bytes, U256, bytes};
+use alloy::providers::ext::AnvilApi;
+use alloy::providers::{DynProvider, Provider, ProviderBuilder};
+use alloy::rpc::types::TransactionRequest;
+use auspex_devnet::anvil::{Anvil, AnvilOptions};
+use auspex_devnet::postgres::TestDatabase;
+use auspex_oracle::chain::Chain;
+use auspex_oracle::config::SecretUrl;
+use auspex_oracle::job::store::{claim, discover, release};
+use auspex_oracle::keys::Transmitter;
+use auspex_oracle::limits::CONSECUTIVE_REVERTS_MAX;
+use auspex_oracle::meter::Meters;
+use auspex_oracle::transaction::manager::Manager;
+use auspex_oracle::transaction::plan::{Action, Blocked, Policy};
+use auspex_oracle::transaction::intent::{Call, deliveries, intend};
+use auspex_oracle::transaction::store::{Custody, resume};
+use auspex_protocol::deployment::Deployment;
+use serde_json::Value;
+use tokio::sync::Notify;
+
+use crate::lease::{domain, terms};
+use crate::scene::chain::{anvil, key};
+
+const KEY: B256 = B256::repeat_byte(0x77);
+const TARGET: Address = Address::repeat_byte(0xaa);
+/// Always reverts: PUSH1 0, PUSH1 0, REVERT.
+const REVERTS: Bytes = bytes!("60006000fd");
+const ETHER: u128 = 10u128.pow(18);
+
+struct Bench {
+    anvil: Anvil,
+    provider: DynProvider,
+    database: TestDatabase,
+    manager: Manager,
+    custody: Custody,
+    requests: u8,
+}
+
+impl Bench {
+    async fn new() -> Self {
+        let anvil = anvil(AnvilOptions::for_tests()).await;
+        let provider = ProviderBuilder::new()
+            .wallet(EthereumWallet::new(key(KEY)))
+            .connect_http(anvil.http_url())
+            .erased();
+        let database = TestDatabase::create().await.expect("a database");
+        let manager = manager(&anvil, &database);
+        let bench_address = key(KEY).address();
+        provider.anvil_set_balance(bench_address, U256::from(ETHER)).await.expect("funded");
+        let custody = manager.take_custody().await.expect("asked").expect("custody");
+        let mut bench = Self { anvil, provider, database, manager, custody, requests: 0 };
+        bench.mining(false).await;
+        bench
+    }
+
+    async fn mining(&mut self, on: bool) {
+        let _: Value =
+            self.provider.raw_request("evm_setAutomine".into(), [on]).await.expect("mining");
+    }
+
+    /// Makes an intent for a new request, which is the most urgent one.
+    async fn intent(&mut self) -> B256 {
+        self.requests += 1;
+        let deadline = 9_000_000_000 - u64::from(self.requests);
+        let terms = terms(self.requests, deadline, vec![Address::repeat_byte(1)]);
+        discover(&self.database.pool(), &terms, 1, 1).await.expect("new");
+        self.intend_claimed().await;
+        terms.request_id
+    }
+
+    /// Makes an intent for the newest request.
+    async fn intend_claimed(&self) {
+        let pool = &self.database.pool();
+        let job = claim(pool, &domain(), "a", Duration::from_secs(30))
+            .await
+            .expect("claim")
+            .expect("a job");
+        let call = Call { target: TARGET, calldata: bytes!("01020304") };
+        let mut connection = pool.acquire().await.expect("a connection");
+        intend(&mut connection, &job.lease, key(KEY).address(), &call).await.expect("intended");
+        release(pool, &job.lease, Duration::from_secs(0), 0).await.expect("released");
+    }
+
+    async fn step(&self) -> Vec<Action> {
+        self.manager.step(&self.custody, false).await.expect("a step")
+    }
+
+    async fn mine(&self, blocks: u64) {
+        self.provider.anvil_mine(Some(blocks), None).await.expect("mined");
+    }
+
+    async fn reorg(&self, depth: u64) {
+        let _: Value = self
+            .provider
+            .raw_request("anvil_reorg".into(), (depth, Vec::<Value>::new()))
+            .await
+            .expect("reorg");
+    }
+
+    async fn state(&self, request_id: B256) -> String {
+        sqlx::query_scalar(
+            "select state from oracle.intents where request_id = $1 order by id desc limit 1",
+        )
+        .bind(request_id.as_slice())
+        .fetch_one(&self.database.pool())
+        .await
+        .expect("a state")
+    }
+
+    async fn hashes(&self) -> Vec<Vec<u8>> {
+        sqlx::query_scalar("select hash from oracle.transactions order by max_fee, signed_at")
+            .fetch_all(&self.database.pool())
+            .await
+            .expect("hashes")
+    }
+
+    async fn pending(&self) -> Value {
+        let status: Value =
+            self.provider.raw_request("txpool_status".into(), ()).await.expect("status");
+        status["pending"].clone()
+    }
+
+    async fn forget(&self) {
+        let _: Value = self
+            .provider
+            .raw_request("anvil_dropAllTransactions".into(), ())
+            .await
+            .expect("dropped");
+    }
+
+    async fn set_code(&self, code: Bytes) {
+        self.provider.anvil_set_code(TARGET, code).await.expect("code");
+    }
+
+    /// Steps and mines until everything that is open is final.
+    async fn quiesce(&self) {
+        for _ in 0..20 {
+            self.step().await;
+            self.mine(1).await;
+        }
+        self.mine(40).await;
+        self.step().await;
+    }
+}
+
+fn manager(anvil: &Anvil, database: &TestDatabase) -> Manager {
+    let deployment = Deployment {
+        chain_id: auspex_devnet::anvil::CHAIN_ID,
+        start_block: 0,
+        agent_registry: Address::repeat_byte(1),
+        operator_registry: Address::repeat_byte(2),
+        entry_policy: Address::repeat_byte(4),
+        request_escrow: Address::repeat_byte(3),
+        platform_token: None,
+        reputation_registry: None,
+        validation_registry: None,
+    };
+    Manager {
+        pool: database.pool(),
+        chain: Chain::new(&[SecretUrl::new(anvil.http_url())], deployment),
+        key: Transmitter::new(key(KEY)),
+        policy: Policy {
+            fee_cap: 500_000_000_000,
+            budget: ETHER / 2,
+            raise_after: Duration::from_secs(3600),
+            resend_after: Duration::ZERO,
+        },
+        holder: "test".into(),
+        meters: Arc::new(Meters::default()),
+        bell: Arc::new(Notify::new()),
+        work: Arc::new(Notify::new()),
+        interval: Duration::from_millis(50),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_intent_is_confirmed_when_its_block_is_safe_and_not_before() {
+    let mut bench = Bench::new().await;
+    let request = bench.intent().await;
+    bench.step().await;
+    assert_eq!(bench.state(request).await, "sent");
+    bench.mine(1).await;
+    bench.step().await;
+    assert_eq!(bench.state(request).await, "included");
+    bench.mine(30).await;
+    bench.step().await;
+    assert_eq!(bench.state(request).await, "included");
+    bench.mine(5).await;
+    bench.step().await;
+    assert_eq!(bench.state(request).await, "confirmed");
+    assert_eq!(bench.hashes().await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dropped_transaction_is_sent_again_as_it_was() {
+    let mut bench = Bench::new().await;
+    bench.intent().await;
+    bench.step().await;
+    let before = bench.hashes().await;
+    bench.forget().await;
+    assert_eq!(bench.pending().await, "0x0");
+    let actions = bench.step().await;
+    assert!(matches!(actions[..], [Action::Resend { .. }]), "{actions:?}");
+    assert_eq!(bench.pending().await, "0x1");
+    assert_eq!(bench.hashes().await, before);
+    // Sending what the endpoint has already is no error.
+    bench.step().await;
+    assert_eq!(bench.hashes().await, before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_with_a_pending_transaction_sends_the_same_bytes() {
+    let mut bench = Bench::new().await;
+    let request = bench.intent().await;
+    bench.step().await;
+    bench.forget().await;
+    let second = manager(&bench.anvil, &bench.database);
+    let none = second.take_custody().await.expect("asked");
+    assert!(none.is_none(), "one process at a time");
+    let epoch = bench.custody.epoch;
+    // The process dies: its session ends.
+    let first = std::mem::replace(&mut bench.manager, second);
+    end_sessions(&bench.database).await;
+    let custody = crate::scene::eventually("the lock is free", || async {
+        bench.manager.take_custody().await.expect("asked")
+    })
+    .await;
+    assert!(epoch < custody.epoch);
+    let zombie = std::mem::replace(&mut bench.custody, custody);
+    bench.manager.step(&bench.custody, true).await.expect("a step");
+    assert_eq!(bench.pending().await, "0x1");
+    assert_eq!(bench.hashes().await.len(), 1);
+
+    // The first was only asleep. It can neither plan nor write.
+    let mut zombie = zombie;
+    zombie.confirm().await.expect_err("its session is gone");
+    bench.mine(1).await;
+    let error = first.step(&zombie, false).await.expect_err("fenced");
+    assert!(auspex_oracle::transaction::manager::lost_custody(&error), "{error:#}");
+    bench.step().await;
+    assert_eq!(bench.state(request).await, "included");
+}
+
+async fn end_sessions(database: &TestDatabase) {
+    sqlx::query(
+        "select pg_terminate_backend(pid) from pg_locks
+         where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())",
+    )
+    .execute(&database.pool())
+    .await
+    .expect("ended");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_that_pays_too_little_is_raised_until_it_is_mined() {
+    let mut bench = Bench::new().await;
+    bench.manager.policy.raise_after = Duration::ZERO;
+    bench.manager.policy.resend_after = Duration::from_secs(3600);
+    let request = bench.intent().await;
+    bench.step().await;
+    let spike = 40_000_000_000u64;
+    for _ in 0..30 {
+        let _: Value = bench
+            .provider
+            .raw_request("anvil_setNextBlockBaseFeePerGas".into(), [format!("{spike:#x}")])
+            .await
+            .expect("base fee");
+        bench.mine(1).await;
+        bench.step().await;
+        if bench.state(request).await == "included" {
+            break;
+        }
+    }
+    assert_eq!(bench.state(request).await, "included");
+    let fees: Vec<(i64, i64)> =
+        sqlx::query_as("select max_fee, priority_fee from oracle.transactions order by max_fee")
+            .fetch_all(&bench.database.pool())
+            .await
+            .expect("fees");
+    assert!(2 <= fees.len());
+    for pair in fees.windows(2) {
+        assert!(pair[0].0 * 110 <= pair[1].0 * 100, "{fees:?}");
+        assert!(pair[0].1 * 110 <= pair[1].1 * 100, "{fees:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn at_the_cap_it_is_only_sent_again() {
+    let mut bench = Bench::new().await;
+    bench.manager.policy.raise_after = Duration::ZERO;
+    bench.intent().await;
+    bench.step().await;
+    let highest: i64 = sqlx::query_scalar("select max(max_fee) from oracle.transactions")
+        .fetch_one(&bench.database.pool())
+        .await
+        .expect("a fee");
+    bench.manager.policy.fee_cap = u128::try_from(highest).expect("a fee") + 1;
+    for _ in 0..3 {
+        let actions = bench.step().await;
+        assert!(matches!(actions[..], [Action::Resend { .. }]), "{actions:?}");
+    }
+    assert_eq!(bench.hashes().await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nonces_are_contiguous_and_a_gap_is_filled() {
+    let mut bench = Bench::new().await;
+    sqlx::query("update oracle.transmitters set next_nonce = 3")
+        .execute(&bench.database.pool())
+        .await
+        .expect("a gap");
+    let first = bench.intent().await;
+    let second = bench.intent().await;
+    let actions = bench.step().await;
+    let fills = actions.iter().filter(|action| matches!(action, Action::Fill { .. })).count();
+    assert_eq!(fills, 3, "{actions:?}");
+    bench.quiesce().await;
+    assert_eq!(bench.state(first).await, "confirmed");
+    assert_eq!(bench.state(second).await, "confirmed");
+    let nonces: Vec<i64> = sqlx::query_scalar("select nonce from oracle.intents order by nonce")
+        .fetch_all(&bench.database.pool())
+        .await
+        .expect("nonces");
+    assert_eq!(nonces, [0, 1, 2, 3, 4]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_nonce_that_something_else_used_is_replaced_and_the_next_intent_goes_on() {
+    let mut bench = Bench::new().await;
+    let request = bench.intent().await;
+    bench.step().await;
+    bench.forget().await;
+    // The same key from elsewhere.
+    let foreign = TransactionRequest::default()
+        .with_to(Address::repeat_byte(0xbb))
+        .with_value(U256::from(1))
+        .with_nonce(0);
+    bench.manager.policy.resend_after = Duration::from_secs(3600);
+    let _ = bench.provider.send_transaction(foreign).await.expect("sent");
+    bench.mine(1).await;
+    bench.step().await;
+    assert_eq!(bench.state(request).await, "sent", "not decided before it is safe");
+    bench.mine(40).await;
+    bench.step().await;
+    assert_eq!(bench.state(request).await, "replaced");
+    let next = bench.intent().await;
+    bench.quiesce().await;
+    assert_eq!(bench.state(next).await, "confirmed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nonces_that_were_used_behind_our_back_are_adopted() {
+    let mut bench = Bench::new().await;
+    for nonce in 0..2 {
+        let foreign = TransactionRequest::default()
+            .with_to(Address::repeat_byte(0xbb))
+            .with_value(U256::from(1))
+            .with_nonce(nonce);
+        let _ = bench.provider.send_transaction(foreign).await.expect("sent");
+    }
+    bench.mine(1).await;
+    let request = bench.intent().await;
+    let actions = bench.step().await;
+    assert_eq!(actions, [Action::Adopt { next_nonce: 2 }]);
+    assert_eq!(bench.manager.meters.nonces_adopted.get(), 1);
+    bench.quiesce().await;
+    assert_eq!(bench.state(request).await, "confirmed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_gas_money_or_budget_nothing_is_sent_until_there_is_some() {
+    let mut bench = Bench::new().await;
+    let address = key(KEY).address();
+    bench.provider.anvil_set_balance(address, U256::ZERO).await.expect("emptied");
+    let request = bench.intent().await;
+    // An endpoint refuses to estimate for an empty account, so the gas is weighed while there is some.
+    bench.provider.anvil_set_balance(address, U256::from(1_000)).await.expect("nearly empty");
+    sqlx::query("update oracle.intents set gas_limit = 50000")
+        .execute(&bench.database.pool())
+        .await
+        .expect("weighed");
+    assert_eq!(bench.step().await, [Action::Report(Blocked::Balance)]);
+    assert_eq!(bench.manager.meters.blocked.get(), 1);
+    bench.provider.anvil_set_balance(address, U256::from(ETHER)).await.expect("funded");
+    bench.manager.policy.budget = 1_000;
+    assert_eq!(bench.step().await, [Action::Report(Blocked::Budget)]);
+    bench.manager.policy.budget = ETHER;
+    bench.step().await;
+    assert_eq!(bench.state(request).await, "sent");
+    assert_eq!(bench.manager.meters.blocked.get(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pointless_transaction_is_cancelled_or_never_sent() {
+    let mut bench = Bench::new().await;
+    let sent = bench.intent().await;
+    bench.step().await;
+    let queued = bench.intent().await;
+    sqlx::query("update oracle.intents set wanted = false")
+        .execute(&bench.database.pool())
+        .await
+        .expect("pointless");
+    bench.step().await;
+    assert_eq!(bench.state(queued).await, "replaced");
+    bench.mine(1).await;
+    bench.quiesce().await;
+    assert_eq!(bench.state(sent).await, "replaced");
+    let nonce = bench.provider.get_transaction_count(key(KEY).address()).await.expect("nonce");
+    assert_eq!(nonce, 1);
+    let last = bench
+        .provider
+        .get_block_by_number(BlockNumberOrTag::Number(1))
+        .full()
+        .await
+        .expect("read")
+        .expect("a block");
+    let mined: Vec<B256> = last.transactions.hashes().collect();
+    let cancels: bool =
+        sqlx::query_scalar("select cancels from oracle.transactions where hash = $1")
+            .bind(mined[0].as_slice())
+            .fetch_one(&bench.database.pool())
+            .await
+            .expect("a transaction of ours");
+    assert!(cancels);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revert_that_a_reorg_takes_away_gives_way_to_the_delivery_made_in_its_place() {
+    let mut bench = Bench::new().await;
+    let request = bench.intent().await;
+    bench.step().await;
+    bench.set_code(REVERTS).await;
+    bench.mine(1).await;
+    bench.step().await;
+    assert_eq!(bench.state(request).await, "reverted");
+    bench.set_code(Bytes::new()).await;
+    bench.intend_claimed().await;
+    bench.step().await;
+    bench.reorg(1).await;
+    bench.set_code(Bytes::new()).await;
+    bench.quiesce().await;
+    let states: Vec<String> = sqlx::query_scalar("select state from oracle.intents order by id")
+        .fetch_all(&bench.database.pool())
+        .await
+        .expect("states");
+    assert_eq!(states[1], "confirmed", "{states:?}");
+    assert!(["replaced", "confirmed"].contains(&states[0].as_str()), "{states:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_reverts_in_a_row_stop_the_manager_until_it_is_resumed() {
+    let mut bench = Bench::new().await;
+    for number in 1..=CONSECUTIVE_REVERTS_MAX {
+        bench.set_code(Bytes::new()).await;
+        let request = bench.intent().await;
+        bench.step().await;
+        bench.set_code(REVERTS).await;
+        bench.mine(1).await;
+        bench.step().await;
+        assert_eq!(bench.state(request).await, "reverted", "delivery {number}");
+        assert_eq!(deliveries(&bench.database.pool(), request).await.expect("read").1, 1);
+    }
+    let actions = bench.step().await;
+    assert_eq!(actions, [Action::Stop { reverts: CONSECUTIVE_REVERTS_MAX }]);
+    bench.set_code(Bytes::new()).await;
+    let request = bench.intent().await;
+    let actions = bench.step().await;
+    assert_eq!(actions, [Action::Report(Blocked::Stopped)]);
+    resume(&bench.database.pool(), key(KEY).address()).await.expect("resumed");
+    bench.quiesce().await;
+    assert_eq!(bench.state(request).await, "confirmed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hundred_reorgs_leave_every_intent_confirmed_once() {
+    let mut bench = Bench::new().await;
+    let mut requests = Vec::new();
+    for round in 0..200u64 {
+        if round % 10 == 0 {
+            requests.push(bench.intent().await);
+        }
+        bench.step().await;
+        bench.mine(1 + round % 3).await;
+        if round % 4 != 3 {
+            bench.step().await;
+        }
+        bench.reorg(1 + round % 5).await;
+    }
+    bench.quiesce().await;
+    for request in &requests {
+        assert_eq!(bench.state(*request).await, "confirmed");
+    }
+    let nonce = bench.provider.get_transaction_count(key(KEY).address()).await.expect("nonce");
+    assert_eq!(nonce, requests.len() as u64);
+    assert_eq!(bench.hashes().await.len(), requests.len(), "the same bytes every time");
+}
