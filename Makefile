@@ -47,8 +47,8 @@ test-long: setup ## the long profiles: more seeds, more fuzzing, more kills
 check: ## format, lints, docs, SQL, contracts' artifacts, licences
 	scripts/check
 
-bench: build ## measure; tables are printed and written to target/bench
-	cargo run --locked --package auspex-bench
+bench: build ## measure the main job; the table is printed and written to target/bench
+	$(dir $(AUSPEX))auspex-bench
 
 sqlx-prepare: ## write .sqlx after a query or a migration has changed
 	scripts/sqlx-prepare

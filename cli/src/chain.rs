@@ -80,7 +80,9 @@ pub(crate) fn explain(error: ContractError) -> anyhow::Error {
         ContractError::TransportError(transport) => match transport.as_error_resp() {
             Some(response) => anyhow::anyhow!("the chain refuses: {}", response.message),
             // A transport's text can hold the endpoint's URL with its key.
-            None => anyhow::anyhow!("the chain does not answer; check --rpc-url and that the node runs"),
+            None => {
+                anyhow::anyhow!("the chain does not answer; check --rpc-url and that the node runs")
+            }
         },
         other => anyhow::Error::new(other),
     }

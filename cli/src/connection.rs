@@ -129,9 +129,8 @@ impl ConnectionArguments {
         let deployment = self.deployment()?;
         let url = self.rpc()?;
         let provider = ProviderBuilder::new().connect(url.as_str()).await;
-        let provider = provider
-            .with_context(|| format!("connect to the chain at {}", shown(&url)))?
-            .erased();
+        let provider =
+            provider.with_context(|| format!("connect to the chain at {}", shown(&url)))?.erased();
         check_chain(&provider, &deployment, &url).await?;
         Ok((provider, deployment))
     }
@@ -162,9 +161,9 @@ impl ConnectionArguments {
                 "no key: give --keystore FILE (or AUSPEX_KEYSTORE), or --as NAME for an account of `auspex dev`"
             );
         };
-        let world = self
-            .world_file()?
-            .context("--as names an account of a world file, but there is none; start `auspex dev`")?;
+        let world = self.world_file()?.context(
+            "--as names an account of a world file, but there is none; start `auspex dev`",
+        )?;
         let Some(account) = world.accounts.iter().find(|account| account.name == *name) else {
             let names: Vec<_> = world.accounts.iter().map(|a| a.name.as_str()).collect();
             bail!("--as: no account {name:?} in the world file; it has {}", names.join(", "));
@@ -197,7 +196,10 @@ async fn check_chain(
         Ok(chain_id) => chain_id,
         // The transport's own error text can carry the whole URL, which may hold an API key.
         Err(error) if error.is_transport_error() => {
-            bail!("the chain at {} does not answer; check --rpc-url and that the node runs", shown(url))
+            bail!(
+                "the chain at {} does not answer; check --rpc-url and that the node runs",
+                shown(url)
+            )
         }
         Err(error) => return Err(error).context("ask the chain for its id"),
     };

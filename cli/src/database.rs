@@ -37,8 +37,7 @@ impl Database {
         if let Some(url) = given {
             return Ok(Self::given(url.clone()));
         }
-        let programs =
-            ToolsConfig::from_environment()?.postgres_bin(Progress::auto()).await?;
+        let programs = ToolsConfig::from_environment()?.postgres_bin(Progress::auto()).await?;
         let postgres = Postgres::start(
             &programs,
             PostgresConfig {

@@ -47,11 +47,21 @@ fn main() -> ExitCode {
 
 async fn run(arguments: Arguments, output: Output) -> anyhow::Result<()> {
     match arguments.command {
-        Command::Agent(group) => command::agent::run(group.command, &group.connection, output).await,
-        Command::Offer(group) => command::offer::run(group.command, &group.connection, output).await,
-        Command::Request(group) => command::request::run(group.command, &group.connection, output).await,
-        Command::Credit(group) => command::credit::run(group.command, &group.connection, output).await,
-        Command::Operator(group) => command::operator::run(group.command, &group.connection, output).await,
+        Command::Agent(group) => {
+            command::agent::run(group.command, &group.connection, output).await
+        }
+        Command::Offer(group) => {
+            command::offer::run(group.command, &group.connection, output).await
+        }
+        Command::Request(group) => {
+            command::request::run(group.command, &group.connection, output).await
+        }
+        Command::Credit(group) => {
+            command::credit::run(group.command, &group.connection, output).await
+        }
+        Command::Operator(group) => {
+            command::operator::run(group.command, &group.connection, output).await
+        }
         Command::OperatorSet(group) => {
             command::operator_set::run(group.command, &group.connection, output).await
         }

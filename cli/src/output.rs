@@ -70,9 +70,7 @@ pub(crate) fn table<const N: usize>(
 /// A two-column table of names and values.
 pub(crate) fn fields<'a>(rows: impl IntoIterator<Item = (&'a str, String)>) -> String {
     let mut table = Table::new();
-    table
-        .load_preset(UTF8_FULL_CONDENSED)
-        .set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_preset(UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
     for (name, value) in rows {
         table.add_row([name, &value]);
     }

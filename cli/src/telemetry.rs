@@ -24,8 +24,7 @@ pub(crate) fn start(arguments: &Arguments) {
         | Command::Demo(_) => false,
     };
     let default = if service { "info,rumqttd=warn,sqlx=warn" } else { "warn,rumqttd=error" };
-    let filter =
-        EnvFilter::try_from_env("AUSPEX_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let filter = EnvFilter::try_from_env("AUSPEX_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     if service && !io::stderr().is_terminal() {
         builder.json().init();

@@ -29,7 +29,8 @@ impl Token {
         }
         let contract = IERC20::new(address, provider);
         let decimals = contract.decimals().call().await.map_err(explain);
-        let decimals = decimals.with_context(|| format!("token: {address} is not an ERC-20 token"))?;
+        let decimals =
+            decimals.with_context(|| format!("token: {address} is not an ERC-20 token"))?;
         // A symbol is optional in ERC-20, and some old tokens return it as bytes32.
         let symbol = contract.symbol().call().await.unwrap_or_else(|_| address.to_string());
         Ok(Self { address, symbol, decimals })

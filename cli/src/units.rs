@@ -1,6 +1,9 @@
 //! Amounts as people write them. Parsing refuses what the token cannot represent, and printing never rounds.
 
-use alloy::primitives::{U256, utils::{ParseUnits, format_units, parse_units}};
+use alloy::primitives::{
+    U256,
+    utils::{ParseUnits, format_units, parse_units},
+};
 use anyhow::{Context, bail};
 
 /// Reads `1.5` as an amount of a token with `decimals` decimals.
@@ -14,13 +17,16 @@ pub(crate) fn parse(field: &str, text: &str, decimals: u8) -> anyhow::Result<u12
     if digits == 0 || 1 < dots || digits + dots != text.len() {
         bail!("{field}: {text:?} is not an amount; write digits with at most one dot, such as 1.5");
     }
-    let parsed = parse_units(text, decimals)
-        .with_context(|| format!("{field}: {text:?} is not an amount of a token with {decimals} decimals"))?;
+    let parsed = parse_units(text, decimals).with_context(|| {
+        format!("{field}: {text:?} is not an amount of a token with {decimals} decimals")
+    })?;
     let amount = match parsed {
         ParseUnits::U256(amount) => amount,
         ParseUnits::I256(_) => bail!("{field}: an amount cannot be negative"),
     };
-    u128::try_from(amount).ok().with_context(|| format!("{field}: {text} is over the limit of 2^128 - 1 units"))
+    u128::try_from(amount)
+        .ok()
+        .with_context(|| format!("{field}: {text} is over the limit of 2^128 - 1 units"))
 }
 
 /// Prints every digit of an amount, without trailing zeros.
@@ -30,11 +36,8 @@ pub(crate) fn show(amount: U256, decimals: u8, symbol: &str) -> String {
         // Only a token with over 77 decimals gets here; its raw units are still exact.
         Err(_) => return format!("{amount} units of {symbol}"),
     };
-    let trimmed = if text.contains('.') {
-        text.trim_end_matches('0').trim_end_matches('.')
-    } else {
-        &text
-    };
+    let trimmed =
+        if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
     format!("{trimmed} {symbol}")
 }
 

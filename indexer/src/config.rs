@@ -30,7 +30,13 @@ pub struct IndexerConfig {
 
     /// Endpoints of that chain (http, https, ws, wss), in order of preference, separated by commas. Two or more are
     /// better than one: what one of them says is checked against the others before anything is taken back.
-    #[arg(long, env = "AUSPEX_RPC_URL", value_delimiter = ',', hide_env_values = true, value_name = "URL")]
+    #[arg(
+        long,
+        env = "AUSPEX_RPC_URL",
+        value_delimiter = ',',
+        hide_env_values = true,
+        value_name = "URL"
+    )]
     pub rpc_url: Vec<RpcUrl>,
 
     /// Further ERC-20 tokens of that chain whose transfers and EIP-3009 authorizations are kept.
@@ -63,7 +69,12 @@ pub struct IndexerConfig {
     pub poll_ms: u64,
 
     /// The message broker, as `mqtt://user:password@host:port`. Without one, readers poll.
-    #[arg(long = "broker-url", env = "AUSPEX_BROKER_URL", hide_env_values = true, value_name = "URL")]
+    #[arg(
+        long = "broker-url",
+        env = "AUSPEX_BROKER_URL",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
     pub mqtt_url: Option<RpcUrl>,
 
     /// Gateways for `ipfs:` registration files, tried in order, as `https://host/ipfs/`.
@@ -116,7 +127,10 @@ impl IndexerConfig {
         let mut seen = BTreeSet::new();
         for chain in &chains {
             let id = chain.deployment.chain_id;
-            ensure!(seen.insert(id), "chain {id} is configured twice: one follower per chain and database");
+            ensure!(
+                seen.insert(id),
+                "chain {id} is configured twice: one follower per chain and database"
+            );
         }
         Ok(chains)
     }
@@ -232,11 +246,7 @@ fn read_chain(file: &Path) -> anyhow::Result<ChainConfig> {
         )
     })?;
     ensure!(!chain.rpc_urls.is_empty(), "{}: rpcUrls is empty", file.display());
-    Ok(ChainConfig {
-        deployment: chain.deployment,
-        rpc_urls: chain.rpc_urls,
-        tokens: chain.tokens,
-    })
+    Ok(ChainConfig { deployment: chain.deployment, rpc_urls: chain.rpc_urls, tokens: chain.tokens })
 }
 
 fn share(text: &str) -> Result<f64, String> {
@@ -252,7 +262,8 @@ mod tests {
 
     #[test]
     fn a_urls_secrets_are_never_shown() {
-        let url: RpcUrl = "https://user:canary-1@node.example:8443/v2/canary-2?key=canary-3".parse().unwrap();
+        let url: RpcUrl =
+            "https://user:canary-1@node.example:8443/v2/canary-2?key=canary-3".parse().unwrap();
         let shown = format!("{url} {url:?}");
         assert!(!shown.contains("canary"), "{shown}");
         assert!(shown.contains("https://node.example:8443"));

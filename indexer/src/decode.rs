@@ -33,22 +33,30 @@ pub enum Event {
 pub fn decode(role: Role, fact: &Fact) -> Result<Option<Event>, String> {
     let Some(topic0) = fact.topics.first() else { return Ok(None) };
     match role {
-        Role::RequestEscrow => {
-            interface(fact, topic0, IRequestEscrowEvents::SELECTORS, |event| Event::Escrow(Box::new(event)))
-        },
+        Role::RequestEscrow => interface(fact, topic0, IRequestEscrowEvents::SELECTORS, |event| {
+            Event::Escrow(Box::new(event))
+        }),
         Role::OperatorRegistry => {
-            interface(fact, topic0, IOperatorRegistryEvents::SELECTORS, |event| Event::Operators(Box::new(event)))
-        },
+            interface(fact, topic0, IOperatorRegistryEvents::SELECTORS, |event| {
+                Event::Operators(Box::new(event))
+            })
+        }
         Role::EntryPolicy => interface(fact, topic0, IEntryPolicyEvents::SELECTORS, Event::Policy),
         Role::AgentRegistry if *topic0 == IERC721::Transfer::SIGNATURE_HASH => {
             event(fact, Event::AgentTransfer)
         }
-        Role::AgentRegistry => interface(fact, topic0, IAgentRegistryEvents::SELECTORS, Event::Agents),
+        Role::AgentRegistry => {
+            interface(fact, topic0, IAgentRegistryEvents::SELECTORS, Event::Agents)
+        }
         Role::ReputationRegistry => {
-            interface(fact, topic0, IReputationRegistryEvents::SELECTORS, |event| Event::Reputation(Box::new(event)))
+            interface(fact, topic0, IReputationRegistryEvents::SELECTORS, |event| {
+                Event::Reputation(Box::new(event))
+            })
         }
         Role::ValidationRegistry => {
-            interface(fact, topic0, IValidationRegistryEvents::SELECTORS, |event| Event::Validation(Box::new(event)))
+            interface(fact, topic0, IValidationRegistryEvents::SELECTORS, |event| {
+                Event::Validation(Box::new(event))
+            })
         }
         Role::Token if *topic0 == IPlatformToken::AuthorizationUsed::SIGNATURE_HASH => {
             event(fact, Event::Authorization)
@@ -90,7 +98,8 @@ fn interface<E: SolEventInterface>(
 }
 
 fn event<E: SolEvent>(fact: &Fact, wrap: impl FnOnce(E) -> Event) -> Result<Option<Event>, String> {
-    let event = E::decode_raw_log(fact.topics.iter().copied(), &fact.data).map_err(|error| reason(&error))?;
+    let event = E::decode_raw_log(fact.topics.iter().copied(), &fact.data)
+        .map_err(|error| reason(&error))?;
     Ok(Some(wrap(event)))
 }
 

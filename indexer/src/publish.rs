@@ -116,7 +116,8 @@ async fn send(
     while acknowledged < messages.len() {
         while sent < messages.len() && sent - acknowledged < PUBLISH_IN_FLIGHT_MAX {
             let (topic, payload) = &messages[sent];
-            let queued = client.try_publish(topic.as_str(), QoS::AtLeastOnce, false, payload.as_slice());
+            let queued =
+                client.try_publish(topic.as_str(), QoS::AtLeastOnce, false, payload.as_slice());
             if queued.is_err() {
                 // The client's queue is full; it empties while events are polled.
                 break;
@@ -200,7 +201,11 @@ fn encode(
         .iter()
         .filter_map(|((chain_id, request_id), notice)| {
             let topic = topics.get(chain_id)?.request(*request_id);
-            Some(serde_json::to_vec(notice).context("write a notice").map(|payload| (topic, payload)))
+            Some(
+                serde_json::to_vec(notice)
+                    .context("write a notice")
+                    .map(|payload| (topic, payload)),
+            )
         })
         .collect()
 }

@@ -50,7 +50,8 @@ pub async fn run(
         .context("connect to PostgreSQL (DATABASE_URL)")?;
     MIGRATOR.run(&pool).await.context("apply the migrations")?;
 
-    let deployments: Vec<Deployment> = chains.iter().map(|chain| chain.deployment.clone()).collect();
+    let deployments: Vec<Deployment> =
+        chains.iter().map(|chain| chain.deployment.clone()).collect();
     let stop = shutdown.child_token();
     let changed = Arc::new(Notify::new());
     let health = Health::default();
@@ -99,8 +100,14 @@ async fn start_following(
     let store = PgStore::new(&config.database()?, chain_id)?;
     let watch = WatchList::new(&chain.deployment, &chain.tokens);
     let start = chain.deployment.start_block;
-    let follower =
-        Follower::new(chain_id, start, watch, config.policy(), Arc::new(Pool::new(endpoints, Clock::system())), store);
+    let follower = Follower::new(
+        chain_id,
+        start,
+        watch,
+        config.policy(),
+        Arc::new(Pool::new(endpoints, Clock::system())),
+        store,
+    );
     let bell = Arc::new(Notify::new());
     for url in chain.rpc_urls.iter().filter(|url| matches!(url.scheme(), "ws" | "wss")) {
         let ringing = hint::ring(url.clone(), Arc::clone(&bell), stop.clone());
@@ -196,7 +203,11 @@ impl Parts {
     async fn wait(&mut self) {
         while let Some(ended) = self.tasks.join_next().await {
             if let Ok((name, Err(error))) = ended {
-                tracing::error!(part = name, error = format!("{error:#}"), "a part failed while stopping");
+                tracing::error!(
+                    part = name,
+                    error = format!("{error:#}"),
+                    "a part failed while stopping"
+                );
             }
         }
     }

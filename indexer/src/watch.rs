@@ -96,7 +96,8 @@ impl WatchList {
 
     /// Watches exactly these contracts.
     pub fn from_roles(roles: BTreeMap<Address, Role>) -> Self {
-        let inputs = roles.iter().flat_map(|(address, role)| bloom_inputs(*address, *role)).collect();
+        let inputs =
+            roles.iter().flat_map(|(address, role)| bloom_inputs(*address, *role)).collect();
         Self { roles, inputs }
     }
 

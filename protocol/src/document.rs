@@ -135,10 +135,8 @@ impl TryFrom<&RequestDocument> for IRequestEscrow::Request {
     type Error = DocumentError;
 
     fn try_from(document: &RequestDocument) -> Result<Self, Self::Error> {
-        let deadline = document
-            .deadline
-            .try_into()
-            .map_err(|_| DocumentError::Deadline(document.deadline))?;
+        let deadline =
+            document.deadline.try_into().map_err(|_| DocumentError::Deadline(document.deadline))?;
         Ok(Self {
             payer: document.payer,
             agentId: document.agent_id,
@@ -290,7 +288,10 @@ pub mod decimal {
 
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
-    pub fn serialize<T: Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+    pub fn serialize<T: Display, S: Serializer>(
+        value: &T,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         serializer.collect_str(value)
     }
 
@@ -315,7 +316,10 @@ mod decimals {
     #[derive(Serialize, Deserialize)]
     struct Decimal(#[serde(with = "super::decimal")] U256);
 
-    pub(super) fn serialize<S: Serializer>(values: &[U256], serializer: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(
+        values: &[U256],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(values.iter().copied().map(Decimal))
     }
 
@@ -347,9 +351,7 @@ mod tests {
     #[test]
     fn a_number_that_is_not_a_decimal_string_is_refused() {
         for bad in ["-1", "0x10", "", "1e3", " 1"] {
-            let json = format!(
-                r#"{{"setId":"{bad}","epoch":"1","threshold":1,"signers":[]}}"#
-            );
+            let json = format!(r#"{{"setId":"{bad}","epoch":"1","threshold":1,"signers":[]}}"#);
             assert!(serde_json::from_str::<OperatorSetDocument>(&json).is_err(), "{bad:?}");
         }
     }

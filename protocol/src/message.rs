@@ -21,7 +21,12 @@ pub struct RequestNotice {
 
 /// What one operator tells the others about one request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
+#[serde(
+    tag = "kind",
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase",
+    deny_unknown_fields
+)]
 pub enum QuorumMessage {
     /// The leader's result with the answer behind it, so that the others can compare and readers can read.
     Proposal { result: ResultDocument, answer: Option<String>, attestation: Bytes },

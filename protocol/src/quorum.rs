@@ -67,9 +67,8 @@ pub fn verify_ecdsa(
     if parsed.normalize_s().is_some() {
         return Err(AttestationError::Malformed);
     }
-    let recovered = parsed
-        .recover_address_from_prehash(&digest)
-        .map_err(|_| AttestationError::Malformed)?;
+    let recovered =
+        parsed.recover_address_from_prehash(&digest).map_err(|_| AttestationError::Malformed)?;
     if recovered != claimed {
         return Err(AttestationError::WrongSigner { claimed, recovered });
     }
@@ -118,7 +117,10 @@ impl Quorum {
             .signatures
             .iter()
             .take(threshold)
-            .map(|(signer, signature)| Attestation { signer: *signer, signature: signature.clone() })
+            .map(|(signer, signature)| Attestation {
+                signer: *signer,
+                signature: signature.clone(),
+            })
             .collect();
         Some(attestations)
     }
@@ -232,15 +234,9 @@ mod tests {
         );
         assert_eq!(
             quorum.add(keys[1].address(), bytes.into()),
-            Err(AttestationError::WrongSigner {
-                claimed: keys[1].address(),
-                recovered: signer
-            })
+            Err(AttestationError::WrongSigner { claimed: keys[1].address(), recovered: signer })
         );
-        assert_eq!(
-            quorum.add(ESCROW, bytes.into()),
-            Err(AttestationError::NotInSet(ESCROW))
-        );
+        assert_eq!(quorum.add(ESCROW, bytes.into()), Err(AttestationError::NotInSet(ESCROW)));
         assert_eq!(quorum.attestations(), None);
     }
 

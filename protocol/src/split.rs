@@ -162,6 +162,47 @@ mod tests {
         }
     }
 
+    /// The same file drives the Solidity tests, and neither side wrote its numbers.
+    #[test]
+    fn the_contracts_vectors_come_out_the_same() {
+        const VECTORS: &str = include_str!("../../contracts/test/vectors/arithmetic.json");
+
+        #[derive(serde::Deserialize)]
+        struct Vectors {
+            splits: Vec<SplitVector>,
+            fees: Vec<[String; 3]>,
+        }
+        #[derive(serde::Deserialize)]
+        struct SplitVector {
+            weights: Vec<String>,
+            amounts: Vec<String>,
+            shares: Vec<String>,
+        }
+        let numbers = |texts: &[String]| -> Vec<U256> {
+            texts.iter().map(|text| U256::from_str_radix(text, 10).unwrap()).collect()
+        };
+
+        let vectors: Vectors = serde_json::from_str(VECTORS).unwrap();
+        assert!(!vectors.splits.is_empty() && !vectors.fees.is_empty());
+        for vector in &vectors.splits {
+            let weights: Vec<u64> = vector.weights.iter().map(|w| w.parse().unwrap()).collect();
+            let split = split_of(&weights);
+            let mut settled = U256::ZERO;
+            let mut paid = vec![U256::ZERO; weights.len()];
+            for amount in numbers(&vector.amounts) {
+                for (sum, credit) in paid.iter_mut().zip(credits_of_settlement(&split, settled, amount)) {
+                    *sum += credit;
+                }
+                settled += amount;
+            }
+            assert_eq!(paid, numbers(&vector.shares));
+        }
+        for [amount, fee_bps, expected] in &vectors.fees {
+            let charged = fee(amount.parse().unwrap(), fee_bps.parse().unwrap());
+            assert_eq!(charged, expected.parse::<u128>().unwrap());
+        }
+    }
+
     #[test]
     fn each_rule_is_refused_by_its_name() {
         let good = split_of(&[70, 20, 10]);
@@ -184,9 +225,6 @@ mod tests {
             with(|s| s.totalAllocation = U256::from(101)),
             SplitError::TotalMismatch { stated: U256::from(101), sum: U256::from(100) }
         );
-        assert_eq!(
-            with(|s| s.allocations[0] = U256::MAX),
-            SplitError::TotalTooLarge(U256::MAX)
-        );
+        assert_eq!(with(|s| s.allocations[0] = U256::MAX), SplitError::TotalTooLarge(U256::MAX));
     }
 }

@@ -18,7 +18,9 @@ const URI_BYTES_MAX: usize = 16 * 1024;
 #[derive(Debug, Subcommand)]
 pub(crate) enum AgentCommand {
     /// Register an agent in the ERC-8004 identity registry.
-    #[command(after_help = "Example:\n  auspex agent register --uri https://example.com/agent.json --as agent")]
+    #[command(
+        after_help = "Example:\n  auspex agent register --uri https://example.com/agent.json --as agent"
+    )]
     Register {
         /// Where the agent's registration file is: https:, ipfs: or data:.
         #[arg(long)]
@@ -31,7 +33,9 @@ pub(crate) enum AgentCommand {
         agent_id: U256,
     },
     /// List agents.
-    #[command(after_help = "Example:\n  auspex agent list --owner 0x14dC79964da2C08b23698B3D3cc7Ca32193d9955")]
+    #[command(
+        after_help = "Example:\n  auspex agent list --owner 0x14dC79964da2C08b23698B3D3cc7Ca32193d9955"
+    )]
     List {
         /// Only agents of this owner.
         #[arg(long)]
@@ -128,7 +132,9 @@ async fn show(
             Ok(owner) => bail!(
                 "agent {agent_id} is registered to {owner}, but the indexer has not seen it yet; try again in a moment"
             ),
-            Err(_) => bail!("agent {agent_id} does not exist; `auspex agent list` shows those that do"),
+            Err(_) => {
+                bail!("agent {agent_id} does not exist; `auspex agent list` shows those that do")
+            }
         }
     };
     output.result(&view, |view| {

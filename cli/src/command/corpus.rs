@@ -24,7 +24,9 @@ pub(crate) const DEFAULT_CORPUS: &str = "default";
 #[derive(Debug, Subcommand)]
 pub(crate) enum CorpusCommand {
     /// Add documents (Markdown, plain text, HTML, PDF), or replace those of the same name.
-    #[command(after_help = "Examples:\n  auspex corpus add docs/*.md handbook.pdf\n  auspex corpus add --corpus legal --database-url postgres://... contract.pdf")]
+    #[command(
+        after_help = "Examples:\n  auspex corpus add docs/*.md handbook.pdf\n  auspex corpus add --corpus legal --database-url postgres://... contract.pdf"
+    )]
     Add {
         /// Files to add.
         #[arg(required = true)]
@@ -41,7 +43,9 @@ pub(crate) enum CorpusCommand {
         store: StoreArguments,
     },
     /// Find the passages that fit a question best.
-    #[command(after_help = "Example:\n  auspex corpus search \"How does a refund work?\" --limit 3")]
+    #[command(
+        after_help = "Example:\n  auspex corpus search \"How does a refund work?\" --limit 3"
+    )]
     Search {
         question: String,
         /// Passages to show.
@@ -121,7 +125,8 @@ pub(crate) async fn run(command: CorpusCommand, output: Output) -> anyhow::Resul
             database.close().await?;
             output.result(&corpora, |corpora| {
                 if corpora.is_empty() {
-                    return "there is no corpus yet; `auspex corpus add FILE ...` makes one".to_owned();
+                    return "there is no corpus yet; `auspex corpus add FILE ...` makes one"
+                        .to_owned();
                 }
                 let shown = corpora.iter().map(show_corpus).collect::<Vec<_>>();
                 shown.join("\n\n")
@@ -208,7 +213,9 @@ pub(crate) async fn add(
         let added = add_file(pool, &corpus, embedder, file).await?;
         output.say(match added {
             Added::New { chunks } => format!("  added {} ({chunks} chunks)", file.display()),
-            Added::Replaced { chunks } => format!("  replaced {} ({chunks} chunks)", file.display()),
+            Added::Replaced { chunks } => {
+                format!("  replaced {} ({chunks} chunks)", file.display())
+            }
             Added::Unchanged => format!("  {} is in the corpus already", file.display()),
         });
     }

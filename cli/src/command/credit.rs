@@ -15,13 +15,17 @@ use crate::token::Token;
 #[derive(Debug, Subcommand)]
 pub(crate) enum CreditCommand {
     /// Show what an account can withdraw.
-    #[command(after_help = "Examples:\n  auspex credit show --as requester\n  auspex credit show 0x9965507D1a55bcC2695C58ba16FB37d819B0A4dc")]
+    #[command(
+        after_help = "Examples:\n  auspex credit show --as requester\n  auspex credit show 0x9965507D1a55bcC2695C58ba16FB37d819B0A4dc"
+    )]
     Show {
         /// The account; that of the chosen key when not given.
         account: Option<Address>,
     },
     /// Withdraw everything that an account can claim in one token.
-    #[command(after_help = "Examples:\n  auspex credit withdraw --token ETH --as payee-1\n  auspex credit withdraw --token AUSPEX --for 0x9965507D1a55bcC2695C58ba16FB37d819B0A4dc --as bystander")]
+    #[command(
+        after_help = "Examples:\n  auspex credit withdraw --token ETH --as payee-1\n  auspex credit withdraw --token AUSPEX --for 0x9965507D1a55bcC2695C58ba16FB37d819B0A4dc --as bystander"
+    )]
     Withdraw(WithdrawArguments),
 }
 
@@ -87,7 +91,10 @@ pub(crate) async fn withdraw(
         .copied()
         .context("the escrow said nothing about the token")?;
     if amount.is_zero() {
-        bail!("{account} has nothing to withdraw in {}; `auspex credit show` lists its credits", token.symbol);
+        bail!(
+            "{account} has nothing to withdraw in {}; `auspex credit show` lists its credits",
+            token.symbol
+        );
     }
     let call = escrow.withdrawFor(account, token.address, splits);
     let receipt = chain::send(call, &provider, "withdraw").await?;

@@ -7,12 +7,12 @@ use alloy::primitives::B256;
 use anyhow::{Context, bail};
 use clap::Args;
 
+use crate::chain;
 use crate::command::credit::{WithdrawArguments, withdraw};
 use crate::command::demo::report::{Report, RequestReport};
 use crate::command::dev::Interrupt;
 use crate::command::request::submit::{Submission, submit};
 use crate::command::request::{self, Payment, SubmitArguments};
-use crate::chain;
 use crate::indexer_client::IndexerClient;
 use crate::output::Output;
 use crate::world::{BLOCK_TIME, World};
@@ -111,8 +111,7 @@ async fn perform(world: &World, output: Output) -> anyhow::Result<Report> {
 async fn answered(world: &World, scene: &Scene, output: Output) -> anyhow::Result<RequestReport> {
     let (submission, started) = ask(world, scene, output).await?;
     let requester = world.as_account("requester");
-    let view =
-        request::watch(&requester, submission.request_id, ANSWER_WAIT_MAX, output).await?;
+    let view = request::watch(&requester, submission.request_id, ANSWER_WAIT_MAX, output).await?;
     let latency = started.elapsed();
     if view.status != "settled" {
         bail!("request {} ended as {}, not as settled", submission.request_id, view.status);
@@ -142,12 +141,22 @@ async fn refunded(world: &World, scene: &Scene, output: Output) -> anyhow::Resul
     if view.status != "refunded" {
         bail!("request {} ended as {}, not as refunded", submission.request_id, view.status);
     }
-    let arguments =
-        WithdrawArguments { token: "ETH".to_owned(), account: Some(submission.payer) };
+    let arguments = WithdrawArguments { token: "ETH".to_owned(), account: Some(submission.payer) };
     let paid = withdraw(&stranger, &arguments).await?;
-    output.say(format!("  a bystander refunded it, and had {} paid out to the requester", paid.shown));
-    RequestReport::refunded(world, scene.title, &submission, &view, &receipt, &paid, millis(latency))
-        .await
+    output.say(format!(
+        "  a bystander refunded it, and had {} paid out to the requester",
+        paid.shown
+    ));
+    RequestReport::refunded(
+        world,
+        scene.title,
+        &submission,
+        &view,
+        &receipt,
+        &paid,
+        millis(latency),
+    )
+    .await
 }
 
 async fn ask(
@@ -178,7 +187,10 @@ fn empty(directory: &Path) -> anyhow::Result<()> {
     if directory.exists() {
         let holds_something = std::fs::read_dir(directory)?.next().is_some();
         if holds_something && !directory.join(MARK).exists() {
-            bail!("--directory: {} holds something that no demo has made; name another", directory.display());
+            bail!(
+                "--directory: {} holds something that no demo has made; name another",
+                directory.display()
+            );
         }
         std::fs::remove_dir_all(directory)
             .with_context(|| format!("empty {}", directory.display()))?;

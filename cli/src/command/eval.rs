@@ -3,16 +3,25 @@
 use std::path::PathBuf;
 
 use auspex_devnet::postgres::TestDatabase;
+use auspex_inference::{Encoder, sts_spearman};
 use auspex_oracle::retrieval::evaluation::{Collection, Quality, evaluate};
 use clap::Subcommand;
 use indicatif::ProgressBar;
 
 use crate::command::corpus;
 use crate::command::model::ModelArguments;
-use crate::output::{Output, table};
+use crate::output::{Output, fields, table};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum EvalCommand {
+    /// Embedding quality on STSBenchmark's test pairs: Spearman's rank correlation with human scores.
+    #[command(after_help = "Example:\n  auspex eval sts stsbenchmark.tsv.gz")]
+    Sts {
+        /// The data set, as a table with tabs; may be compressed with gzip.
+        file: PathBuf,
+        #[command(flatten)]
+        model: ModelArguments,
+    },
     /// Retrieval on the Cranfield collection: nDCG@10 and MAP of BM25, dense search and their fusion.
     #[command(after_help = "Example:\n  auspex eval cranfield data/")]
     Cranfield {
@@ -25,17 +34,32 @@ pub(crate) enum EvalCommand {
 
 pub(crate) async fn run(command: EvalCommand, output: Output) -> anyhow::Result<()> {
     match command {
+        EvalCommand::Sts { file, model } => {
+            let directory = model.directory().await?;
+            let device = model.device;
+            let report = tokio::task::spawn_blocking(move || {
+                let encoder = Encoder::load(&directory, device)?;
+                anyhow::Ok(sts_spearman(&encoder, &file)?)
+            })
+            .await??;
+            let value = serde_json::json!({"pairs": report.pairs, "spearman": report.spearman});
+            output.result(&value, |_| {
+                fields([
+                    ("pairs", report.pairs.to_string()),
+                    ("Spearman", format!("{:.5}", report.spearman)),
+                ])
+            })
+        }
         EvalCommand::Cranfield { directory, model } => {
             let collection = Collection::read(&directory)?;
             let embedder = corpus::load(&model).await?;
             // A database of its own, gone afterwards: an evaluation never touches an operator's corpora.
             let database = TestDatabase::create().await?;
             let bar = ProgressBar::new(collection.documents.len() as u64);
-            let report =
-                evaluate(&database.pool(), "cranfield", &embedder, &collection, |done| {
-                    bar.set_position(done as u64);
-                })
-                .await?;
+            let report = evaluate(&database.pool(), "cranfield", &embedder, &collection, |done| {
+                bar.set_position(done as u64);
+            })
+            .await?;
             bar.finish_and_clear();
             let legs =
                 [("BM25", report.lexical), ("dense", report.dense), ("fusion", report.fusion)];

@@ -19,13 +19,19 @@ use crate::output::{Output, table};
 #[derive(Debug, Subcommand)]
 pub(crate) enum IndexerCommand {
     /// Follow the chain and serve GraphQL, REST and a live stream.
-    #[command(after_help = "Example:\n  auspex indexer run --rpc-url http://127.0.0.1:8545 --deployment deployment.json")]
+    #[command(
+        after_help = "Example:\n  auspex indexer run --rpc-url http://127.0.0.1:8545 --deployment deployment.json"
+    )]
     Run(Box<RunArguments>),
     /// Derive every projection again from the stored facts, without a chain.
-    #[command(after_help = "Example:\n  auspex indexer rebuild --deployment deployment.json --database-url postgres://...")]
+    #[command(
+        after_help = "Example:\n  auspex indexer rebuild --deployment deployment.json --database-url postgres://..."
+    )]
     Rebuild(StoredArguments),
     /// Print a digest of the projections per block range: equal digests mean equal rows.
-    #[command(after_help = "Example:\n  auspex indexer digest --deployment deployment.json --first 0 --last 99999 --width 10000")]
+    #[command(
+        after_help = "Example:\n  auspex indexer digest --deployment deployment.json --first 0 --last 99999 --width 10000"
+    )]
     Digest {
         #[command(flatten)]
         stored: StoredArguments,

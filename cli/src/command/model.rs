@@ -67,7 +67,10 @@ pub(crate) async fn run(command: ModelCommand, output: Output) -> anyhow::Result
             }));
             output.result(&devices, |devices| {
                 let text = |value: &serde_json::Value| value.as_str().unwrap_or("-").to_owned();
-                table(["device", "kind"], devices.iter().map(|d| [text(&d["device"]), text(&d["kind"])]))
+                table(
+                    ["device", "kind"],
+                    devices.iter().map(|d| [text(&d["device"]), text(&d["kind"])]),
+                )
             })
         }
         ModelCommand::Show(model) => {

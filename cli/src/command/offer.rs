@@ -21,18 +21,16 @@ use crate::units;
 #[derive(Debug, Subcommand)]
 pub(crate) enum OfferCommand {
     /// Publish an offer of an agent that the chosen key owns.
-    #[command(after_help = "Example:\n  auspex offer publish --agent 0 --token AUSPEX --price 10 --operator-set 1 \\\n    --payee 0x9965507D1a55bcC2695C58ba16FB37d819B0A4dc=70 --payee 0x976EA74026E726554dB657fA54763abd0C3a0aa9=30 --as agent")]
+    #[command(
+        after_help = "Example:\n  auspex offer publish --agent 0 --token AUSPEX --price 10 --operator-set 1 \\\n    --payee 0x9965507D1a55bcC2695C58ba16FB37d819B0A4dc=70 --payee 0x976EA74026E726554dB657fA54763abd0C3a0aa9=30 --as agent"
+    )]
     Publish(PublishArguments),
     /// Stop an offer from taking new requests.
     #[command(after_help = "Example:\n  auspex offer retire 0x5d...e1 --as agent")]
-    Retire {
-        offer_hash: B256,
-    },
+    Retire { offer_hash: B256 },
     /// Show one offer.
     #[command(after_help = "Example:\n  auspex offer show 0x5d...e1")]
-    Show {
-        offer_hash: B256,
-    },
+    Show { offer_hash: B256 },
     /// List offers.
     #[command(after_help = "Example:\n  auspex offer list --agent 0")]
     List {

@@ -18,10 +18,14 @@ use crate::output::{Output, fields};
 #[derive(Debug, Subcommand)]
 pub(crate) enum OperatorCommand {
     /// Make an operator's two hot keys: the one that signs results, and the one that pays for gas.
-    #[command(after_help = "Examples:\n  auspex operator init --directory keys\n  auspex operator init --directory keys --password-file /run/secrets/auspex-password")]
+    #[command(
+        after_help = "Examples:\n  auspex operator init --directory keys\n  auspex operator init --directory keys --password-file /run/secrets/auspex-password"
+    )]
     Init(InitArguments),
     /// Register the chosen key as an operator's owner, with its two hot keys and its withdrawal address.
-    #[command(after_help = "Example:\n  auspex operator register --signer 0x88.. --transmitter 0x41.. --withdrawal 0x70.. --keystore owner.json")]
+    #[command(
+        after_help = "Example:\n  auspex operator register --signer 0x88.. --transmitter 0x41.. --withdrawal 0x70.. --keystore owner.json"
+    )]
     Register(RegisterArguments),
     /// Show a running node's keys, balances, jobs and quorum peers.
     #[command(after_help = "Example:\n  auspex operator status --node http://127.0.0.1:9464")]
@@ -94,8 +98,7 @@ pub(crate) async fn register(
 ) -> anyhow::Result<(Address, B256)> {
     let (provider, deployment, wallet) = connection.writer().await?;
     let registry = IOperatorRegistry::new(deployment.operator_registry, &provider);
-    let call =
-        registry.register(arguments.signer, arguments.transmitter, arguments.withdrawal);
+    let call = registry.register(arguments.signer, arguments.transmitter, arguments.withdrawal);
     let receipt = chain::send(call, &provider, "register the operator").await?;
     Ok((wallet.address(), receipt.transaction_hash))
 }
@@ -112,13 +115,16 @@ fn make_keys(arguments: &InitArguments) -> anyhow::Result<NewKeys> {
 fn new_password() -> anyhow::Result<SecretString> {
     use std::io::IsTerminal;
     if !std::io::stdin().is_terminal() {
-        bail!("no password: give --new-password-file (mode 0400), since there is no terminal to ask on");
+        bail!(
+            "no password: give --new-password-file (mode 0400), since there is no terminal to ask on"
+        );
     }
     let first = SecretString::from(
         rpassword::prompt_password("Password of the new keystores: ").context("read password")?,
     );
-    let second =
-        SecretString::from(rpassword::prompt_password("The same again: ").context("read password")?);
+    let second = SecretString::from(
+        rpassword::prompt_password("The same again: ").context("read password")?,
+    );
     if first.expose_secret() != second.expose_secret() {
         bail!("the two passwords differ; nothing was written");
     }
@@ -131,7 +137,10 @@ fn new_password() -> anyhow::Result<SecretString> {
 async fn status(node: Url, output: Output) -> anyhow::Result<()> {
     let url = node.join("v1/status").context("build the node's status address")?;
     let response = reqwest::get(url).await.map_err(|_| {
-        anyhow::anyhow!("the node at {} does not answer; check --node and that `auspex oracle run` runs", shown(&node))
+        anyhow::anyhow!(
+            "the node at {} does not answer; check --node and that `auspex oracle run` runs",
+            shown(&node)
+        )
     })?;
     let view: serde_json::Value = response.json().await.context("read the node's status")?;
     output.result(&view, |view| {

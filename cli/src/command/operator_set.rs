@@ -20,7 +20,9 @@ use crate::units;
 #[derive(Debug, Subcommand)]
 pub(crate) enum OperatorSetCommand {
     /// Create a set, administered by the chosen key.
-    #[command(after_help = "Example:\n  auspex operator-set create --bond 0.1 --bond-token ETH --as agent")]
+    #[command(
+        after_help = "Example:\n  auspex operator-set create --bond 0.1 --bond-token ETH --as agent"
+    )]
     Create {
         /// What each member bonds, in whole tokens.
         #[arg(long, default_value = "0")]
@@ -33,7 +35,9 @@ pub(crate) enum OperatorSetCommand {
     #[command(after_help = "Example:\n  auspex operator-set join 1 --as operator-1")]
     Join { set_id: u64 },
     /// Name the members of the next epoch.
-    #[command(after_help = "Example:\n  auspex operator-set propose 1 --threshold 2 --operator 0x70.. --operator 0x3C.. --operator 0x90.. --as agent")]
+    #[command(
+        after_help = "Example:\n  auspex operator-set propose 1 --threshold 2 --operator 0x70.. --operator 0x3C.. --operator 0x90.. --as agent"
+    )]
     Propose {
         set_id: u64,
         /// Signatures that a result needs.
@@ -84,9 +88,10 @@ pub(crate) async fn run(
         }
         OperatorSetCommand::Join { set_id } => {
             let hash = join(connection, set_id).await?;
-            output.result(&serde_json::json!({"setId": set_id.to_string(), "transactionHash": hash}), |_| {
-                format!("joined operator set {set_id}")
-            })
+            output.result(
+                &serde_json::json!({"setId": set_id.to_string(), "transactionHash": hash}),
+                |_| format!("joined operator set {set_id}"),
+            )
         }
         OperatorSetCommand::Propose { set_id, threshold, operators } => {
             let hash = propose(connection, set_id, threshold, operators).await?;
@@ -96,9 +101,10 @@ pub(crate) async fn run(
         }
         OperatorSetCommand::Start { set_id } => {
             let hash = start(connection, set_id).await?;
-            output.result(&serde_json::json!({"setId": set_id.to_string(), "transactionHash": hash}), |_| {
-                format!("started the epoch of operator set {set_id}")
-            })
+            output.result(
+                &serde_json::json!({"setId": set_id.to_string(), "transactionHash": hash}),
+                |_| format!("started the epoch of operator set {set_id}"),
+            )
         }
         OperatorSetCommand::Show { set_id } => show(connection, set_id, output).await,
     }
@@ -151,7 +157,8 @@ pub(crate) async fn join_with_bond(
         chain::send(call, &provider, "approve the bond").await?;
     }
     let value = if native { bond } else { U256::ZERO };
-    let receipt = chain::send(registry.join(set_id).value(value), &provider, "join the set").await?;
+    let receipt =
+        chain::send(registry.join(set_id).value(value), &provider, "join the set").await?;
     Ok(receipt.transaction_hash)
 }
 
@@ -163,7 +170,10 @@ pub(crate) async fn propose(
     operators: Vec<Address>,
 ) -> anyhow::Result<B256> {
     if threshold == 0 || operators.len() < usize::from(threshold) {
-        bail!("--threshold: {threshold}, but it has to be 1 to the number of operators, {}", operators.len());
+        bail!(
+            "--threshold: {threshold}, but it has to be 1 to the number of operators, {}",
+            operators.len()
+        );
     }
     let (provider, deployment, _) = connection.writer().await?;
     let registry = IOperatorRegistry::new(deployment.operator_registry, &provider);
@@ -175,7 +185,9 @@ pub(crate) async fn propose(
 pub(crate) async fn start(connection: &ConnectionArguments, set_id: u64) -> anyhow::Result<B256> {
     let (provider, deployment, _) = connection.writer().await?;
     let registry = IOperatorRegistry::new(deployment.operator_registry, &provider);
-    Ok(chain::send(registry.startEpoch(set_id), &provider, "start the epoch").await?.transaction_hash)
+    Ok(chain::send(registry.startEpoch(set_id), &provider, "start the epoch")
+        .await?
+        .transaction_hash)
 }
 
 async fn show(connection: &ConnectionArguments, set_id: u64, output: Output) -> anyhow::Result<()> {

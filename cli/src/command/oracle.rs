@@ -13,7 +13,9 @@ use crate::database::Database;
 #[derive(Debug, Subcommand)]
 pub(crate) enum OracleCommand {
     /// Answer requests as one operator.
-    #[command(after_help = "Example:\n  auspex oracle run --owner 0x70.. --rpc-url http://127.0.0.1:8545 --indexer-url http://127.0.0.1:8080 \\\n    --deployment deployment.json --signer-keystore keys/signer.json --signer-password-file password \\\n    --transmitter-keystore keys/transmitter.json --transmitter-password-file password")]
+    #[command(
+        after_help = "Example:\n  auspex oracle run --owner 0x70.. --rpc-url http://127.0.0.1:8545 --indexer-url http://127.0.0.1:8080 \\\n    --deployment deployment.json --signer-keystore keys/signer.json --signer-password-file password \\\n    --transmitter-keystore keys/transmitter.json --transmitter-password-file password"
+    )]
     Run(Box<RunArguments>),
 }
 
@@ -33,13 +35,14 @@ pub(crate) async fn run(command: OracleCommand) -> anyhow::Result<()> {
 
 async fn serve(arguments: RunArguments) -> anyhow::Result<()> {
     let mut config = arguments.config;
-    let given =
-        config.database_url.as_ref().map(|url| SecretString::from(url.reveal().as_str()));
+    let given = config.database_url.as_ref().map(|url| SecretString::from(url.reveal().as_str()));
     let database = Database::open(given.as_ref(), &corpus::private_directory()).await?;
     database.migrated().await?.close().await;
     let url = database.url().expose_secret().parse();
     config.database_url = Some(SecretUrl::new(url.map_err(|_| {
-        anyhow::anyhow!("--database-url is not a PostgreSQL URL; expected postgres://user@host:port/database")
+        anyhow::anyhow!(
+            "--database-url is not a PostgreSQL URL; expected postgres://user@host:port/database"
+        )
     })?));
     let embedder = corpus::load(&arguments.model).await?;
     config.corpus.get_or_insert_with(|| corpus::DEFAULT_CORPUS.to_owned());

@@ -23,7 +23,9 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(200);
 #[derive(Debug, Subcommand)]
 pub(crate) enum RequestCommand {
     /// Pay for a request under an offer.
-    #[command(after_help = "Examples:\n  auspex request submit --offer 0x5d...e1 --input \"How does a refund work?\" --as requester --wait\n  auspex request submit --offer 0x5d...e1 --input @question.txt --pay authorization --as requester")]
+    #[command(
+        after_help = "Examples:\n  auspex request submit --offer 0x5d...e1 --input \"How does a refund work?\" --as requester --wait\n  auspex request submit --offer 0x5d...e1 --input @question.txt --pay authorization --as requester"
+    )]
     Submit(SubmitArguments),
     /// Show a request with its answer, citations and split.
     #[command(after_help = "Example:\n  auspex request show 0x4b...07")]
@@ -226,7 +228,10 @@ async fn print(
             for (number, citation) in answer.citations.iter().enumerate() {
                 rows.push(("citation", format!("[{}] {}", number + 1, cite(citation))));
             }
-            rows.push(("checked", "the answer's hash is the one that the quorum signed".to_owned()));
+            rows.push((
+                "checked",
+                "the answer's hash is the one that the quorum signed".to_owned(),
+            ));
         }
         for signer in view.signers.iter().flatten() {
             rows.push(("signed by", signer.to_string()));

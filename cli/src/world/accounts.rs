@@ -12,8 +12,16 @@ use crate::world::layout::Layout;
 
 /// The name of each of anvil's ten accounts, in their order.
 const NAMES: [&str; 10] = [
-    "deployer", "operator-1", "operator-2", "operator-3", "requester", "payee-1", "payee-2", "payee-3",
-    "bystander", "agent",
+    "deployer",
+    "operator-1",
+    "operator-2",
+    "operator-3",
+    "requester",
+    "payee-1",
+    "payee-2",
+    "payee-3",
+    "bystander",
+    "agent",
 ];
 
 /// The accounts with their keystores.

@@ -40,7 +40,8 @@ pub(crate) async fn deploy(rpc_url: &Url) -> anyhow::Result<Deployment> {
     let chain_id = provider.get_chain_id().await.context("ask the chain for its id")?;
     let (_, start_block) = chain::head(&provider).await?;
     let supply = U256::from(SUPPLY_TOKENS) * U256::from(10u64).pow(U256::from(18u64));
-    let token = create(&provider, PLATFORM_TOKEN, (owner.address(), supply).abi_encode_params()).await?;
+    let token =
+        create(&provider, PLATFORM_TOKEN, (owner.address(), supply).abi_encode_params()).await?;
     let agents = create(&provider, AGENT_REGISTRY, Vec::new()).await?;
     let policy = create(&provider, ENTRY_POLICY, owner.address().abi_encode()).await?;
     let permit2 = Address::ZERO;
@@ -73,7 +74,8 @@ pub(crate) async fn deploy(rpc_url: &Url) -> anyhow::Result<Deployment> {
 /// True when the chain has code where the deployment says.
 pub(crate) async fn are_deployed(rpc_url: &Url, deployment: &Deployment) -> anyhow::Result<bool> {
     let provider = ProviderBuilder::new().connect_http(rpc_url.clone());
-    let code = provider.get_code_at(deployment.request_escrow).await.context("look at the escrow")?;
+    let code =
+        provider.get_code_at(deployment.request_escrow).await.context("look at the escrow")?;
     Ok(!code.is_empty())
 }
 
@@ -82,7 +84,8 @@ async fn create(
     artifact: &str,
     arguments: Vec<u8>,
 ) -> anyhow::Result<Address> {
-    let artifact: Artifact = serde_json::from_str(artifact).context("read a contract's artifact")?;
+    let artifact: Artifact =
+        serde_json::from_str(artifact).context("read a contract's artifact")?;
     let code: Bytes = [artifact.bytecode.as_ref(), &arguments].concat().into();
     let pending = provider
         .send_transaction(TransactionRequest::default().with_deploy_code(code))

@@ -95,9 +95,15 @@ impl Market {
         let silent_set = new_set(layout, std::slice::from_ref(&silent), 1).await?;
 
         output.say("registering two agents (ERC-8004)");
-        let uri = registration_uri("Auspex guide", "Answers questions about Auspex from its own documentation.");
+        let uri = registration_uri(
+            "Auspex guide",
+            "Answers questions about Auspex from its own documentation.",
+        );
         let guide = agent::register(&agent_account, &uri).await?;
-        let uri = registration_uri("Silent agent", "Its operators are down, so that a refund can be shown.");
+        let uri = registration_uri(
+            "Silent agent",
+            "Its operators are down, so that a refund can be shown.",
+        );
         let quiet = agent::register(&agent_account, &uri).await?;
 
         output.say("embedding the project's documentation into each operator's corpus (pgvector)");
@@ -132,7 +138,11 @@ impl Market {
             duration_max: 86_400,
         };
         let token_offer = offer::publish(&agent_account, &terms).await?.offer_hash;
-        let native = PublishArguments { token: "ETH".to_owned(), price: "0.001".to_owned(), ..terms.clone() };
+        let native = PublishArguments {
+            token: "ETH".to_owned(),
+            price: "0.001".to_owned(),
+            ..terms.clone()
+        };
         let native_offer = offer::publish(&agent_account, &native).await?.offer_hash;
         let silent_terms = PublishArguments {
             agent: quiet.agent_id.parse().context("read the agent's id")?,
@@ -174,11 +184,8 @@ async fn new_operator(
     let keys = init::init(&layout.keys().join(format!("{name}-node")), &secret, &secret)?;
     foundation.send_coins(keys.transmitter, U256::from(TRANSMITTER_FUNDS_WEI)).await?;
     let owner = accounts.address(name)?;
-    let roles = RegisterArguments {
-        signer: keys.signer,
-        transmitter: keys.transmitter,
-        withdrawal: owner,
-    };
+    let roles =
+        RegisterArguments { signer: keys.signer, transmitter: keys.transmitter, withdrawal: owner };
     operator::register(&layout.connection(Some(name)), &roles).await?;
     Ok(Operator {
         name: name.to_owned(),
@@ -221,11 +228,7 @@ async fn give_tokens(
 }
 
 /// Sends coins from the deployer.
-pub(crate) async fn send_coins(
-    rpc_url: url::Url,
-    to: Address,
-    amount: U256,
-) -> anyhow::Result<()> {
+pub(crate) async fn send_coins(rpc_url: url::Url, to: Address, amount: U256) -> anyhow::Result<()> {
     let provider = ProviderBuilder::new()
         .wallet(EthereumWallet::from(deployer()))
         .connect_http(rpc_url)

@@ -51,7 +51,8 @@ impl World {
         output: Output,
     ) -> anyhow::Result<Self> {
         let layout = Layout::prepare(directory)?;
-        let tools = Tools::locate_or_install(Progress::auto()).await.context("install the tools")?;
+        let tools =
+            Tools::locate_or_install(Progress::auto()).await.context("install the tools")?;
         let known = layout.market()?;
         if known.is_none() {
             layout.clear_state()?;
@@ -93,7 +94,8 @@ impl World {
         let market = match known {
             Some(market) => market,
             None => {
-                let market = Market::open(&layout, &foundation, &accounts, deployment, output).await?;
+                let market =
+                    Market::open(&layout, &foundation, &accounts, deployment, output).await?;
                 layout.write_market(&market)?;
                 market
             }

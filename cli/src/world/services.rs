@@ -74,8 +74,7 @@ impl Foundation {
         }
         let port = port::reserve()?;
         let mut config = ProcessConfig::new("broker", program()?, layout.log("broker"));
-        config.args =
-            vec!["broker".into(), "--port".into(), port.number().to_string().into()];
+        config.args = vec!["broker".into(), "--port".into(), port.number().to_string().into()];
         config.restart = Restart::always();
         let broker = Service { name: "broker".to_owned(), process: Process::start(config)?, port };
         let chain = Anvil::start(
@@ -170,8 +169,13 @@ impl Nodes {
             ("AUSPEX_BROKER_URL", foundation.broker_url()?.to_string()),
             ("AUSPEX_DEPLOYMENT", layout.deployment_file().display().to_string()),
         ];
-        let service =
-            self.spawn(layout, "indexer", &["indexer", "run"], "AUSPEX_INDEXER_LISTEN", environment)?;
+        let service = self.spawn(
+            layout,
+            "indexer",
+            &["indexer", "run"],
+            "AUSPEX_INDEXER_LISTEN",
+            environment,
+        )?;
         service.wait_until("health").await?;
         self.indexer = Some(service);
         Ok(())
@@ -273,7 +277,11 @@ impl Service {
             }
             self.check_alive()?;
             if READY_WAIT_MAX < started.elapsed() {
-                bail!("{} did not say /{what} within {} s; its log says why", self.name, READY_WAIT_MAX.as_secs());
+                bail!(
+                    "{} did not say /{what} within {} s; its log says why",
+                    self.name,
+                    READY_WAIT_MAX.as_secs()
+                );
             }
             tokio::time::sleep(READY_POLL_INTERVAL).await;
         }

@@ -32,13 +32,36 @@ fn each_mistake_is_named_and_costs_nothing() {
     assert!(error.contains("no account \"nobody\""), "{error}");
 
     let error = world.refused(&[
-        "offer", "publish", "--agent", "0", "--token", "ETH", "--price", "1", "--operator-set", "99",
-        "--payee", "0x9965507D1a55bcC2695C58ba16FB37d819B0A4dc=1", "--as", "agent",
+        "offer",
+        "publish",
+        "--agent",
+        "0",
+        "--token",
+        "ETH",
+        "--price",
+        "1",
+        "--operator-set",
+        "99",
+        "--payee",
+        "0x9965507D1a55bcC2695C58ba16FB37d819B0A4dc=1",
+        "--as",
+        "agent",
     ]);
     assert!(error.contains("set 99 has no started epoch"), "{error}");
     let error = world.refused(&[
-        "offer", "publish", "--agent", "0", "--token", "ETH", "--price", "0.0000000000000000001",
-        "--operator-set", "1", "--payee", "0x9965507D1a55bcC2695C58ba16FB37d819B0A4dc=1", "--as",
+        "offer",
+        "publish",
+        "--agent",
+        "0",
+        "--token",
+        "ETH",
+        "--price",
+        "0.0000000000000000001",
+        "--operator-set",
+        "1",
+        "--payee",
+        "0x9965507D1a55bcC2695C58ba16FB37d819B0A4dc=1",
+        "--as",
         "agent",
     ]);
     assert!(error.contains("more decimals than the token's 18"), "{error}");
@@ -47,7 +70,16 @@ fn each_mistake_is_named_and_costs_nothing() {
     let wrong = world.path("wrong-password");
     std::fs::write(&wrong, "not it").expect("write");
     let password = wrong.display().to_string();
-    let with_wrong = ["agent", "register", "--uri", "https://x", "--keystore", &keystore, "--password-file", &password];
+    let with_wrong = [
+        "agent",
+        "register",
+        "--uri",
+        "https://x",
+        "--keystore",
+        &keystore,
+        "--password-file",
+        &password,
+    ];
     let error = world.refused(&with_wrong);
     assert!(error.contains("wrong-password"), "a readable password file is refused: {error}");
     make_private(&wrong);
@@ -57,7 +89,14 @@ fn each_mistake_is_named_and_costs_nothing() {
     let error = world.refused(&["agent", "list", "--indexer-url", "http://127.0.0.1:9"]);
     assert!(error.contains("does not answer"), "{error}");
     let error = world.refused(&[
-        "agent", "register", "--uri", "https://x", "--as", "agent", "--rpc-url", "http://127.0.0.1:9",
+        "agent",
+        "register",
+        "--uri",
+        "https://x",
+        "--as",
+        "agent",
+        "--rpc-url",
+        "http://127.0.0.1:9",
     ]);
     assert!(error.contains("does not answer"), "{error}");
 
@@ -67,9 +106,66 @@ fn each_mistake_is_named_and_costs_nothing() {
     std::fs::write(&elsewhere, deployment.to_string()).expect("write");
     let elsewhere = elsewhere.display().to_string();
     let error = world.refused(&[
-        "agent", "register", "--uri", "https://x", "--as", "agent", "--deployment", &elsewhere,
+        "agent",
+        "register",
+        "--uri",
+        "https://x",
+        "--as",
+        "agent",
+        "--deployment",
+        &elsewhere,
     ]);
     assert!(error.contains("reports 31337, but the contracts are on 8453"), "{error}");
+}
+
+#[test]
+fn a_document_that_cannot_be_read_is_named_and_nothing_is_stored() {
+    let world = World::start();
+    let database = text(&world.file()["databaseUrl"]);
+    let add = |name: &str| {
+        let path = world.path(name).display().to_string();
+        world.refused(&["corpus", "add", &path, "--database-url", &database, "--device", "cpu"])
+    };
+    std::fs::write(world.path("empty.md"), "").expect("write");
+    let error = add("empty.md");
+    assert!(error.contains("empty.md: has 0 bytes"), "{error}");
+    let error = add("missing.md");
+    assert!(error.contains("missing.md"), "{error}");
+    std::fs::write(world.path("latin.txt"), b"caf\xe9").expect("write");
+    let error = add("latin.txt");
+    assert!(error.contains("not UTF-8 at byte 3"), "{error}");
+
+    let corpora = world.run(&["corpus", "list", "--database-url", &database]);
+    let documents = corpora[0]["documents"].as_array().map(Vec::len);
+    assert!(matches!(documents, None | Some(0)), "{corpora}");
+}
+
+#[test]
+fn an_operator_cannot_use_the_key_of_another() {
+    let world = World::start();
+    let market = world.market();
+    let (owner, thief) = (&market["operators"][0], &market["operators"][1]);
+    let file = world.file();
+    let password = text(&file["passwordFile"]);
+    let deployment = world.path("deployment.json").display().to_string();
+    let arguments = [
+        "oracle", "run",
+        "--owner", &text(&thief["owner"]),
+        "--database-url", &text(&file["databaseUrl"]),
+        "--rpc-url", &text(&file["rpcUrl"]),
+        "--indexer-url", &text(&file["indexerUrl"]),
+        "--deployment", &deployment,
+        "--signer-keystore", &text(&owner["signerKeystore"]),
+        "--signer-password-file", &password,
+        "--transmitter-keystore", &text(&thief["transmitterKeystore"]),
+        "--transmitter-password-file", &password,
+        "--device", "cpu",
+    ];
+    let output = world.attempt(&arguments);
+    assert!(!output.status.success());
+    let error = String::from_utf8_lossy(&output.stderr);
+    let registered = text(&owner["owner"]);
+    assert!(error.to_lowercase().contains(&registered.to_lowercase()), "{error}");
 }
 
 #[test]

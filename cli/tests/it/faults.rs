@@ -22,7 +22,10 @@ fn any_process_can_be_killed_in_the_middle_of_a_request() {
         world.signal(victim, Signal::SIGKILL);
         let view = eventually(&format!("the settlement after {victim} was killed"), || {
             let attempt = world.attempt(&["request", "watch", &request, "--timeout", "10"]);
-            attempt.status.success().then(|| serde_json::from_slice::<Value>(&attempt.stdout).ok())?
+            attempt
+                .status
+                .success()
+                .then(|| serde_json::from_slice::<Value>(&attempt.stdout).ok())?
         });
         assert_eq!(view["status"], "settled", "{victim}: {view}");
         requests.push(request);

@@ -39,8 +39,16 @@ fn a_request_that_nobody_answers_is_refunded_by_a_stranger() {
     let world = World::start();
     let offer = text(&world.market()["silentOffer"]);
     let submission = world.run(&[
-        "request", "submit", "--offer", &offer, "--input", "Is anybody there?", "--duration", "3",
-        "--as", "requester",
+        "request",
+        "submit",
+        "--offer",
+        &offer,
+        "--input",
+        "Is anybody there?",
+        "--duration",
+        "3",
+        "--as",
+        "requester",
     ]);
     let request_id = text(&submission["requestId"]);
     eventually("indexing", || world.rest(&format!("v1/requests/{request_id}")));
@@ -56,7 +64,8 @@ fn a_request_that_nobody_answers_is_refunded_by_a_stranger() {
     assert_eq!(view["status"], "refunded");
     assert_eq!(view["refunded"]["amount"], "1000000000000000");
     let payer = text(&view["request"]["payer"]);
-    let paid = world.run(&["credit", "withdraw", "--token", "ETH", "--for", &payer, "--as", "bystander"]);
+    let paid =
+        world.run(&["credit", "withdraw", "--token", "ETH", "--for", &payer, "--as", "bystander"]);
     assert_eq!(paid["amount"], "1000000000000000");
     let again = world.refused(&["request", "refund", &request_id, "--as", "bystander"]);
     assert!(again.contains("WrongStatus"), "{again}");
@@ -104,11 +113,27 @@ fn check_withdrawals(world: &World, view: &Value) {
     let token = text(&view["request"]["token"]);
     for credit in view["settled"]["credits"].as_array().expect("credits") {
         let account = text(&credit["account"]);
-        let paid = world
-            .run(&["credit", "withdraw", "--token", &token, "--for", &account, "--as", "bystander"]);
+        let paid = world.run(&[
+            "credit",
+            "withdraw",
+            "--token",
+            &token,
+            "--for",
+            &account,
+            "--as",
+            "bystander",
+        ]);
         assert_eq!(paid["amount"], credit["amount"]);
-        let nothing = world
-            .refused(&["credit", "withdraw", "--token", &token, "--for", &account, "--as", "bystander"]);
+        let nothing = world.refused(&[
+            "credit",
+            "withdraw",
+            "--token",
+            &token,
+            "--for",
+            &account,
+            "--as",
+            "bystander",
+        ]);
         assert!(nothing.contains("nothing to withdraw"), "{nothing}");
     }
 }

@@ -13,7 +13,14 @@ fn a_request_that_is_reorged_away_is_forgotten_and_answered_once_when_it_returns
     }
     let question = "What does the escrow keep in storage?";
     let submission = world.run(&[
-        "request", "submit", "--offer", &world.native_offer(), "--input", question, "--as", "requester",
+        "request",
+        "submit",
+        "--offer",
+        &world.native_offer(),
+        "--input",
+        question,
+        "--as",
+        "requester",
     ]);
     let request = submission["requestId"].as_str().expect("an id").to_owned();
     let transaction = submission["transactionHash"].clone();

@@ -80,7 +80,15 @@ impl World {
     /// Submits a request and gives back its id.
     pub(crate) fn submit(&self, offer: &str, question: &str, pay: &str) -> String {
         let submission = self.run(&[
-            "request", "submit", "--offer", offer, "--input", question, "--pay", pay, "--as",
+            "request",
+            "submit",
+            "--offer",
+            offer,
+            "--input",
+            question,
+            "--pay",
+            pay,
+            "--as",
             "requester",
         ]);
         text(&submission["requestId"])
@@ -174,8 +182,8 @@ impl Drop for World {
         let _ = self.process.wait();
         if std::thread::panicking() {
             for log in ["indexer", "operator-1", "operator-2", "operator-3"] {
-                let content =
-                    std::fs::read_to_string(self.path(&format!("logs/{log}.log"))).unwrap_or_default();
+                let content = std::fs::read_to_string(self.path(&format!("logs/{log}.log")))
+                    .unwrap_or_default();
                 let lines: Vec<_> = content.lines().rev().take(15).collect();
                 eprintln!("--- end of {log}.log");
                 for line in lines.iter().rev() {
@@ -214,7 +222,8 @@ fn runtime() -> tokio::runtime::Runtime {
 
 fn open_to_others(directory: &Path) {
     use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o755)).expect("permissions");
+    std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o755))
+        .expect("permissions");
 }
 
 /// Reads the one JSON document that `auspex dev` prints when its world is ready.

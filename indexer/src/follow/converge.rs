@@ -40,16 +40,33 @@ pub struct Policy {
 pub enum Outcome {
     /// The indexed tip is the endpoint's head.
     Idle,
-    Extended { first: u64, last: u64, facts: usize },
-    RolledBack { ancestor: u64, depth: u64, last: u64, facts: usize },
+    Extended {
+        first: u64,
+        last: u64,
+        facts: usize,
+    },
+    RolledBack {
+        ancestor: u64,
+        depth: u64,
+        last: u64,
+        facts: usize,
+    },
     /// Nothing can be done now; why, and for how long at least.
-    Waiting { reason: String, pause: Duration },
+    Waiting {
+        reason: String,
+        pause: Duration,
+    },
     /// An endpoint's answer could not be used; another one is asked next.
-    Refused { endpoint: String, fault: Fault },
+    Refused {
+        endpoint: String,
+        fault: Fault,
+    },
     /// Somebody else moved the cursor.
     Lost,
     /// Going on would mean to take back what is final, or to accept a gap. Looked at again from time to time.
-    Halted { reason: String },
+    Halted {
+        reason: String,
+    },
 }
 
 /// Follows one chain. Everything that it knows is in the store; what it holds itself can be lost at any time.
@@ -162,7 +179,10 @@ impl<E: Endpoint + 'static, S: Store> Follower<E, S> {
         self.check_chain(index).await?;
         self.load(index).await?;
         let Some(local) = &self.local else {
-            return Ok(Outcome::Waiting { reason: "nothing is indexed".into(), pause: Duration::ZERO });
+            return Ok(Outcome::Waiting {
+                reason: "nothing is indexed".into(),
+                pause: Duration::ZERO,
+            });
         };
         let tip = local.chain.tip();
         let heads = self.look(index, tip).await?;
@@ -200,7 +220,8 @@ impl<E: Endpoint + 'static, S: Store> Follower<E, S> {
         }
         let chain_id = self.pool.endpoint(index).chain_id().await?;
         if chain_id != self.chain_id {
-            let detail = format!("expected chain {}, the endpoint serves {chain_id}", self.chain_id);
+            let detail =
+                format!("expected chain {}, the endpoint serves {chain_id}", self.chain_id);
             return Err(Fault::lie(Check::ChainId, detail).into());
         }
         self.pool.chain_checked(index);
@@ -217,7 +238,10 @@ impl<E: Endpoint + 'static, S: Store> Follower<E, S> {
             let number = self.start - 1;
             let headers = self.reader(index).headers(number, number).await?;
             let Some(anchor) = headers.first() else {
-                return Err(Fault::Absent(format!("block {number}, before the first one to index")).into());
+                return Err(Fault::Absent(format!(
+                    "block {number}, before the first one to index"
+                ))
+                .into());
             };
             self.store.begin(anchor.block_ref(), anchor.time, anchor.parent_hash).await?;
             cursor = self.store.cursor().await?;
@@ -308,7 +332,8 @@ impl<E: Endpoint + 'static, S: Store> Follower<E, S> {
         if RANGE_LOGS_HIGH < facts {
             self.range_blocks = (self.range_blocks / 2).max(RANGE_BLOCKS_MIN);
         } else if facts < RANGE_LOGS_LOW {
-            self.range_blocks = (self.range_blocks + self.range_blocks / 4 + 1).min(RANGE_BLOCKS_MAX);
+            self.range_blocks =
+                (self.range_blocks + self.range_blocks / 4 + 1).min(RANGE_BLOCKS_MAX);
         }
         Ok(Outcome::Extended { first: tip.number + 1, last, facts })
     }
@@ -318,8 +343,7 @@ impl<E: Endpoint + 'static, S: Store> Follower<E, S> {
             (Arc::clone(&self.pool), Arc::clone(&self.watch), Arc::clone(&self.policy));
         let level = self.level(policy.backfill);
         let task = tokio::spawn(async move {
-            let reader =
-                Reader { endpoint: pool.endpoint(index), watch: &watch, policy: &policy };
+            let reader = Reader { endpoint: pool.endpoint(index), watch: &watch, policy: &policy };
             reader.range(first..last + 1, level).await
         });
         ReadAhead { last, task: AbortOnDropHandle::new(task) }
@@ -364,7 +388,8 @@ impl<E: Endpoint + 'static, S: Store> Follower<E, S> {
         self.ahead.clear();
         let Some(local) = &self.local else { return Ok(Outcome::Lost) };
         let reader = self.reader(index);
-        let branch::Branch { ancestor, mut headers } = branch::find(&reader, &local.chain, top).await?;
+        let branch::Branch { ancestor, mut headers } =
+            branch::find(&reader, &local.chain, top).await?;
         if let Some(objection) = self.objection(index, local, ancestor, &headers).await {
             self.pool.rotate(index);
             return Ok(Outcome::Waiting { reason: objection, pause: Duration::ZERO });
@@ -512,7 +537,11 @@ fn head_numbers(
     let base = roll_back.unwrap_or(local.chain.tip());
     let hash_after = |number: u64| -> Option<B256> {
         if number <= base.number {
-            return if number == base.number { Some(base.hash) } else { local.chain.hash_at(number) };
+            return if number == base.number {
+                Some(base.hash)
+            } else {
+                local.chain.hash_at(number)
+            };
         }
         let offset = usize::try_from(number - base.number - 1).ok()?;
         blocks.get(offset).map(|block| block.header.hash)

@@ -66,7 +66,8 @@ impl<E: Endpoint> Reader<'_, E> {
         };
         let header = self.header(&claimed)?;
         if header.block_ref() != block {
-            let detail = format!("asked for block {} {}, got {}", block.number, block.hash, header.hash);
+            let detail =
+                format!("asked for block {} {}, got {}", block.number, block.hash, header.hash);
             return Err(Fault::lie(Check::HeaderHash, detail));
         }
         Ok(header)
@@ -158,7 +159,10 @@ impl<E: Endpoint> Reader<'_, E> {
             Err(fault) => return Err(fault),
         };
         let same = proved.len() == facts.len()
-            && proved.iter().zip(&facts).all(|(a, b)| a.log_index == b.log_index && a.data == b.data);
+            && proved
+                .iter()
+                .zip(&facts)
+                .all(|(a, b)| a.log_index == b.log_index && a.data == b.data);
         if !same {
             let detail = format!(
                 "block {}: {} watched logs in the answer, {} in the receipts",

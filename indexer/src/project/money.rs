@@ -101,7 +101,15 @@ pub(super) fn share_out(
     let after = before.0.checked_add(amount).ok_or("the split's total is over 2^256")?;
     let gains = credits_of_settlement(&split, before.0, amount);
     for (position, (account, gain)) in (0u32..).zip(split.recipients.iter().zip(gains)) {
-        enter_credit(state, place, request, CreditKind::Share, Some(position), (*account).into(), gain);
+        enter_credit(
+            state,
+            place,
+            request,
+            CreditKind::Share,
+            Some(position),
+            (*account).into(),
+            gain,
+        );
     }
     let credited: U256 =
         split.recipients.iter().map(|account| entitlement(&split, *account, after)).sum();

@@ -138,7 +138,13 @@ pub(super) fn apply(
             operator.pending_signer = Some(event.signer.into());
             operator.pending_signer_active_at = Some(event.activeAt.into());
             state.put(&id, operator);
-            put_signer(state, place, event.signer.into(), event.owner.into(), SignerStatus::Pending);
+            put_signer(
+                state,
+                place,
+                event.signer.into(),
+                event.owner.into(),
+                SignerStatus::Pending,
+            );
         }
         Event::SignerActivated(event) => {
             let (id, mut operator) = known_operator(state, place, event.owner.into())?;

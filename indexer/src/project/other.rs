@@ -55,11 +55,8 @@ pub(super) fn apply_policy(
 ) -> Result<(), String> {
     match event {
         IEntryPolicyEvents::TokenAllowed(event) => {
-            let token = Token {
-                token: event.token.into(),
-                allowed: event.allowed,
-                updated_at: place.time,
-            };
+            let token =
+                Token { token: event.token.into(), allowed: event.allowed, updated_at: place.time };
             state.put(&format!("{:#x}", event.token), token);
         }
         IEntryPolicyEvents::FeeChanged(event) => {

@@ -158,9 +158,8 @@ pub(super) fn apply(
         IRequestEscrowEvents::OfferPublished(event) => publish_offer(state, place, event),
         IRequestEscrowEvents::OfferRetired(event) => {
             let id = hex_id(event.offerHash);
-            let mut offer = state
-                .get::<Offer>(&id)
-                .ok_or_else(|| format!("offer {id} was never published"))?;
+            let mut offer =
+                state.get::<Offer>(&id).ok_or_else(|| format!("offer {id} was never published"))?;
             offer.active = false;
             offer.retired_at = Some(place.time);
             offer.retired_tx = Some(place.transaction);
@@ -256,7 +255,8 @@ fn add_split(state: &mut State<'_>, id: &str, split_hash: Hash, split: &IRequest
         distribution_incentive: split.distributionIncentive,
     };
     state.put(id, row);
-    for (position, (account, allocation)) in (0u32..).zip(split.recipients.iter().zip(&split.allocations))
+    for (position, (account, allocation)) in
+        (0u32..).zip(split.recipients.iter().zip(&split.allocations))
     {
         let share = SplitShare {
             split_hash,
@@ -375,10 +375,8 @@ fn settle(
     event: &IRequestEscrow::Settled,
 ) -> Result<(), String> {
     let (id, mut request) = known_request(state, event.requestId.into())?;
-    let shared = event
-        .amount
-        .checked_sub(event.fee)
-        .ok_or("settled.fee is more than settled.amount")?;
+    let shared =
+        event.amount.checked_sub(event.fee).ok_or("settled.fee is more than settled.amount")?;
     let (before, residue) = money::share_out(state, place, &request, shared)?;
     if 0 < event.fee {
         let account = request.fee_recipient;

@@ -7,8 +7,8 @@ use super::agent::{Agent, AgentMetadata};
 use super::money::{BondCredit, Credit, SettlementCredit, SplitTotal, Withdrawal};
 use super::operator::{Bond, Epoch, Operator, OperatorSet, Signer, Slash};
 use super::other::{FeePolicy, Token, UndecodableLog, X402Settlement};
-use super::request::{Offer, Request, RequestNote, Split, SplitShare};
 use super::reputation::{Feedback, FeedbackResponse, Validation};
+use super::request::{Offer, Request, RequestNote, Split, SplitShare};
 
 /// A type whose values are the rows of one projection.
 pub trait Projection: Clone + PartialEq + Serialize + DeserializeOwned + Into<Row> {

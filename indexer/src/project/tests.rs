@@ -70,7 +70,10 @@ fn last<T: Projection>(changes: &Changes) -> T {
 #[test]
 fn an_agents_wallet_is_set_and_cleared_by_its_reserved_metadata() {
     let wallet: &'static [u8] = &[7; 20];
-    let mut facts = vec![fact(1, 0, AGENTS, &registered(0, "")), fact(2, 0, AGENTS, &metadata("agentWallet", wallet))];
+    let mut facts = vec![
+        fact(1, 0, AGENTS, &registered(0, "")),
+        fact(2, 0, AGENTS, &metadata("agentWallet", wallet)),
+    ];
     assert_eq!(last::<Agent>(&changes(&facts)).wallet, Some(Address::repeat_byte(7).into()));
     facts.push(fact(3, 0, AGENTS, &metadata("agentWallet", &[])));
     assert_eq!(last::<Agent>(&changes(&facts)).wallet, None);
@@ -103,7 +106,8 @@ fn text_that_postgresql_cannot_hold_is_changed_and_long_keys_are_hashed() {
 #[test]
 fn only_a_transfer_with_an_authorization_is_an_x402_settlement() {
     let (payer, payee) = (Address::repeat_byte(5), Address::repeat_byte(6));
-    let transfer = |from, value: u64| IERC20::Transfer { from, to: payee, value: U256::from(value) };
+    let transfer =
+        |from, value: u64| IERC20::Transfer { from, to: payee, value: U256::from(value) };
     let used = IPlatformToken::AuthorizationUsed { authorizer: payer, nonce: B256::repeat_byte(9) };
     let bare = changes(&[fact(1, 0, TOKEN, &transfer(payer, 1))]);
     assert_eq!(bare, Changes::default());

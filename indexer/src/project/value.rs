@@ -40,7 +40,8 @@ impl<T: AsRef<[u8]>> Serialize for Blob<T> {
 impl<'de, T: BlobContent> Deserialize<'de> for Blob<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let digits = text.strip_prefix("\\x").ok_or_else(|| D::Error::custom("bytea without \\x"))?;
+        let digits =
+            text.strip_prefix("\\x").ok_or_else(|| D::Error::custom("bytea without \\x"))?;
         let bytes = hex::decode(digits).map_err(D::Error::custom)?;
         T::from_content(&bytes).map(Self).ok_or_else(|| D::Error::custom("bytea of another length"))
     }

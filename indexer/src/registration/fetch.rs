@@ -81,7 +81,8 @@ fn percent_decoded(text: &str) -> Vec<u8> {
     let mut decoded = Vec::with_capacity(bytes.len());
     let mut index = 0;
     while let Some(byte) = bytes.get(index) {
-        let escaped = text.get(index + 1..index + 3).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        let escaped =
+            text.get(index + 1..index + 3).and_then(|digits| u8::from_str_radix(digits, 16).ok());
         match (byte, escaped) {
             (b'%', Some(value)) => {
                 decoded.push(value);
@@ -101,7 +102,8 @@ async fn fetch_ipfs(path: &str, policy: &FilePolicy) -> Result<Vec<u8>, FetchErr
     let path = path.strip_prefix("ipfs/").unwrap_or(path);
     let cid = path.split('/').next().unwrap_or_default();
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    let is_cid = (46..=128).contains(&cid.len()) && cid.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let is_cid =
+        (46..=128).contains(&cid.len()) && cid.bytes().all(|byte| byte.is_ascii_alphanumeric());
     let is_path = path.split('/').all(|part| part != ".." && part.bytes().all(plain));
     if !is_cid || !is_path {
         return Err(FetchError::Refused("ipfs URI: not a content id with a plain path".into()));
@@ -121,7 +123,11 @@ async fn fetch_ipfs(path: &str, policy: &FilePolicy) -> Result<Vec<u8>, FetchErr
 }
 
 /// Follows redirects by hand: each target is checked like the first address. `trusted` is for a gateway's own address.
-async fn fetch_url(mut url: Url, policy: &FilePolicy, trusted: bool) -> Result<Vec<u8>, FetchError> {
+async fn fetch_url(
+    mut url: Url,
+    policy: &FilePolicy,
+    trusted: bool,
+) -> Result<Vec<u8>, FetchError> {
     let mut checked = !trusted;
     for _ in 0..=FILE_REDIRECTS_MAX {
         if checked {
@@ -171,7 +177,8 @@ enum Got {
 
 /// One request to addresses that were checked: the client is given them and resolves nothing itself.
 async fn get(url: &Url, addresses: &[SocketAddr]) -> Result<Got, FetchError> {
-    let unavailable = |error: reqwest::Error| FetchError::Unavailable(error.without_url().to_string());
+    let unavailable =
+        |error: reqwest::Error| FetchError::Unavailable(error.without_url().to_string());
     let host = url.host_str().unwrap_or_default();
     let client = reqwest::Client::builder()
         .no_proxy()
@@ -186,9 +193,9 @@ async fn get(url: &Url, addresses: &[SocketAddr]) -> Result<Got, FetchError> {
     let status = response.status();
     if status.is_redirection() {
         let target = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
-        return target.map(|target| Got::Redirect(target.to_owned())).ok_or_else(|| {
-            FetchError::Unavailable(format!("HTTP {status} without a location"))
-        });
+        return target
+            .map(|target| Got::Redirect(target.to_owned()))
+            .ok_or_else(|| FetchError::Unavailable(format!("HTTP {status} without a location")));
     }
     if !status.is_success() {
         return Err(FetchError::Unavailable(format!("HTTP {status}")));
@@ -202,7 +209,9 @@ async fn get(url: &Url, addresses: &[SocketAddr]) -> Result<Got, FetchError> {
     let mut bytes = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(unavailable)? {
         if FILE_BYTES_MAX < bytes.len() + chunk.len() {
-            return Err(FetchError::Refused(format!("a file over the limit of {FILE_BYTES_MAX} bytes")));
+            return Err(FetchError::Refused(format!(
+                "a file over the limit of {FILE_BYTES_MAX} bytes"
+            )));
         }
         bytes.extend_from_slice(&chunk);
     }
@@ -246,7 +255,9 @@ mod tests {
     async fn an_ipfs_path_cannot_leave_the_gateways_folder() {
         let policy = FilePolicy { gateways: Vec::new(), allow_private: false };
         let cid = "bafybeigdyrzt5sfp7udm7hu76uh7y26nf3efuylqabf3oclgtqy55fbzdi";
-        for bad in ["", "x", &format!("{cid}/../../admin"), &format!("{cid}/a?b"), &format!("{cid}@host")] {
+        for bad in
+            ["", "x", &format!("{cid}/../../admin"), &format!("{cid}/a?b"), &format!("{cid}@host")]
+        {
             let result = fetch(&format!("ipfs://{bad}"), &policy).await;
             assert!(matches!(result, Err(FetchError::Refused(_))), "{bad}");
         }

@@ -72,7 +72,8 @@ async fn record(
             resolved(pool, agent, hash, file).await
         }
         Err(error) => {
-            metrics::counter!("auspex_indexer_files_total", "outcome" => error.outcome()).increment(1);
+            metrics::counter!("auspex_indexer_files_total", "outcome" => error.outcome())
+                .increment(1);
             tracing::debug!(agent = %agent.agent_id, %error, "a registration file was not resolved");
             failed(pool, agent, &error, retry_after(&error, agent.attempts)).await
         }

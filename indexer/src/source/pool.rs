@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use super::clock::Clock;
 use super::{Endpoint, Fault};
-use crate::limits::{BACKOFF_MAX, BACKOFF_MIN, QUARANTINE_MAX, QUARANTINE_MIN, RANGES_IN_FLIGHT_MAX};
+use crate::limits::{
+    BACKOFF_MAX, BACKOFF_MIN, QUARANTINE_MAX, QUARANTINE_MIN, RANGES_IN_FLIGHT_MAX,
+};
 
 /// The endpoints of one chain.
 #[derive(Debug)]

@@ -68,8 +68,13 @@ const ABSENT: &[&str] = &[
 ];
 
 /// The wordings of "no such method here", in lower case.
-const UNSUPPORTED: &[&str] =
-    &["method not found", "is not available", "not supported", "unsupported method", "method not allowed"];
+const UNSUPPORTED: &[&str] = &[
+    "method not found",
+    "is not available",
+    "not supported",
+    "unsupported method",
+    "method not allowed",
+];
 
 /// Reads a JSON-RPC error.
 pub fn classify(code: i64, message: &str) -> Fault {
@@ -103,13 +108,29 @@ mod tests {
     #[test]
     fn every_providers_wording_is_understood() {
         let cases: &[(i64, &str, &str)] = &[
-            (-32005, "query returned more than 10000 results. Try with this block range [0x1, 0x2].", "too_large"),
-            (-32602, "Log response size exceeded. You can make eth_getLogs requests with up to a 2K block range and no limit on the response size, or you can request any block range with a cap of 10K logs in the response.", "too_large"),
+            (
+                -32005,
+                "query returned more than 10000 results. Try with this block range [0x1, 0x2].",
+                "too_large",
+            ),
+            (
+                -32602,
+                "Log response size exceeded. You can make eth_getLogs requests with up to a 2K block range and no limit on the response size, or you can request any block range with a cap of 10K logs in the response.",
+                "too_large",
+            ),
             (-32614, "eth_getLogs is limited to a 10,000 range", "too_large"),
-            (-32602, "eth_getLogs and eth_newFilter are limited to a 10,000 blocks range", "too_large"),
+            (
+                -32602,
+                "eth_getLogs and eth_newFilter are limited to a 10,000 blocks range",
+                "too_large",
+            ),
             (-32600, "exceed maximum block range: 5000", "too_large"),
             (-32000, "block range is too wide", "too_large"),
-            (-32012, "requested too many blocks from 1 to 100000, maximum is set to 2048", "too_large"),
+            (
+                -32012,
+                "requested too many blocks from 1 to 100000, maximum is set to 2048",
+                "too_large",
+            ),
             (-32000, "query timeout exceeded", "too_large"),
             (-32000, "logs matched by query exceeds limit of 10000", "too_large"),
             (-32005, "limit exceeded", "too_large"),
@@ -123,7 +144,11 @@ mod tests {
             (-32000, "header not found", "absent"),
             (-32001, "resource not found", "absent"),
             (-32602, "BlockOutOfRangeError: block height is 10 but requested was 12", "absent"),
-            (-32601, "the method eth_getBlockReceipts does not exist/is not available", "unsupported"),
+            (
+                -32601,
+                "the method eth_getBlockReceipts does not exist/is not available",
+                "unsupported",
+            ),
             (-32000, "internal error", "unavailable"),
         ];
         for (code, message, expected) in cases {
@@ -133,7 +158,9 @@ mod tests {
 
     #[test]
     fn a_long_text_is_cut() {
-        let Fault::Unavailable(text) = classify(1, &"x".repeat(10_000)) else { panic!("unavailable") };
+        let Fault::Unavailable(text) = classify(1, &"x".repeat(10_000)) else {
+            panic!("unavailable")
+        };
         assert!(text.len() < ERROR_TEXT_MAX + 50);
     }
 }

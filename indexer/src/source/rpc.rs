@@ -53,7 +53,10 @@ impl RpcEndpoint {
     async fn client(&self) -> Result<&RpcClient, Fault> {
         let connect = || async {
             let connection = RpcClient::connect_pubsub(WsConnect::new(self.url.expose().as_str()));
-            timeout(RPC_TIMEOUT, connection).await.map_err(|_| timed_out())?.map_err(|error| fault(&error))
+            timeout(RPC_TIMEOUT, connection)
+                .await
+                .map_err(|_| timed_out())?
+                .map_err(|error| fault(&error))
         };
         self.client.get_or_try_init(connect).await
     }
@@ -164,10 +167,12 @@ impl Endpoint for RpcEndpoint {
     }
 
     async fn receipts(&self, block: B256) -> Result<Option<Vec<ClaimedReceipt>>, Fault> {
-        let receipts = self.request::<Option<Vec<WireReceipt>>>("eth_getBlockReceipts", json!([block]));
+        let receipts =
+            self.request::<Option<Vec<WireReceipt>>>("eth_getBlockReceipts", json!([block]));
         match receipts.await {
             Ok(receipts) => {
-                Ok(receipts.map(|receipts| receipts.into_iter().map(ClaimedReceipt::from).collect()))
+                Ok(receipts
+                    .map(|receipts| receipts.into_iter().map(ClaimedReceipt::from).collect()))
             }
             Err(Fault::Absent(_)) => Ok(None),
             Err(fault) => Err(fault),
@@ -178,9 +183,7 @@ impl Endpoint for RpcEndpoint {
 /// A WebSocket has no time limit of its own.
 const ANSWER_TIMEOUT: Duration = RPC_TIMEOUT;
 
-async fn answer<T>(
-    response: impl Future<Output = Result<T, TransportError>>,
-) -> Result<T, Fault> {
+async fn answer<T>(response: impl Future<Output = Result<T, TransportError>>) -> Result<T, Fault> {
     timeout(ANSWER_TIMEOUT, response).await.map_err(|_| timed_out())?.map_err(|error| fault(&error))
 }
 

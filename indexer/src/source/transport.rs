@@ -29,8 +29,13 @@ impl HttpTransport {
     }
 
     async fn send(self, packet: RequestPacket) -> Result<ResponsePacket, TransportError> {
-        let mut response =
-            self.client.post(self.url).json(&packet).send().await.map_err(|error| custom(&error.without_url()))?;
+        let mut response = self
+            .client
+            .post(self.url)
+            .json(&packet)
+            .send()
+            .await
+            .map_err(|error| custom(&error.without_url()))?;
         let status = response.status();
         if status.as_u16() == 429 {
             let wait = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
@@ -38,7 +43,9 @@ impl HttpTransport {
             return Err(TransportErrorKind::http_error(429, text));
         }
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| custom(&error.without_url()))? {
+        while let Some(chunk) =
+            response.chunk().await.map_err(|error| custom(&error.without_url()))?
+        {
             if RPC_RESPONSE_BYTES_MAX < body.len() + chunk.len() {
                 let text = format!("a response over the limit of {RPC_RESPONSE_BYTES_MAX} bytes");
                 return Err(TransportErrorKind::custom_str(&text));

@@ -17,7 +17,8 @@ struct WireHash {
 
 /// Reads a block object, of which only the header matters.
 pub(super) fn header(block: &RawValue) -> Result<ClaimedHeader, Fault> {
-    let malformed = |error: serde_json::Error| Fault::lie(Check::Shape, format!("a block: {error}"));
+    let malformed =
+        |error: serde_json::Error| Fault::lie(Check::Shape, format!("a block: {error}"));
     let WireHash { hash } = serde_json::from_str(block.get()).map_err(malformed)?;
     let header: ConsensusHeader = serde_json::from_str(block.get()).map_err(malformed)?;
     Ok(ClaimedHeader { hash, header })

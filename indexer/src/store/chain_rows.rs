@@ -141,9 +141,10 @@ pub(super) async fn hashes(
     connection: &mut PgConnection,
     chain_id: i64,
 ) -> Result<BTreeMap<u64, B256>, StoreError> {
-    let rows = sqlx::query!("select number, hash from indexer.blocks where chain_id = $1", chain_id)
-        .fetch_all(connection)
-        .await?;
+    let rows =
+        sqlx::query!("select number, hash from indexer.blocks where chain_id = $1", chain_id)
+            .fetch_all(connection)
+            .await?;
     rows.iter().map(|row| Ok((unsigned(row.number)?, hash(&row.hash)?))).collect()
 }
 
@@ -169,7 +170,8 @@ pub(super) async fn last_sequences(
     .await?;
     rows.iter()
         .map(|row| {
-            let address = Address::try_from(row.address.as_slice()).map_err(|_| defect("an address"))?;
+            let address =
+                Address::try_from(row.address.as_slice()).map_err(|_| defect("an address"))?;
             Ok((address, unsigned(row.sequence)?))
         })
         .collect()
@@ -189,9 +191,13 @@ pub(super) async fn take_back(
     )
     .execute(&mut *connection)
     .await?;
-    sqlx::query!("delete from indexer.blocks where chain_id = $1 and number > $2", chain_id, number)
-        .execute(&mut *connection)
-        .await?;
+    sqlx::query!(
+        "delete from indexer.blocks where chain_id = $1 and number > $2",
+        chain_id,
+        number
+    )
+    .execute(&mut *connection)
+    .await?;
     sqlx::query!(
         "update indexer.blocks set hash = $3::bytea where chain_id = $1 and number = $2 and hash <> $3::bytea",
         chain_id,
@@ -210,9 +216,8 @@ pub(super) async fn add_blocks(
     blocks: &[Block],
     keep_from: u64,
 ) -> Result<(), StoreError> {
-    let headers = || {
-        blocks.iter().map(|block| &block.header).filter(|header| keep_from <= header.number)
-    };
+    let headers =
+        || blocks.iter().map(|block| &block.header).filter(|header| keep_from <= header.number);
     let numbers = headers().map(|header| signed(header.number)).collect::<Result<Vec<_>, _>>()?;
     let hashes: Vec<&[u8]> = headers().map(|header| header.hash.as_slice()).collect();
     let parents: Vec<&[u8]> = headers().map(|header| header.parent_hash.as_slice()).collect();
@@ -314,8 +319,13 @@ pub(super) async fn facts(
                 transaction_hash: hash(&row.transaction_hash)?,
                 transaction_index: row.transaction_index.unsigned_abs(),
                 gas_used: row.gas_used.map(unsigned).transpose()?,
-                address: Address::try_from(row.address.as_slice()).map_err(|_| defect("an address"))?,
-                topics: topics.iter().flatten().map(|topic| hash(topic)).collect::<Result<_, _>>()?,
+                address: Address::try_from(row.address.as_slice())
+                    .map_err(|_| defect("an address"))?,
+                topics: topics
+                    .iter()
+                    .flatten()
+                    .map(|topic| hash(topic))
+                    .collect::<Result<_, _>>()?,
                 data: Bytes::from(row.data),
                 sequence: row.sequence.map(unsigned).transpose()?,
             })

@@ -167,7 +167,11 @@ impl Store for PgStore {
         chain_rows::hashes(self.connection()?, chain_id).await
     }
 
-    async fn apply(&mut self, context: Context<'_>, step: &Step<'_>) -> Result<Applied, StoreError> {
+    async fn apply(
+        &mut self,
+        context: Context<'_>,
+        step: &Step<'_>,
+    ) -> Result<Applied, StoreError> {
         let applied = self.try_apply(context, step).await;
         if applied.is_err() {
             // Whether the write took place is not known; a new connection reads what is.

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::PgConnection;
 
+use super::StoreError;
 use super::chain_rows::signed;
 use super::statements::{self, VersionColumns};
-use super::StoreError;
 use crate::chain::{BlockRef, Fact};
 use crate::limits::PROJECT_ROUNDS_MAX;
 use crate::project::row::{Kind, Row};
@@ -59,7 +59,8 @@ pub(super) async fn write(
     let mut tables: BTreeMap<Kind, VersionColumns> = BTreeMap::new();
     for version in &changes.versions {
         let (kind, id) = &version.key;
-        let document = version.row.to_json().map_err(|error| StoreError::Defect(error.to_string()))?;
+        let document =
+            version.row.to_json().map_err(|error| StoreError::Defect(error.to_string()))?;
         let columns = tables.entry(*kind).or_default();
         columns.ids.push(id.clone());
         columns.from.push(signed(version.from.number)?);

@@ -100,7 +100,9 @@ pub fn header(claimed: &ClaimedHeader) -> Result<Header, Lie> {
         );
         return Err(Lie::new(Check::HeaderHash, detail));
     }
-    if i64::try_from(claimed.header.number).is_err() || i64::try_from(claimed.header.timestamp).is_err() {
+    if i64::try_from(claimed.header.number).is_err()
+        || i64::try_from(claimed.header.timestamp).is_err()
+    {
         return Err(Lie::new(Check::Shape, format!("block {hash}: number or time over 2^63")));
     }
     Ok(Header::new(hash, &claimed.header))
@@ -122,7 +124,10 @@ pub fn link(parent_number: u64, parent_hash: B256, child: &Header) -> Result<(),
 /// `logs` may hold others too.
 pub fn logs(watch: &WatchList, header: &Header, logs: &[RawLog]) -> Result<Vec<Fact>, Lie> {
     if BLOCK_LOGS_MAX < logs.len() {
-        return Err(Lie::new(Check::Shape, format!("block {}: {} logs", header.number, logs.len())));
+        return Err(Lie::new(
+            Check::Shape,
+            format!("block {}: {} logs", header.number, logs.len()),
+        ));
     }
     let mut facts = Vec::new();
     let mut last: Option<&RawLog> = None;
@@ -207,7 +212,12 @@ fn check_place(header: &Header, log: &RawLog) -> Result<(), Lie> {
         return Err(Lie::new(Check::BlockHash, detail));
     }
     if log.topics.len() > 4 {
-        let detail = format!("block {}: log {} has {} topics", header.number, log.log_index, log.topics.len());
+        let detail = format!(
+            "block {}: log {} has {} topics",
+            header.number,
+            log.log_index,
+            log.topics.len()
+        );
         return Err(Lie::new(Check::Shape, detail));
     }
     Ok(())

@@ -49,7 +49,8 @@ pub fn facts_of(
     let mut gas_before = 0;
     for (transaction_index, receipt) in (0u64..).zip(receipts) {
         if receipt.transaction_index != transaction_index || receipt.block_hash != header.hash {
-            let detail = format!("block {}: receipt {transaction_index} is out of place", header.number);
+            let detail =
+                format!("block {}: receipt {transaction_index} is out of place", header.number);
             return Err(Lie::new(Check::BlockHash, detail));
         }
         // Only the cumulative gas is bound by the root.
@@ -61,8 +62,10 @@ pub fn facts_of(
                 || log.transaction_index != transaction_index
                 || log.transaction_hash != receipt.transaction_hash
             {
-                let detail =
-                    format!("block {}: log {log_index} is given as {}", header.number, log.log_index);
+                let detail = format!(
+                    "block {}: log {log_index} is given as {}",
+                    header.number, log.log_index
+                );
                 return Err(Lie::new(Check::LogOrder, detail));
             }
             log_index += 1;

@@ -23,15 +23,20 @@ fn block() -> (Header, Vec<ClaimedReceipt>) {
     let bodies = [vec![log(ESCROW, 1), log(OTHER, 0)], vec![log(ESCROW, 2)]];
     let mut envelopes = Vec::new();
     for (index, logs) in (1u64..).zip(bodies) {
-        let receipt =
-            Receipt { status: Eip658Value::Eip658(true), cumulative_gas_used: index * 50_000, logs };
+        let receipt = Receipt {
+            status: Eip658Value::Eip658(true),
+            cumulative_gas_used: index * 50_000,
+            logs,
+        };
         let logs_bloom = receipt.logs.iter().collect();
         envelopes.push(ReceiptEnvelope::Eip1559(ReceiptWithBloom { receipt, logs_bloom }));
     }
     let consensus = ConsensusHeader {
         number: 5,
         receipts_root: calculate_receipt_root(&envelopes),
-        logs_bloom: envelopes.iter().fold(Bloom::ZERO, |bloom, receipt| bloom | *receipt.logs_bloom()),
+        logs_bloom: envelopes
+            .iter()
+            .fold(Bloom::ZERO, |bloom, receipt| bloom | *receipt.logs_bloom()),
         ..Default::default()
     };
     let header = Header::new(consensus.hash_slow(), &consensus);

@@ -172,11 +172,22 @@ fn promising(retrieval: &Retrieval) -> Vec<Sentence> {
     found
 }
 
-/// Whether a sentence says something: a question, a heading, a label or a whole listing does not answer.
+/// Whether a sentence says something: a question, a heading, a label, a whole listing, a table's row or a drawing does not
+/// answer.
 fn can_answer(sentence: &str) -> bool {
     !sentence.ends_with('?')
         && sentence.len() <= ANSWER_SENTENCE_BYTES_MAX
         && SENTENCE_WORDS_MIN <= sentence.split_whitespace().count()
+        && is_prose(sentence)
+}
+
+/// Prose is mostly letters and has no cells: extraction writes a table's cells apart with `|`.
+fn is_prose(sentence: &str) -> bool {
+    /// Letters among the characters that are not space, in percent.
+    const LETTERS_MIN: usize = 75;
+    let visible = sentence.chars().filter(|character| !character.is_whitespace()).count();
+    let letters = sentence.chars().filter(|character| character.is_alphabetic()).count();
+    !sentence.contains(" | ") && visible * LETTERS_MIN <= letters * 100
 }
 
 /// The share of the question's words, weighed by how telling they are, that a sentence has; in millionths.
@@ -209,4 +220,23 @@ fn text(chosen: &[Candidate]) -> String {
         document = Some(this);
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_and_drawings_are_not_quoted() {
+        assert!(can_answer(
+            "If nobody delivered, then from the deadline on anyone may call refund."
+        ));
+        for other in [
+            "withdraw a split's share, not the first time | 43,551 | 45,000",
+            "None ── request ──► Funded ── deliver ──► Settled (no challenge window) │ └──────► Delivered",
+            "0x70997970C51812dc3A010C7d01b50e0d17dc79C8 = 1 + 2 + 3 + 4 + 5 + 6",
+        ] {
+            assert!(!can_answer(other), "{other}");
+        }
+    }
 }

@@ -314,6 +314,7 @@ fn ticks(period: Duration) -> tokio::time::Interval {
 }
 
 /// The channel to the client holds more than may be under way, so a full one means that the client does not work.
+#[expect(clippy::needless_pass_by_value, reason = "handed to `map_err` as it stands")]
 fn full(error: rumqttc::ClientError) -> Ended {
     Ended::Connection(error.to_string())
 }

@@ -178,7 +178,11 @@ impl Desk {
     }
 
     /// Seals a message. A proposal whose answer makes it too large goes without it: the answer is with the indexer.
-    pub(super) fn seal(&self, request_id: B256, message: QuorumMessage) -> anyhow::Result<Outgoing> {
+    pub(super) fn seal(
+        &self,
+        request_id: B256,
+        message: QuorumMessage,
+    ) -> anyhow::Result<Outgoing> {
         let sent_at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let topic = self.topics.quorum(request_id);
         let envelope = self.signer.seal(&self.domain, &message, sent_at)?;

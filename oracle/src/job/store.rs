@@ -219,8 +219,8 @@ pub async fn become_state(
     hold(&mut transaction, lease).await?;
     move_on(&mut transaction, lease, state, reason).await?;
     let needless = match state {
-        State::Delivered | State::Dropped | State::Closed | State::Declined => true,
-        State::Queued | State::Signed | State::Delivering | State::Done => false,
+        State::Delivered | State::Done | State::Dropped | State::Closed | State::Declined => true,
+        State::Queued | State::Signed | State::Delivering => false,
     };
     if needless {
         sqlx::query!(

@@ -267,15 +267,15 @@ fn fill_gaps(view: &View, policy: &Policy, purse: &mut Purse, actions: &mut Vec<
 }
 
 fn send_new(view: &View, policy: &Policy, purse: &mut Purse, actions: &mut Vec<Action>) {
-    let mut in_flight = view.slots.iter().filter(|slot| slot.observed.is_none()).count();
-    let mut nonce = view.next_nonce;
+    let in_flight = view.slots.iter().filter(|slot| slot.observed.is_none()).count();
     let ready = view.queue.iter().filter(|queued| queued.wanted);
-    for (queued, gas_limit) in ready.filter_map(|q| q.gas_limit.map(|gas| (q, gas))) {
+    let ready = ready.filter_map(|queued| queued.gas_limit.map(|gas| (queued, gas)));
+    for ((queued, gas_limit), sent) in ready.zip(0usize..) {
         if view.stopped {
             actions.push(Action::Report(Blocked::Stopped));
             return;
         }
-        if TRANSACTIONS_IN_FLIGHT_MAX <= in_flight {
+        if TRANSACTIONS_IN_FLIGHT_MAX <= in_flight + sent {
             actions.push(Action::Report(Blocked::InFlight));
             return;
         }
@@ -287,9 +287,8 @@ fn send_new(view: &View, policy: &Policy, purse: &mut Purse, actions: &mut Vec<A
             actions.push(Action::Report(blocked));
             return;
         }
+        let nonce = view.next_nonce + sent as u64;
         actions.push(Action::Send { intent: queued.intent, nonce, fees, gas_limit });
-        nonce += 1;
-        in_flight += 1;
     }
 }
 

@@ -257,7 +257,8 @@ pub async fn include(
         state = if inclusion.succeeded && !cancelled { "included" } else { "reverted" };
     }
     // A delivery that came true is wanted, whatever was thought of it before: if a reorg takes it away, it is sent again.
-    // One whose revert a reorg took away is wanted only if no other was made in its place.
+    // One whose revert a reorg took away is wanted only if no other was made in its place, and one that a reorg took out
+    // after its job had ended is not wanted any more.
     sqlx::query!(
         "update oracle.intents as this set
             state = $2,
@@ -265,7 +266,11 @@ pub async fn include(
                 select from oracle.intents as other
                 where other.request_id = this.request_id and other.id <> this.id
                     and other.wanted and other.state in ('queued', 'sent', 'included')
-            ),
+            ) and not ($2 = 'sent' and exists (
+                select from oracle.jobs
+                where jobs.request_id = this.request_id
+                    and jobs.state in ('done', 'declined', 'dropped', 'closed')
+            )),
             updated_at = now()
          where id = $1 and state in ('sent', 'included', 'reverted')",
         intent.0,

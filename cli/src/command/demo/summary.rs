@@ -39,11 +39,9 @@ fn rows(request: &RequestReport) -> Vec<(&'static str, String)> {
     for share in &request.split {
         rows.push(("paid", format!("{} to {}", share.shown, share.account)));
     }
-    for (name, amount) in [
-        ("fee", &request.fee),
-        ("residue", &request.residue),
-        ("refunded", &request.refunded),
-    ] {
+    for (name, amount) in
+        [("fee", &request.fee), ("residue", &request.residue), ("refunded", &request.refunded)]
+    {
         if let Some(amount) = amount {
             rows.push((name, amount.clone()));
         }
@@ -64,7 +62,8 @@ fn history(report: &Report) -> String {
     table(
         ["request", "status", "payer", "escrowed", "charged", "refunded"],
         requests.iter().map(|request| {
-            ["requestId", "status", "payer", "maxAmount", "settledAmount", "refundedAmount"].map(|name| text(&request[name]))
+            ["requestId", "status", "payer", "maxAmount", "settledAmount", "refundedAmount"]
+                .map(|name| text(&request[name]))
         }),
     )
 }

@@ -56,7 +56,10 @@ pub(crate) async fn submit(
     let escrow = IRequestEscrow::new(deployment.request_escrow, &provider);
     let active = escrow.isOfferActive(arguments.offer).call().await.map_err(chain::explain)?;
     if !active {
-        bail!("--offer: {} takes no requests any more; `auspex offer list` shows active ones", arguments.offer);
+        bail!(
+            "--offer: {} takes no requests any more; `auspex offer list` shows active ones",
+            arguments.offer
+        );
     }
     let terms = build_terms(&provider, &deployment, &wallet, &offer, arguments, &input).await?;
     let domain = terms::escrow_domain(deployment.chain_id, deployment.request_escrow);
@@ -76,7 +79,10 @@ pub(crate) async fn submit(
         }
         Payment::Authorization => {
             if token.is_native() {
-                bail!("--pay authorization: EIP-3009 is a token's function; pay {} with --pay direct", token.symbol);
+                bail!(
+                    "--pay authorization: EIP-3009 is a token's function; pay {} with --pay direct",
+                    token.symbol
+                );
             }
             let valid_before = U256::from(deadline);
             let authorization = ReceiveWithAuthorization {
@@ -235,7 +241,10 @@ async fn token_domain(
     let name = IERC20::new(token.address, provider).name().call().await.map_err(chain::explain)?;
     let contract = IERC5267Domain::new(token.address, provider);
     let separator = contract.DOMAIN_SEPARATOR().call().await.map_err(|_| {
-        anyhow::anyhow!("--pay authorization: {} does not speak EIP-712; use --pay direct", token.symbol)
+        anyhow::anyhow!(
+            "--pay authorization: {} does not speak EIP-712; use --pay direct",
+            token.symbol
+        )
     })?;
     let version = contract.version().call().await.unwrap_or_else(|_| "1".to_owned());
     let domain = Eip712Domain::new(
@@ -246,7 +255,10 @@ async fn token_domain(
         None,
     );
     if domain.separator() != separator {
-        bail!("--pay authorization: {} has an unusual EIP-712 domain; use --pay direct", token.symbol);
+        bail!(
+            "--pay authorization: {} has an unusual EIP-712 domain; use --pay direct",
+            token.symbol
+        );
     }
     Ok(domain)
 }

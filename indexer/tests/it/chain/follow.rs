@@ -40,14 +40,21 @@ async fn a_settlement_is_indexed_to_the_last_unit() {
     assert_eq!(sum, total, "what is not credited is residue");
 
     let [.., transmitter] = [accounts::signers()[3].address()];
-    let withdraw = escrow.withdrawFor(world.split.recipients[0], world.offer.token, vec![world.split.clone()]);
+    let withdraw =
+        escrow.withdrawFor(world.split.recipients[0], world.offer.token, vec![world.split.clone()]);
     mined(&world.provider, withdraw.from(transmitter).into_transaction_request()).await;
     world.wait_for_tip().await;
-    let accounts: Vec<Address> =
-        world.split.recipients.iter().copied().chain([world.payer, accounts::signers()[6].address()]).collect();
+    let accounts: Vec<Address> = world
+        .split
+        .recipients
+        .iter()
+        .copied()
+        .chain([world.payer, accounts::signers()[6].address()])
+        .collect();
     for account in accounts {
         let tokens = vec![world.offer.token];
-        let claimable = escrow.claimable(account, tokens, vec![world.split.clone()]).call().await.unwrap();
+        let claimable =
+            escrow.claimable(account, tokens, vec![world.split.clone()]).call().await.unwrap();
         let indexed = sqlx::query_scalar::<_, String>(
             "select (credited - withdrawn)::text from indexer.credits where account = $1 and upper_inf(block_range)",
         )
@@ -67,12 +74,18 @@ async fn rebuilt_rows_are_the_same(world: &World) {
     let chain_id = world.deployment.chain_id;
     let before = digests(&url, chain_id, 1, 100, 7).await.unwrap();
     assert!(before.iter().map(|range| range.rows).sum::<u64>() > 20);
-    let chain =
-        ChainConfig { deployment: world.deployment.clone(), rpc_urls: Vec::new(), tokens: Vec::new() };
+    let chain = ChainConfig {
+        deployment: world.deployment.clone(),
+        rpc_urls: Vec::new(),
+        tokens: Vec::new(),
+    };
     rebuild(&url, &chain).await.unwrap();
     assert_eq!(digests(&url, chain_id, 1, 100, 7).await.unwrap(), before);
     // The digest is worth nothing if it does not see a change.
-    sqlx::query("update indexer.offers set price = price + 1").execute(&world.db.pool()).await.unwrap();
+    sqlx::query("update indexer.offers set price = price + 1")
+        .execute(&world.db.pool())
+        .await
+        .unwrap();
     assert_ne!(digests(&url, chain_id, 1, 100, 7).await.unwrap(), before);
 }
 
@@ -88,7 +101,9 @@ async fn a_refund_is_indexed() {
     mined(&world.provider, refund).await;
     world.wait_for_status(id, Some("refunded")).await;
     assert_eq!(
-        world.number("select credited::bigint from indexer.credits where upper_inf(block_range)").await,
+        world
+            .number("select credited::bigint from indexer.credits where upper_inf(block_range)")
+            .await,
         Some(PRICE as i64)
     );
     indexer.stop().await;
@@ -131,7 +146,10 @@ async fn a_backfill_below_the_finalized_block_gives_the_same_rows_as_following_l
     let followed = digests(&url, world.deployment.chain_id, 1, 300, 300).await.unwrap();
 
     sqlx::query("drop schema indexer cascade").execute(&world.db.pool()).await.unwrap();
-    sqlx::query("delete from _sqlx_migrations where version = 1").execute(&world.db.pool()).await.unwrap();
+    sqlx::query("delete from _sqlx_migrations where version = 1")
+        .execute(&world.db.pool())
+        .await
+        .unwrap();
     let again = world.start_with(world.config(&["--verify-backfill", "full"])).await;
     world.wait_for_status(id, Some("settled")).await;
     world.wait_for_tip().await;

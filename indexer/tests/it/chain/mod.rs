@@ -28,7 +28,9 @@ use auspex_protocol::bindings::{
 use auspex_protocol::deployment::Deployment;
 use auspex_protocol::quorum::result_digest;
 use auspex_protocol::split::split_hash;
-use auspex_protocol::terms::{escrow_domain, input_hash, offer_hash, operator_set_hash, request_id};
+use auspex_protocol::terms::{
+    escrow_domain, input_hash, offer_hash, operator_set_hash, request_id,
+};
 use clap::Parser;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -87,16 +89,33 @@ impl World {
             accounts::signers();
         let admin = admin.address();
 
-        let token = deploy(&provider, admin, "PlatformToken", (payer.address(), U256::MAX >> 1).abi_encode_params()).await;
+        let token = deploy(
+            &provider,
+            admin,
+            "PlatformToken",
+            (payer.address(), U256::MAX >> 1).abi_encode_params(),
+        )
+        .await;
         let agents = deploy(&provider, admin, "AgentRegistry", Vec::new()).await;
         let policy = deploy(&provider, admin, "EntryPolicy", (admin,).abi_encode_params()).await;
-        let escrow =
-            deploy(&provider, admin, "RequestEscrow", (agents, policy, Address::ZERO).abi_encode_params()).await;
-        let operators = IRequestEscrow::new(escrow, &provider).operatorRegistry().call().await.unwrap();
+        let escrow = deploy(
+            &provider,
+            admin,
+            "RequestEscrow",
+            (agents, policy, Address::ZERO).abi_encode_params(),
+        )
+        .await;
+        let operators =
+            IRequestEscrow::new(escrow, &provider).operatorRegistry().call().await.unwrap();
 
         let world = IEntryPolicy::new(policy, &provider);
-        mined(&provider, world.setTokenAllowed(token, true).from(admin).into_transaction_request()).await;
-        mined(&provider, world.setFee(FEE_BPS, fees.address()).from(admin).into_transaction_request()).await;
+        mined(&provider, world.setTokenAllowed(token, true).from(admin).into_transaction_request())
+            .await;
+        mined(
+            &provider,
+            world.setFee(FEE_BPS, fees.address()).from(admin).into_transaction_request(),
+        )
+        .await;
         let registry = IOperatorRegistry::new(operators, &provider);
         let register = registry.register(signer.address(), transmitter.address(), owner.address());
         mined(&provider, register.from(owner.address()).into_transaction_request()).await;
@@ -270,8 +289,10 @@ impl World {
     async fn wait_for_tip(&self) {
         wait_for("the tip to be indexed", async || {
             let block = self.provider.get_block(Default::default()).await.unwrap().unwrap();
-            self.number("select number from indexer.cursors").await == Some(block.header.number as i64)
-                && self.bytes("select hash from indexer.cursors").await == block.header.hash.to_vec()
+            self.number("select number from indexer.cursors").await
+                == Some(block.header.number as i64)
+                && self.bytes("select hash from indexer.cursors").await
+                    == block.header.hash.to_vec()
         })
         .await;
     }
@@ -303,16 +324,12 @@ impl World {
     }
 }
 
-async fn deploy(
-    provider: &DynProvider,
-    from: Address,
-    name: &str,
-    arguments: Vec<u8>,
-) -> Address {
+async fn deploy(provider: &DynProvider, from: Address, name: &str, arguments: Vec<u8>) -> Address {
     let file = format!("{}/../contracts/artifacts/{name}.json", env!("CARGO_MANIFEST_DIR"));
     let artifact: serde_json::Value =
         serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
-    let mut code: Vec<u8> = artifact["bytecode"].as_str().unwrap().parse::<Bytes>().unwrap().to_vec();
+    let mut code: Vec<u8> =
+        artifact["bytecode"].as_str().unwrap().parse::<Bytes>().unwrap().to_vec();
     code.extend(arguments);
     let transaction = TransactionRequest::default().with_from(from).with_deploy_code(code);
     mined(provider, transaction).await.contract_address.unwrap()

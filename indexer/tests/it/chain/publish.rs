@@ -32,7 +32,10 @@ fn subscribe(port: u16, topic: String) -> mpsc::UnboundedReceiver<RequestNotice>
     receiver
 }
 
-async fn notice(receiver: &mut mpsc::UnboundedReceiver<RequestNotice>, status: &str) -> RequestNotice {
+async fn notice(
+    receiver: &mut mpsc::UnboundedReceiver<RequestNotice>,
+    status: &str,
+) -> RequestNotice {
     let found = timeout(Duration::from_secs(30), async {
         loop {
             let notice = receiver.recv().await.unwrap();
@@ -67,7 +70,8 @@ async fn a_request_rings_also_after_the_broker_was_down() {
     let next_id = world.request(&next).await;
     world.wait_for_status(next_id, Some("funded")).await;
     super::wait_for("the outbox to be published to its end", async || {
-        let behind = "select (select max(id) from indexer.outbox) - outbox_id from indexer.outbox_readers";
+        let behind =
+            "select (select max(id) from indexer.outbox) - outbox_id from indexer.outbox_readers";
         world.number(behind).await == Some(0)
     })
     .await;

@@ -53,7 +53,12 @@ impl SimChain {
     pub(super) fn new() -> Self {
         let genesis = build(None, Story::default(), &[], 0);
         let canonical = vec![genesis.hash];
-        Self { blocks: BTreeMap::from([(genesis.hash, Arc::new(genesis))]), canonical, finalized: 0, nonce: 0 }
+        Self {
+            blocks: BTreeMap::from([(genesis.hash, Arc::new(genesis))]),
+            canonical,
+            finalized: 0,
+            nonce: 0,
+        }
     }
 
     pub(super) fn block(&self, hash: B256) -> Option<&Arc<SimBlock>> {
@@ -118,7 +123,8 @@ impl SimChain {
         loop {
             let Some(block) = self.block(hash) else { return false };
             if self.canonical.get(block.number as usize) == Some(&hash) {
-                if block.number < self.finalized {
+                // A chain that only gets shorter contradicts nobody, so nobody could tell it from a node that lags.
+                if branch.is_empty() || block.number < self.finalized {
                     return false;
                 }
                 self.canonical.truncate(block.number as usize + 1);
@@ -156,14 +162,21 @@ impl SimChain {
     }
 }
 
-fn build(parent: Option<&SimBlock>, story: Story, transactions: &[Vec<Draft>], nonce: u64) -> SimBlock {
+fn build(
+    parent: Option<&SimBlock>,
+    story: Story,
+    transactions: &[Vec<Draft>],
+    nonce: u64,
+) -> SimBlock {
     let number = parent.map_or(0, |parent| parent.number + 1);
     let mut gas = 0;
     let mut envelopes = Vec::new();
     for drafts in transactions {
         gas += 21_000 + drafts.len() as u64 * 1_000;
-        let logs: Vec<Log> =
-            drafts.iter().map(|(address, data)| Log { address: *address, data: data.clone() }).collect();
+        let logs: Vec<Log> = drafts
+            .iter()
+            .map(|(address, data)| Log { address: *address, data: data.clone() })
+            .collect();
         let receipt = Receipt { status: Eip658Value::Eip658(true), cumulative_gas_used: gas, logs };
         let logs_bloom = receipt.logs.iter().collect();
         envelopes.push(ReceiptEnvelope::Eip1559(ReceiptWithBloom { receipt, logs_bloom }));

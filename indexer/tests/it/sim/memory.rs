@@ -33,7 +33,10 @@ impl Memory {
         let open = |versions: &Vec<Version>| {
             versions.last().filter(|(_, until, _)| until.is_none()).map(|(_, _, row)| row.clone())
         };
-        self.versions.iter().filter_map(|(key, versions)| Some((key.clone(), open(versions)?))).collect()
+        self.versions
+            .iter()
+            .filter_map(|(key, versions)| Some((key.clone(), open(versions)?)))
+            .collect()
     }
 
     /// The row that held after a block.
@@ -74,7 +77,6 @@ impl Memory {
         }
         self.versions.retain(|_, versions| !versions.is_empty());
     }
-
 }
 
 /// A handle on a memory that outlives it, as a database outlives a process.
@@ -114,7 +116,11 @@ impl Store for MemoryStore {
         Ok(self.lock().hashes.clone())
     }
 
-    async fn apply(&mut self, context: Context<'_>, step: &Step<'_>) -> Result<Applied, StoreError> {
+    async fn apply(
+        &mut self,
+        context: Context<'_>,
+        step: &Step<'_>,
+    ) -> Result<Applied, StoreError> {
         let mut memory = self.lock();
         if 0 < memory.fail_before {
             memory.fail_before -= 1;

@@ -104,7 +104,8 @@ fn happen(world: &mut World, rng: &mut StdRng, busy: f64) {
                 let usual = if rng.random_bool(0.7) { 4 } else { 60 };
                 let depth = rng.random_range(1..=most.min(usual));
                 // Shorter, equally long, and longer branches.
-                let length = (depth + rng.random_range(0..4)).saturating_sub(rng.random_range(0..3)).max(1);
+                let length =
+                    (depth + rng.random_range(0..4)).saturating_sub(rng.random_range(0..3)).max(1);
                 world.chain.reorganize(rng, depth, length, busy);
             }
         }
@@ -124,7 +125,8 @@ fn happen(world: &mut World, rng: &mut StdRng, busy: f64) {
         15..=16 => {
             let index = rng.random_range(0..world.nodes.len());
             let node = &mut world.nodes[index];
-            node.vices = (0..rng.random_range(0..4)).filter_map(|_| VICES.choose(rng).copied()).collect();
+            node.vices =
+                (0..rng.random_range(0..4)).filter_map(|_| VICES.choose(rng).copied()).collect();
             node.rate = rng.random_range(0.05..0.6);
         }
         17 => {
@@ -190,7 +192,11 @@ async fn heal<S: Store>(
     let head = world.lock().expect("the world").chain.head().number;
     for _ in 0..HEAL_STEPS_MAX {
         match follower.converge().await {
-            Ok(Outcome::Idle) if follower.cursor().is_some_and(|cursor| cursor.tip.number == head) => return,
+            Ok(Outcome::Idle)
+                if follower.cursor().is_some_and(|cursor| cursor.tip.number == head) =>
+            {
+                return;
+            }
             Ok(Outcome::Waiting { pause, .. }) => time.advance(pause),
             Ok(_) | Err(_) => time.advance(Duration::from_millis(100)),
         }
@@ -214,14 +220,17 @@ fn in_one_thread(task: impl Future<Output = ()>) {
 fn run_seed(seed: u64) {
     let result = std::panic::catch_unwind(|| in_one_thread(play(seed)));
     if let Err(panic) = result {
-        eprintln!("failing seed: AUSPEX_SIM_SEED={seed} cargo test -p auspex-indexer --test it sim::one_seed");
+        eprintln!(
+            "failing seed: AUSPEX_SIM_SEED={seed} cargo test -p auspex-indexer --test it sim::one_seed"
+        );
         std::panic::resume_unwind(panic);
     }
 }
 
 #[test]
 fn ten_thousand_seeds_end_with_the_truth() {
-    let count = std::env::var("AUSPEX_SIM_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(SEEDS);
+    let count =
+        std::env::var("AUSPEX_SIM_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(SEEDS);
     let threads = std::thread::available_parallelism().map_or(2, |threads| threads.get() as u64);
     let begun = Instant::now();
     std::thread::scope(|scope| {
@@ -234,7 +243,8 @@ fn ten_thousand_seeds_end_with_the_truth() {
 
 #[test]
 fn one_seed() {
-    let seed = std::env::var("AUSPEX_SIM_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
+    let seed =
+        std::env::var("AUSPEX_SIM_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
     run_seed(seed);
 }
 
@@ -248,7 +258,8 @@ fn a_reorg_of_25_000_blocks_is_followed() {
         let fork = chain.head().number;
         chain.mine_without_finality(&mut rng, 25_000);
         let world = Arc::new(Mutex::new(World::new(chain, 1, 1)));
-        let policy = Policy { live: Level::Full, backfill: Level::Full, observe_only: false, sample: 0.0 };
+        let policy =
+            Policy { live: Level::Full, backfill: Level::Full, observe_only: false, sample: 0.0 };
         let store = MemoryStore::default();
         let time = Time::default();
         let mut follower = follower(&world, &time, policy, store.clone(), CHAIN_ID);
@@ -288,7 +299,8 @@ fn a_chain_that_contradicts_what_is_final_halts_and_heals() {
         chain.mine(&mut rng, 100, 0.5);
         let honest = chain.head().hash;
         let world = Arc::new(Mutex::new(World::new(chain, 1, 7)));
-        let policy = Policy { live: Level::Full, backfill: Level::Full, observe_only: false, sample: 0.0 };
+        let policy =
+            Policy { live: Level::Full, backfill: Level::Full, observe_only: false, sample: 0.0 };
         let store = MemoryStore::default();
         let time = Time::default();
         let mut follower = follower(&world, &time, policy, store.clone(), CHAIN_ID);
@@ -304,7 +316,10 @@ fn a_chain_that_contradicts_what_is_final_halts_and_heals() {
         }
         let mut halted = false;
         for _ in 0..20 {
-            halted |= matches!(follower.converge().await.expect("a memory does not fail"), Outcome::Halted { .. });
+            halted |= matches!(
+                follower.converge().await.expect("a memory does not fail"),
+                Outcome::Halted { .. }
+            );
             time.advance(HEAL_PAUSE);
         }
         assert!(halted);

@@ -1,9 +1,9 @@
 //! What must be true, compared with what is stored.
 
 use alloy::primitives::U256;
+use auspex_indexer::project::request::Status;
 use auspex_indexer::project::row::Row;
 use auspex_indexer::project::state::CurrentRows;
-use auspex_indexer::project::request::Status;
 use rand::Rng;
 use rand::rngs::StdRng;
 
@@ -14,9 +14,15 @@ use super::story::{AGENTS, ESCROW, Story, TOKEN};
 /// After every step: what is stored is the truth of one branch up to the cursor, and finality never goes back.
 pub(super) fn check(world: &World, memory: &Memory, finalized: &mut u64) {
     let Some(cursor) = &memory.cursor else { return };
-    let Some(tip) = world.chain.block(cursor.tip.hash) else { panic!("an unknown block is indexed") };
+    let Some(tip) = world.chain.block(cursor.tip.hash) else {
+        panic!("an unknown block is indexed")
+    };
     assert_eq!(tip.number, cursor.tip.number);
-    assert!(*finalized <= cursor.finalized, "finality went back from {finalized} to {}", cursor.finalized);
+    assert!(
+        *finalized <= cursor.finalized,
+        "finality went back from {finalized} to {}",
+        cursor.finalized
+    );
     *finalized = cursor.finalized;
     assert!(cursor.finalized <= cursor.safe && cursor.safe <= cursor.tip.number);
 
@@ -63,7 +69,8 @@ pub(super) fn check_at_rest(world: &World, memory: &Memory, rng: &mut StdRng) {
 }
 
 fn compare(story: &Story, rows: &CurrentRows) {
-    let (mut agents, mut offers, mut requests, mut totals, mut credits, mut payments) = (0, 0, 0, 0, 0, 0);
+    let (mut agents, mut offers, mut requests, mut totals, mut credits, mut payments) =
+        (0, 0, 0, 0, 0, 0);
     for row in rows.values() {
         match row {
             Row::Agent(agent) => {
@@ -92,7 +99,10 @@ fn compare(story: &Story, rows: &CurrentRows) {
             }
             Row::Credit(credit) => {
                 credits += 1;
-                assert_eq!((credit.credited.0, credit.withdrawn.0), story.credits[&credit.account.0]);
+                assert_eq!(
+                    (credit.credited.0, credit.withdrawn.0),
+                    story.credits[&credit.account.0]
+                );
             }
             Row::X402Settlement(_) => payments += 1,
             Row::UndecodableLog(log) => panic!("an honest log was set aside: {}", log.reason),

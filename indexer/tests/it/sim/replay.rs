@@ -20,7 +20,8 @@ const SEEDS: u64 = 200;
 
 #[test]
 fn two_hundred_seeds_leave_the_same_rows_in_postgresql() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("build a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("build a runtime");
     let db = runtime.block_on(TestDatabase::create()).expect("create a database");
     let options: PgConnectOptions = db.url().parse().expect("read the database's URL");
     std::thread::scope(|scope| {
@@ -92,11 +93,12 @@ async fn compare(connection: &mut PgConnection, seed: u64, memory: &MemoryStore)
              from indexer.{} t where t.chain_id = $1 order by t.id collate \"C\", lower(t.block_range)",
             kind.table()
         );
-        let stored = sqlx::query_as::<_, (String, i64, Option<i64>, String)>(sqlx::AssertSqlSafe(sql))
-            .bind(seed as i64)
-            .fetch_all(&mut *connection)
-            .await
-            .expect("read a projection");
+        let stored =
+            sqlx::query_as::<_, (String, i64, Option<i64>, String)>(sqlx::AssertSqlSafe(sql))
+                .bind(seed as i64)
+                .fetch_all(&mut *connection)
+                .await
+                .expect("read a projection");
         let stored: Vec<(String, Version)> = stored
             .into_iter()
             .map(|(id, from, until, json)| {
@@ -109,7 +111,9 @@ async fn compare(connection: &mut PgConnection, seed: u64, memory: &MemoryStore)
             .versions
             .iter()
             .filter(|((of, _), _)| of == kind)
-            .flat_map(|((_, id), versions)| versions.iter().map(move |version| (id.clone(), version.clone())))
+            .flat_map(|((_, id), versions)| {
+                versions.iter().map(move |version| (id.clone(), version.clone()))
+            })
             .collect();
         assert_eq!(stored, expected, "seed {seed}, {}", kind.table());
     }

@@ -59,7 +59,8 @@ impl Story {
         };
         // Logs of contracts that nobody watches lie between those that matter.
         if rng.random_bool(0.5) {
-            let noise = LogData::new_unchecked(vec![B256::from(rng.random::<[u8; 32]>())], Bytes::new());
+            let noise =
+                LogData::new_unchecked(vec![B256::from(rng.random::<[u8; 32]>())], Bytes::new());
             logs.insert(rng.random_range(0..=logs.len()), (STRANGER, noise));
         }
         logs
@@ -77,8 +78,16 @@ impl Story {
         self.agents.insert(id, (owner, uri.clone()));
         let agent = U256::from(id);
         vec![
-            (AGENTS, IERC721::Transfer { from: Address::ZERO, to: owner, tokenId: agent }.encode_log_data()),
-            (AGENTS, IAgentRegistry::Registered { agentId: agent, agentURI: uri, owner }.encode_log_data()),
+            (
+                AGENTS,
+                IERC721::Transfer { from: Address::ZERO, to: owner, tokenId: agent }
+                    .encode_log_data(),
+            ),
+            (
+                AGENTS,
+                IAgentRegistry::Registered { agentId: agent, agentURI: uri, owner }
+                    .encode_log_data(),
+            ),
         ]
     }
 
@@ -91,7 +100,10 @@ impl Story {
         let agent = U256::from(id);
         if rng.random_bool(0.5) {
             let from = std::mem::replace(owner, account(rng.random_range(0..5)));
-            return vec![(AGENTS, IERC721::Transfer { from, to: *owner, tokenId: agent }.encode_log_data())];
+            return vec![(
+                AGENTS,
+                IERC721::Transfer { from, to: *owner, tokenId: agent }.encode_log_data(),
+            )];
         }
         *uri = format!("data:,{}", self.salt);
         let event =
@@ -110,7 +122,8 @@ impl Story {
             return vec![(ESCROW, event.encode_log_data())];
         }
         let count = rng.random_range(1..4u64);
-        let allocations: Vec<U256> = (0..count).map(|_| U256::from(rng.random_range(1..100u64))).collect();
+        let allocations: Vec<U256> =
+            (0..count).map(|_| U256::from(rng.random_range(1..100u64))).collect();
         let split = Split {
             recipients: (0..count).map(account).collect(),
             totalAllocation: allocations.iter().sum(),

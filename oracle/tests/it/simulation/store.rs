@@ -155,7 +155,10 @@ impl Db {
         job.state = state;
         job.due = now;
         job.leased_until = None;
-        if matches!(state, State::Delivered | State::Dropped | State::Closed | State::Declined) {
+        if matches!(
+            state,
+            State::Delivered | State::Done | State::Dropped | State::Closed | State::Declined
+        ) {
             for intent in self.of(lease.request) {
                 if matches!(intent.state, IntentState::Queued | IntentState::Sent) {
                     intent.wanted = false;
@@ -361,6 +364,9 @@ impl Db {
         let displaced = self.intents.iter().enumerate().any(|(index, other)| {
             index != intent.0 as usize && other.request == about && other.is_under_way()
         });
+        let ended = about
+            .and_then(|request| self.jobs.get(&request))
+            .is_some_and(|job| !job.state.is_active());
         let target = &mut self.intents[intent.0 as usize];
         if target.is_settled() {
             return Ok(());
@@ -377,8 +383,10 @@ impl Db {
                 }
             }
         };
-        target.wanted =
-            (target.wanted || target.state == IntentState::Included) && !pointless && !displaced;
+        target.wanted = (target.wanted || target.state == IntentState::Included)
+            && !pointless
+            && !displaced
+            && !(ended && target.state == IntentState::Sent);
         let request = target.request;
         self.ring(request);
         Ok(())
