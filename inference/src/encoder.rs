@@ -36,7 +36,7 @@ pub struct Encoder {
 #[derive(Debug)]
 enum Network {
     /// Own operators, for the CPU: faster there than burn's, and the same bits on every machine.
-    Cpu(CpuModel),
+    Cpu(Box<CpuModel>),
     /// burn's tensors, for a GPU.
     Burn(Model),
 }
@@ -60,7 +60,7 @@ impl Encoder {
         let weights = Weights::parse(&files.weights.path, &files.weights.bytes)?;
         let network = if choice == DeviceChoice::Cpu {
             CpuModel::check(&files.config.path, &config)?;
-            Network::Cpu(CpuModel::load(&weights, &config)?)
+            Network::Cpu(Box::new(CpuModel::load(&weights, &config)?))
         } else {
             Network::Burn(Model::load(&weights, &config, &device)?)
         };

@@ -302,7 +302,7 @@ mod tests {
         fn sanitized_text_is_visible_and_stays_as_it_is(text in "(\\PC|\\p{C}|\r|\n){0,64}") {
             let clean = sanitize(&text);
             prop_assert!(clean.chars().all(is_visible));
-            prop_assert_eq!(sanitize(&clean), clean.clone());
+            prop_assert_eq!(sanitize(&clean), clean);
         }
 
         #[test]

@@ -1,5 +1,14 @@
 //! Rust bindings, generated from the Solidity interfaces themselves, so that the two cannot drift apart.
 
+#![allow(
+    clippy::too_many_arguments,
+    reason = "the contracts' functions have the arguments that their standards give them"
+)]
+#![allow(
+    clippy::large_enum_variant,
+    reason = "calls and events are decoded one at a time, never kept in numbers"
+)]
+
 use alloy::sol;
 
 sol!(

@@ -63,10 +63,14 @@ pub fn verify(root: B256, leaf: B256, proof: &Proof) -> bool {
     let mut position = proof.index;
     let mut last = proof.count - 1;
     while 0 < last {
-        let unpaired = position == last && position % 2 == 0;
+        let unpaired = position == last && position.is_multiple_of(2);
         if !unpaired {
             let Some(sibling) = siblings.next() else { return false };
-            node = if position % 2 == 0 { pair(node, *sibling) } else { pair(*sibling, node) };
+            node = if position.is_multiple_of(2) {
+                pair(node, *sibling)
+            } else {
+                pair(*sibling, node)
+            };
         }
         position /= 2;
         last /= 2;

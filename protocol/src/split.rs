@@ -190,7 +190,9 @@ mod tests {
             let mut settled = U256::ZERO;
             let mut paid = vec![U256::ZERO; weights.len()];
             for amount in numbers(&vector.amounts) {
-                for (sum, credit) in paid.iter_mut().zip(credits_of_settlement(&split, settled, amount)) {
+                for (sum, credit) in
+                    paid.iter_mut().zip(credits_of_settlement(&split, settled, amount))
+                {
                     *sum += credit;
                 }
                 settled += amount;

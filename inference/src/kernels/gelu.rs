@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn the_reference_is_right() {
-        for (t, expected) in [(0.5, 0.479_500_122_186_953_5), (2.0, 0.004_677_734_981_047_265_5)] {
+        for (t, expected) in [(0.5, 0.479_500_122_186_953_5), (2.0, 0.004_677_734_981_047_266)] {
             assert!((erfc(t) - expected).abs() < 1e-15);
         }
         assert!((erfc(3.5) / 7.430_983_723_414_128e-7 - 1.0).abs() < 1e-12);
