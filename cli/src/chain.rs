@@ -71,10 +71,8 @@ pub(crate) async fn head(provider: &DynProvider) -> anyhow::Result<(u64, u64)> {
 
 /// Turns a refused call into the contract's own error, with its arguments.
 pub(crate) fn explain(error: ContractError) -> anyhow::Error {
-    if let Some(data) = error.as_revert_data() {
-        if let Some(text) = revert_text(&data) {
-            return anyhow::anyhow!("the contract refuses: {text}");
-        }
+    if let Some(text) = error.as_revert_data().and_then(|data| revert_text(&data)) {
+        return anyhow::anyhow!("the contract refuses: {text}");
     }
     match error {
         ContractError::TransportError(transport) => match transport.as_error_resp() {

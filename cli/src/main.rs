@@ -71,7 +71,7 @@ async fn run(arguments: Arguments, output: Output) -> anyhow::Result<()> {
         Command::Model(command) => command::model::run(command, output).await,
         Command::Eval(command) => command::eval::run(command, output).await,
         Command::Setup(command) => command::setup::run(command, output).await,
-        Command::Broker(command) => command::broker::run(command),
+        Command::Broker(command) => command::broker::run(&command),
         Command::Dev(command) => command::dev::run(command, output).await,
         Command::Demo(command) => command::demo::run(command, output).await,
     }

@@ -1,6 +1,8 @@
 //! Events of contracts that are not ours: ERC-8004's reputation and validation registries.
 //! Source: <https://eips.ethereum.org/EIPS/eip-8004> and the deployed registries' ABI.
 
+#![allow(clippy::too_many_arguments, reason = "the standard's events have as many fields")]
+
 use alloy::sol;
 
 sol! {

@@ -62,16 +62,16 @@ pub async fn run(
     if let Some(broker) = &config.mqtt_url {
         let publishing =
             publish(pool.clone(), broker.clone(), deployments.clone(), changed, stop.clone());
-        parts.spawn("publisher".into(), async { Ok(publishing.await) });
+        parts.spawn("publisher".into(), done(publishing));
     }
     let trimming = trim(pool.clone(), stop.clone());
-    parts.spawn("outbox trimmer".into(), async { Ok(trimming.await) });
+    parts.spawn("outbox trimmer".into(), done(trimming));
     let files = FilePolicy {
         gateways: config.ipfs_gateway.clone(),
         allow_private: config.allow_private_files,
     };
     let resolving = resolve(pool.clone(), files, stop.clone());
-    parts.spawn("registration files".into(), async { Ok(resolving.await) });
+    parts.spawn("registration files".into(), done(resolving));
     let state = ServeState::new(pool.clone(), deployments, prometheus()?)?;
     parts.spawn("server".into(), serve(listener, state, stop.clone()));
 
@@ -111,7 +111,7 @@ async fn start_following(
     let bell = Arc::new(Notify::new());
     for url in chain.rpc_urls.iter().filter(|url| matches!(url.scheme(), "ws" | "wss")) {
         let ringing = hint::ring(url.clone(), Arc::clone(&bell), stop.clone());
-        parts.spawn(format!("head announcements of {url}"), async { Ok(ringing.await) });
+        parts.spawn(format!("head announcements of {url}"), done(ringing));
     }
     let looping = Follow {
         chain_id,
@@ -121,7 +121,13 @@ async fn start_following(
         health: health.clone(),
     };
     let following = follow(follower, looping, stop.clone());
-    parts.spawn(format!("follower of chain {chain_id}"), async { Ok(following.await) });
+    parts.spawn(format!("follower of chain {chain_id}"), done(following));
+    Ok(())
+}
+
+/// A part that ends only when it is told to stop.
+async fn done(part: impl Future<Output = ()>) -> anyhow::Result<()> {
+    part.await;
     Ok(())
 }
 

@@ -38,7 +38,7 @@ enum Network {
     /// Own operators, for the CPU: faster there than burn's, and the same bits on every machine.
     Cpu(Box<CpuModel>),
     /// burn's tensors, for a GPU.
-    Burn(Model),
+    Burn(Box<Model>),
 }
 
 impl Encoder {
@@ -62,7 +62,7 @@ impl Encoder {
             CpuModel::check(&files.config.path, &config)?;
             Network::Cpu(Box::new(CpuModel::load(&weights, &config)?))
         } else {
-            Network::Burn(Model::load(&weights, &config, &device)?)
+            Network::Burn(Box::new(Model::load(&weights, &config, &device)?))
         };
         Ok(Self {
             tokens: Arc::new(tokens),

@@ -116,7 +116,7 @@ mod tests {
         let signer = Address::repeat_byte(1);
         let identity =
             Identity { owner: Address::repeat_byte(2), signer, database_id: Uuid::new_v4() };
-        let twin = Identity { database_id: Uuid::new_v4(), ..identity.clone() };
+        let twin = Identity { database_id: Uuid::new_v4(), ..identity };
         assert!(!identity.is_stranger(signer, &identity.version()));
         assert!(identity.is_stranger(signer, &twin.version()));
         assert!(identity.is_stranger(signer, "0.1.0"));

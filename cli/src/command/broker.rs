@@ -13,6 +13,6 @@ pub(crate) struct BrokerCommand {
     port: u16,
 }
 
-pub(crate) fn run(command: BrokerCommand) -> anyhow::Result<()> {
+pub(crate) fn run(command: &BrokerCommand) -> anyhow::Result<()> {
     auspex_devnet::broker::run(SocketAddr::from((Ipv4Addr::LOCALHOST, command.port)))
 }

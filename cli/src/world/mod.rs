@@ -60,13 +60,13 @@ impl World {
         output.say("starting PostgreSQL, the MQTT broker and the chain");
         let foundation = Foundation::start(&layout, &tools, block_time).await?;
         let accounts = Accounts::open_or_create(&layout)?;
-        if let Some(known) = &known {
-            if !contracts::are_deployed(&foundation.http_url(), &known.deployment).await? {
-                bail!(
-                    "the chain in {} has lost its contracts; remove that directory and start again",
-                    layout.root().display()
-                );
-            }
+        if let Some(known) = &known
+            && !contracts::are_deployed(&foundation.http_url(), &known.deployment).await?
+        {
+            bail!(
+                "the chain in {} has lost its contracts; remove that directory and start again",
+                layout.root().display()
+            );
         }
         let deployment = match &known {
             Some(known) => known.deployment.clone(),
@@ -103,7 +103,7 @@ impl World {
         foundation.mine_every(block_time).await?;
         output.say("starting three oracle nodes");
         for operator in &market.operators {
-            nodes.start_oracle(&foundation, &layout, operator).await?;
+            nodes.start_oracle(&foundation, &layout, operator)?;
         }
         nodes.wait_until_ready().await?;
         Ok(Self { layout, file, market, foundation, nodes })

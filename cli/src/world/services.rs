@@ -181,7 +181,7 @@ impl Nodes {
         Ok(())
     }
 
-    pub(crate) async fn start_oracle(
+    pub(crate) fn start_oracle(
         &mut self,
         foundation: &Foundation,
         layout: &Layout,

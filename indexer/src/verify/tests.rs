@@ -156,7 +156,7 @@ fn an_empty_answer_is_suspected_where_the_bloom_can_tell() {
     let facts = facts_of(&watch(), &header, &receipts).unwrap();
     assert!(omission_suspected(&watch(), &header, &[]));
     assert!(!omission_suspected(&watch(), &header, &facts));
-    let empty = Header { logs_bloom: Bloom::ZERO, ..header.clone() };
+    let empty = Header { logs_bloom: Bloom::ZERO, ..header };
     assert!(!omission_suspected(&watch(), &empty, &[]));
     let saturated = Header { logs_bloom: Bloom::repeat_byte(0xff), ..header };
     assert!(!omission_suspected(&watch(), &saturated, &[]), "a full bloom says nothing");

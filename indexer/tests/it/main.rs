@@ -1,5 +1,7 @@
 //! The indexer's integration tests: one binary, because linking is dear.
 
+#![allow(clippy::unwrap_used, reason = "a test that unwraps fails with the place and the value")]
+
 mod chain;
 mod serve;
 mod sim;

@@ -1,5 +1,7 @@
 //! Tests of the crate against the real model, on the CPU and on software Vulkan.
 
+#![allow(clippy::unwrap_used, reason = "a test that unwraps fails with the place and the value")]
+
 mod batching;
 mod engine;
 mod golden;

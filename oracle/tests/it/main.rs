@@ -1,5 +1,7 @@
 //! Tests against real parts: PostgreSQL, anvil, an MQTT broker, the contracts.
 
+#![allow(clippy::unwrap_used, reason = "a test that unwraps fails with the place and the value")]
+
 mod answer;
 mod bus;
 mod corpus;

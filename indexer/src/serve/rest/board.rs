@@ -110,7 +110,7 @@ pub(in super::super) async fn post(
         .find(|chain| i64::try_from(chain.chain_id) == Ok(subject.chain_id))
         .ok_or_else(|| unknown(request_id))?;
     let domain = escrow_domain(deployment.chain_id, deployment.request_escrow);
-    let (envelope, said) = message::open(&domain, &body).map_err(refused)?;
+    let (envelope, said) = message::open(&domain, &body).map_err(|error| refused(&error))?;
     about(&said, request_id)?;
     let members = subject.signers.unwrap_or_default();
     if !members.iter().any(|member| Address::from_slice(member) == envelope.signer) {
@@ -152,7 +152,7 @@ fn unknown(request_id: B256) -> ApiError {
     ApiError::NotFound(format!("requestId: no request {request_id:#x} is indexed"))
 }
 
-fn refused(error: MessageError) -> ApiError {
+fn refused(error: &MessageError) -> ApiError {
     let message = error.to_string();
     match error {
         MessageError::TooLarge(_) => ApiError::TooLarge(message),

@@ -123,19 +123,19 @@ pub(in super::super) async fn chain(
         status.healthy = status.reason.is_none();
         status.lag_blocks = Some(lag.unsigned_abs());
         status.head_age_seconds = Some(row.head_age.max(0).unsigned_abs());
-        status.head = Some(block(row.head_number, row.head_hash, row.head_time));
-        status.safe = Some(block(row.safe_number, row.safe_hash, row.safe_time));
+        status.head = Some(block(row.head_number, row.head_hash.as_deref(), row.head_time));
+        status.safe = Some(block(row.safe_number, row.safe_hash.as_deref(), row.safe_time));
         status.finalized =
-            Some(block(row.finalized_number, row.finalized_hash, row.finalized_time));
-        status.indexed = Some(block(row.number, Some(row.hash), Some(row.time)));
+            Some(block(row.finalized_number, row.finalized_hash.as_deref(), row.finalized_time));
+        status.indexed = Some(block(row.number, Some(&row.hash), Some(row.time)));
     }
     Ok(status)
 }
 
-fn block(number: i64, hash: Option<Vec<u8>>, time: Option<i64>) -> BlockView {
+fn block(number: i64, hash: Option<&[u8]>, time: Option<i64>) -> BlockView {
     BlockView {
         number: number.max(0).unsigned_abs(),
-        hash: hash.as_deref().map(B256::from_slice),
+        hash: hash.map(B256::from_slice),
         time: time.map(|time| time.max(0).unsigned_abs()),
     }
 }

@@ -78,10 +78,7 @@ impl Hub {
 
     /// Hands out everything that is in the outbox and was not handed out yet.
     async fn drain(&self) -> Result<(), sqlx::Error> {
-        let mut position = match *self.position.borrow() {
-            Some(position) => position,
-            None => -1,
-        };
+        let mut position = self.position.borrow().unwrap_or(-1);
         if position < 0 {
             position = store::last(&self.pool).await?;
             self.position.send_replace(Some(position));

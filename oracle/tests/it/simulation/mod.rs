@@ -185,7 +185,7 @@ impl World {
 
     fn tick(&mut self, tick: u64) {
         self.now_ms += TICK_MS;
-        if tick % 4 == 0 && !self.rng.random_bool(self.faults.slow_block) {
+        if tick.is_multiple_of(4) && !self.rng.random_bool(self.faults.slow_block) {
             self.chain.mine(&self.faults, &mut self.rng);
         }
         self.carry(tick);

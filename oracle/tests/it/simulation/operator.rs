@@ -175,6 +175,10 @@ impl Operator {
     }
 
     /// One step of a worker. `Err` means that its lease is lost: it lets go of the job.
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "a lost lease takes the worker's state with it"
+    )]
     fn work(
         &mut self,
         worker: Worker,
