@@ -122,7 +122,7 @@ mod tests {
         check(id, &dearer, &offer, &set, b"why?", "requestId");
         let cheaper = OfferDocument { price: 4, ..offer.clone() };
         check(id, &request, &cheaper, &set, b"why?", "offerHash");
-        let later = OperatorSetDocument { epoch: 2, ..set };
+        let later = OperatorSetDocument { epoch: 2, ..set.clone() };
         check(id, &request, &offer, &later, b"why?", "operatorSetHash");
         check(id, &request, &offer, &set, b"how?", "inputHash");
     }
