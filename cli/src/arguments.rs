@@ -82,6 +82,18 @@ mod tests {
     }
 
     #[test]
+    fn the_signing_account_can_be_named_wherever_an_account_can() {
+        let account = "0x9965507D1a55bcC2695C58ba16FB37d819B0A4dc";
+        for line in [
+            vec!["auspex", "credit", "withdraw", "--for", account, "--as", "bystander"],
+            vec!["auspex", "credit", "show", account, "--as", "bystander"],
+            vec!["auspex", "agent", "list", "--owner", account, "--as", "bystander"],
+        ] {
+            Arguments::try_parse_from(&line).unwrap_or_else(|error| panic!("{line:?}: {error}"));
+        }
+    }
+
+    #[test]
     fn every_command_says_how_to_use_it() {
         fn check(command: &clap::Command, path: &str) {
             assert!(command.get_about().is_some(), "{path} has no description");

@@ -45,7 +45,14 @@ pub(crate) struct ConnectionArguments {
     pub(crate) password_file: Option<PathBuf>,
 
     /// Sign as one of the world file's accounts, such as `requester` or `agent`.
-    #[arg(long = "as", global = true, value_name = "NAME", conflicts_with = "keystore")]
+    // An id of its own, because global options share one space of ids with every command's own options.
+    #[arg(
+        id = "sign_as",
+        long = "as",
+        global = true,
+        value_name = "NAME",
+        conflicts_with = "keystore"
+    )]
     pub(crate) account: Option<String>,
 }
 

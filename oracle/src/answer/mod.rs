@@ -181,13 +181,14 @@ fn can_answer(sentence: &str) -> bool {
         && is_prose(sentence)
 }
 
-/// Prose is mostly letters and has no cells: extraction writes a table's cells apart with `|`.
+/// Prose is mostly letters, has no cells (extraction writes a table's cells apart with `|`) and no drawn lines.
 fn is_prose(sentence: &str) -> bool {
     /// Letters among the characters that are not space, in percent.
-    const LETTERS_MIN: usize = 75;
+    const LETTERS_MIN: usize = 60;
+    let drawn = |character: char| ('\u{2500}'..='\u{257f}').contains(&character);
     let visible = sentence.chars().filter(|character| !character.is_whitespace()).count();
     let letters = sentence.chars().filter(|character| character.is_alphabetic()).count();
-    !sentence.contains(" | ") && visible * LETTERS_MIN <= letters * 100
+    !sentence.contains(" | ") && !sentence.contains(drawn) && visible * LETTERS_MIN <= letters * 100
 }
 
 /// The share of the question's words, weighed by how telling they are, that a sentence has; in millionths.
