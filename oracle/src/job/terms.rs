@@ -118,9 +118,9 @@ mod tests {
             }
         };
         check(B256::ZERO, &request, &offer, &set, b"why?", "requestId");
-        let dearer = RequestDocument { max_amount: 6, ..request.clone() };
+        let dearer = RequestDocument { max_amount: 6, ..request };
         check(id, &dearer, &offer, &set, b"why?", "requestId");
-        let cheaper = OfferDocument { price: 4, ..offer.clone() };
+        let cheaper = OfferDocument { price: 4, ..offer };
         check(id, &request, &cheaper, &set, b"why?", "offerHash");
         let later = OperatorSetDocument { epoch: 2, ..set.clone() };
         check(id, &request, &offer, &later, b"why?", "operatorSetHash");

@@ -124,6 +124,7 @@ mod tests {
         }
     }
 
+    #[allow(clippy::needless_pass_by_value, reason = "a literal at each call reads best by value")]
     fn check(
         scene: &Scene,
         author: Address,
