@@ -1,7 +1,7 @@
 //! GraphQL in The Graph's dialect.
 //!
 //! A request goes through these steps, one file each: [`document`] parses it and holds the limits on its shape;
-//! async-graphql validates it against the [`schema`] and answers introspection; [`planner`] turns it into a [`plan`], with
+//! async-graphql validates it against the [`mod@schema`] and answers introspection; [`planner`] turns it into a [`plan`], with
 //! [`argument`], [`filter`] and [`literal`]; [`sql`], [`compare`] and [`ordering`] write one statement per root field; [`run`]
 //! reads in one snapshot, with [`head`], [`meta`] and [`connection`]; [`engine`] puts the answer together and [`transport`] sends it.
 //!
