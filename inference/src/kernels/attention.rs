@@ -13,7 +13,7 @@ use super::{
     sum, vectorized,
 };
 
-/// Buffers of [`head`], kept between calls.
+/// Buffers of one head, kept between calls.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
     /// The keys as the right side of a product: panels of keys, one lane for each component.
