@@ -2,10 +2,11 @@
 
 use std::future::Future;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use auspex_protocol::deployment::Deployment;
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use sqlx::PgPool;
 use sqlx::migrate::Migrator;
 use sqlx::postgres::PgPoolOptions;
@@ -34,6 +35,16 @@ pub static MIGRATOR: Migrator = sqlx::migrate!("../migrations");
 /// Connections of the pool that is shared by everything but the follow loops.
 const POOL_CONNECTIONS_MAX: u32 = 16;
 
+/// Upper bounds of the histograms of durations, in seconds.
+const SECONDS_BUCKETS: [f64; 12] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+
+/// Upper bounds of the histogram of reorg depths, in blocks.
+const BLOCKS_BUCKETS: [f64; 8] = [1.0, 2.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 16384.0];
+
+/// How often recorded values are folded into their buckets.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(10);
+
 /// Runs the indexer on `listener` until `shutdown`, or until a part of it ends or panics, which is an error with its name.
 /// Fails early when the configuration is wrong, the database cannot be had, or an endpoint serves another chain.
 pub async fn run(
@@ -50,6 +61,8 @@ pub async fn run(
         .context("connect to PostgreSQL (DATABASE_URL)")?;
     MIGRATOR.run(&pool).await.context("apply the migrations")?;
 
+    // Before any part starts, so that nothing that they record is lost.
+    let recorder = prometheus()?;
     let deployments: Vec<Deployment> =
         chains.iter().map(|chain| chain.deployment.clone()).collect();
     let stop = shutdown.child_token();
@@ -72,7 +85,8 @@ pub async fn run(
     };
     let resolving = resolve(pool.clone(), files, stop.clone());
     parts.spawn("registration files".into(), done(resolving));
-    let state = ServeState::new(pool.clone(), deployments, prometheus()?)?;
+    let state = ServeState::new(pool.clone(), deployments, recorder.clone())?;
+    parts.spawn("meters".into(), done(fold(recorder, stop.clone())));
     parts.spawn("server".into(), serve(listener, state, stop.clone()));
 
     let ended = parts.first_end(&shutdown).await;
@@ -153,18 +167,30 @@ fn prometheus() -> anyhow::Result<PrometheusHandle> {
     if let Some(handle) = HANDLE.get() {
         return Ok(handle.clone());
     }
-    match PrometheusBuilder::new().install_recorder() {
-        Ok(handle) => Ok(HANDLE.get_or_init(|| handle).clone()),
+    let recorder = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS_BUCKETS)
+        .context("set the buckets of durations")?
+        .set_buckets_for_metric(Matcher::Suffix("_blocks".to_owned()), &BLOCKS_BUCKETS)
+        .context("set the buckets of depths")?
+        .build_recorder();
+    let handle = recorder.handle();
+    match metrics::set_global_recorder(recorder) {
+        Ok(()) => Ok(HANDLE.get_or_init(|| handle).clone()),
         // Another one was faster, or the process has a recorder of its own: then ours shows nothing.
-        Err(_) => Ok(HANDLE
-            .get()
-            .cloned()
-            .unwrap_or_else(|| PrometheusBuilder::new().build_recorder().handle())),
+        Err(_) => Ok(HANDLE.get().cloned().unwrap_or(handle)),
+    }
+}
+
+/// Folds recorded values into their buckets until told to stop, so that they do not pile up where nobody reads `/metrics`.
+async fn fold(recorder: PrometheusHandle, stop: CancellationToken) {
+    let mut turns = tokio::time::interval(UPKEEP_INTERVAL);
+    while stop.run_until_cancelled(turns.tick()).await.is_some() {
+        recorder.run_upkeep();
     }
 }
 
 async fn close(pool: PgPool) {
-    const LIMIT: std::time::Duration = std::time::Duration::from_secs(5);
+    const LIMIT: Duration = Duration::from_secs(5);
     if tokio::time::timeout(LIMIT, pool.close()).await.is_err() {
         tracing::warn!("database connections were still busy at the end and are cut");
     }

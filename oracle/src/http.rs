@@ -52,7 +52,7 @@ async fn metrics(State(watch): State<Arc<Watch>>) -> Result<Response, Unavailabl
     let age =
         watch.heads.borrow().map_or(f64::INFINITY, |heads| heads.read_at.elapsed().as_secs_f64());
     let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
-    Ok((kind, watch.meters.text(&jobs, age)).into_response())
+    Ok((kind, watch.meters.text(&jobs, age) + &watch.process_meters.text()).into_response())
 }
 
 async fn status(State(watch): State<Arc<Watch>>) -> Result<Json<Status>, Unavailable> {

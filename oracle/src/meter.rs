@@ -2,7 +2,61 @@
 //! are written in Prometheus's text format.
 
 use std::fmt::Write;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::Context;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tokio_util::sync::CancellationToken;
+
+/// Upper bounds of the histograms of durations, in seconds: a question's embedding takes milliseconds, a document's minutes.
+const SECONDS_BUCKETS: [f64; 12] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+
+/// Upper bounds of the histograms of batches, in tokens.
+const TOKENS_BUCKETS: [f64; 9] = [16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 4096.0, 16384.0];
+
+/// How often what was recorded is folded into its buckets, so that it does not pile up where nobody reads `/metrics`.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(10);
+
+/// What the process records beside its nodes: the inference engine's histograms. Nodes of one process share it, because they
+/// share the engine too.
+#[derive(Debug, Clone)]
+pub struct ProcessMeters(PrometheusHandle);
+
+impl ProcessMeters {
+    /// Installs the process's recorder, or finds the one that an earlier call has installed.
+    pub fn install() -> anyhow::Result<Self> {
+        static HANDLE: OnceLock<Result<PrometheusHandle, String>> = OnceLock::new();
+        let handle = HANDLE.get_or_init(|| build().map_err(|error| format!("{error:#}")));
+        handle.clone().map(Self).map_err(anyhow::Error::msg)
+    }
+
+    /// The Prometheus text.
+    pub fn text(&self) -> String {
+        self.0.render()
+    }
+
+    /// Folds recorded values into their buckets until told to stop.
+    pub async fn keep(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let mut turns = tokio::time::interval(UPKEEP_INTERVAL);
+        while shutdown.run_until_cancelled(turns.tick()).await.is_some() {
+            self.0.run_upkeep();
+        }
+        Ok(())
+    }
+}
+
+fn build() -> anyhow::Result<PrometheusHandle> {
+    PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS_BUCKETS)
+        .context("set the buckets of durations")?
+        .set_buckets_for_metric(Matcher::Suffix("_tokens".to_owned()), &TOKENS_BUCKETS)
+        .context("set the buckets of batches")?
+        .install_recorder()
+        .context("install the recorder of metrics")
+}
 
 /// One counter or gauge.
 #[derive(Debug, Default)]

@@ -35,7 +35,7 @@ use crate::job::work::{self, Bells, Desk};
 use crate::keys::keystore::{self, KeystoreError};
 use crate::keys::{ResultSigner, Transmitter, password};
 use crate::limits::{BUS_ACK_TIMEOUT, HEARTBEAT, OUTBOX_SWEEP, SHUTDOWN_GRACE};
-use crate::meter::Meters;
+use crate::meter::{Meters, ProcessMeters};
 use crate::status::Watch;
 use crate::transaction::manager::Manager;
 use crate::transaction::plan::Policy as TransactionPolicy;
@@ -56,6 +56,7 @@ pub struct Node {
     bus: Option<BusOptions>,
     listener: TcpListener,
     meters: Arc<Meters>,
+    process_meters: ProcessMeters,
 }
 
 /// Checks the configuration and runs a node with the extractive answerer until told to stop.
@@ -106,6 +107,7 @@ impl Node {
             bus,
             listener,
             meters: Arc::new(Meters::default()),
+            process_meters: ProcessMeters::install()?,
         })
     }
 
@@ -161,7 +163,9 @@ impl Node {
             heads: heads.clone(),
             discovered,
             meters: Arc::clone(&self.meters),
+            process_meters: self.process_meters.clone(),
         });
+        tasks.add("process meters", self.process_meters.keep(stop.clone()));
         tasks.add("http", http::serve(self.listener, watch, stop.clone()));
         tasks.add(
             "heads",

@@ -14,7 +14,7 @@ use crate::heads::Heads;
 use crate::identity::Identity;
 use crate::job::store::{Summary, counts, recent};
 use crate::limits::{DISCOVERY_AGE_MAX, HEAD_AGE_MAX};
-use crate::meter::Meters;
+use crate::meter::{Meters, ProcessMeters};
 
 /// Jobs that the status shows.
 const RECENT_JOBS: i64 = 20;
@@ -29,6 +29,7 @@ pub struct Watch {
     pub heads: watch::Receiver<Option<Heads>>,
     pub discovered: watch::Receiver<Option<Instant>>,
     pub meters: Arc<Meters>,
+    pub process_meters: ProcessMeters,
 }
 
 /// The node's state.
