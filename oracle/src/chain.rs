@@ -152,12 +152,20 @@ impl Chain {
         .await
     }
 
-    /// A transmitter's nonces and balance.
+    /// A transmitter's nonces and balance. The safe nonce is 0 where the endpoint has no state of the safe block: a full
+    /// node prunes it while the chain's safe head lags far behind, and anvil forgets it in a restart.
     pub async fn account(&self, address: Address) -> Result<Account, ChainError> {
         self.ask("read the transmitter's account", |provider: DynProvider| async move {
             let latest_nonce = provider.get_transaction_count(address).latest().await?;
-            let safe_nonce =
-                provider.get_transaction_count(address).block_id(BlockId::safe()).await?;
+            let safe = provider.get_transaction_count(address).block_id(BlockId::safe()).await;
+            let safe_nonce = match safe {
+                // Without that state nothing is known to be safe, so nothing is settled; what is to be sent need not wait.
+                Err(error) if error.is_error_resp() => {
+                    tracing::debug!(%error, "an endpoint has no state of the safe block");
+                    0
+                }
+                other => other?,
+            };
             let balance = provider.get_balance(address).latest().await?;
             Ok(Account { latest_nonce, safe_nonce, balance: balance.saturating_to() })
         })

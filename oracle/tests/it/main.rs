@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that unwraps fails with the place and the value")]
 
+mod account;
 mod answer;
 mod bus;
 mod corpus;
