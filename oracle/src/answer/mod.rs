@@ -175,7 +175,9 @@ fn promising(retrieval: &Retrieval) -> Vec<Sentence> {
 /// Whether a sentence says something: a question, a heading, a label, a whole listing, a table's row or a drawing does not
 /// answer.
 fn can_answer(sentence: &str) -> bool {
-    !sentence.ends_with('?')
+    /// What may stand between a question mark and a sentence's end: quotation marks, brackets, Markdown's marks.
+    const CLOSING: [char; 10] = ['"', '\'', '”', '’', '»', ')', ']', '`', '*', '_'];
+    !sentence.trim_end_matches(CLOSING).ends_with('?')
         && sentence.len() <= ANSWER_SENTENCE_BYTES_MAX
         && SENTENCE_WORDS_MIN <= sentence.split_whitespace().count()
         && is_prose(sentence)
@@ -228,7 +230,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tables_and_drawings_are_not_quoted() {
+    fn tables_drawings_and_questions_are_not_quoted() {
         assert!(can_answer(
             "If nobody delivered, then from the deadline on anyone may call refund."
         ));
@@ -236,6 +238,8 @@ mod tests {
             "withdraw a split's share, not the first time | 43,551 | 45,000",
             "None ── request ──► Funded ── deliver ──► Settled (no challenge window) │ └──────► Delivered",
             "0x70997970C51812dc3A010C7d01b50e0d17dc79C8 = 1 + 2 + 3 + 4 + 5 + 6",
+            "How does a refund work?",
+            "\"How does a refund work?\"",
         ] {
             assert!(!can_answer(other), "{other}");
         }
