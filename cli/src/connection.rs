@@ -11,6 +11,7 @@ use alloy::signers::Signer;
 use anyhow::{Context, bail};
 use auspex_protocol::deployment::Deployment;
 use clap::Args;
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -80,6 +81,23 @@ pub(crate) struct WorldAccount {
     pub(crate) keystore: PathBuf,
 }
 
+impl WorldFile {
+    pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
+        read_json(path).with_context(|| format!("read world file {}", path.display()))
+    }
+
+    /// The database of one of the world's operators, which stands beside the indexer's in the same PostgreSQL.
+    pub(crate) fn operator_database(&self, operator: &str) -> anyhow::Result<SecretString> {
+        let known = self.accounts.iter().any(|account| account.name == operator);
+        if !known || !operator.starts_with("operator-") {
+            bail!("--operator {operator}: this world's operators are operator-1, operator-2 and operator-3");
+        }
+        let mut url = self.database_url.clone();
+        url.set_path(&format!("/auspex_{}", operator.replace('-', "_")));
+        Ok(SecretString::from(String::from(url)))
+    }
+}
+
 impl ConnectionArguments {
     /// The world file, where one is named or `auspex dev` has left one in its usual place.
     pub(crate) fn world_file(&self) -> anyhow::Result<Option<WorldFile>> {
@@ -93,7 +111,7 @@ impl ConnectionArguments {
                 usual
             }
         };
-        read_json(&path).with_context(|| format!("read world file {}", path.display())).map(Some)
+        WorldFile::read(&path).map(Some)
     }
 
     /// The indexer's base URL.

@@ -1,9 +1,12 @@
 //! What commands print: a table or sentences for people, one JSON document for machines.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use comfy_table::{ContentArrangement, Table, presets::UTF8_FULL_CONDENSED};
 use serde::Serialize;
+
+/// Width of tables that go to a file or a pipe: two hashes of 66 characters fit beside each other.
+const PAGE_COLUMNS: u16 = 160;
 
 /// Where a command's results go. Results are on standard output, everything else on standard error.
 #[derive(Debug, Clone, Copy)]
@@ -56,11 +59,8 @@ pub(crate) fn table<const N: usize>(
     headings: [&str; N],
     rows: impl IntoIterator<Item = [String; N]>,
 ) -> String {
-    let mut table = Table::new();
-    table
-        .load_preset(UTF8_FULL_CONDENSED)
-        .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_header(headings);
+    let mut table = fitting();
+    table.set_header(headings);
     for row in rows {
         table.add_row(row);
     }
@@ -69,10 +69,19 @@ pub(crate) fn table<const N: usize>(
 
 /// A two-column table of names and values.
 pub(crate) fn fields<'a>(rows: impl IntoIterator<Item = (&'a str, String)>) -> String {
-    let mut table = Table::new();
-    table.load_preset(UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
+    let mut table = fitting();
     for (name, value) in rows {
         table.add_row([name, &value]);
     }
     table.to_string()
+}
+
+/// An empty table that wraps its cells to the terminal's width, or to a page's where there is no terminal.
+fn fitting() -> Table {
+    let mut table = Table::new();
+    table.load_preset(UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
+    if !io::stdout().is_terminal() {
+        table.set_width(PAGE_COLUMNS);
+    }
+    table
 }

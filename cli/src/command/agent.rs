@@ -143,10 +143,18 @@ async fn show(
             serde_json::Value::Null => "-".to_owned(),
             other => other.to_string(),
         };
-        let mut rows: Vec<(&str, String)> = ["agentId", "owner", "wallet", "agentUri", "finality"]
-            .into_iter()
-            .map(|name| (name, text(name)))
-            .collect();
+        let mut rows: Vec<(&str, String)> =
+            ["agentId", "owner", "wallet"].into_iter().map(|name| (name, text(name))).collect();
+        rows.push(("agentUri", readable_uri(&text("agentUri"))));
+        for name in ["name", "description"] {
+            if let Some(value) = view["registration"][name].as_str() {
+                rows.push((name, value.to_owned()));
+            }
+        }
+        if let Some(error) = view["registrationError"].as_str() {
+            rows.push(("registration", format!("not readable: {error}")));
+        }
+        rows.push(("finality", text("finality")));
         for offer in view["offers"].as_array().into_iter().flatten() {
             rows.push(("offer", offer["offerHash"].as_str().unwrap_or("-").to_owned()));
         }
@@ -171,9 +179,21 @@ async fn list(
             ["agent", "owner", "uri", "finality"],
             agents.iter().map(|agent| {
                 let uri = agent.agent_uri.as_deref().unwrap_or("-");
-                let shown: String = uri.chars().take(60).collect();
-                [agent.agent_id.clone(), agent.owner.to_string(), shown, agent.finality.clone()]
+                [
+                    agent.agent_id.clone(),
+                    agent.owner.to_string(),
+                    readable_uri(uri),
+                    agent.finality.clone(),
+                ]
             }),
         )
     })
+}
+
+/// A URI for a table's cell: a `data:` URI is the whole file, which nobody can read as it stands.
+fn readable_uri(uri: &str) -> String {
+    match uri.split_once(',') {
+        Some((kind, _)) if uri.starts_with("data:") => format!("{kind} ({} bytes)", uri.len()),
+        _ => uri.to_owned(),
+    }
 }

@@ -15,6 +15,7 @@ use serde::Serialize;
 use sqlx::PgPool;
 
 use crate::command::model::ModelArguments;
+use crate::connection::WorldFile;
 use crate::database::Database;
 use crate::output::{Output, fields, table};
 
@@ -37,7 +38,9 @@ pub(crate) enum CorpusCommand {
         model: ModelArguments,
     },
     /// List corpora with the roots that offers pin, and the documents of one.
-    #[command(after_help = "Example:\n  auspex corpus list")]
+    #[command(
+        after_help = "Examples:\n  auspex corpus list\n  auspex corpus list --world target/dev/world.json --operator operator-2"
+    )]
     List {
         #[command(flatten)]
         store: StoreArguments,
@@ -61,9 +64,15 @@ pub(crate) enum CorpusCommand {
 /// Which corpus, and where it is stored.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct StoreArguments {
-    /// PostgreSQL with pgvector; a private one of the node's when not given.
+    /// PostgreSQL with pgvector; a private one of the node's when neither this nor --world is given.
     #[arg(long, env = "AUSPEX_ORACLE_DATABASE_URL", hide_env_values = true)]
     database_url: Option<SecretString>,
+    /// World file of `auspex dev`: the corpora are those of one of its operators.
+    #[arg(long, env = "AUSPEX_WORLD", value_name = "FILE")]
+    world: Option<PathBuf>,
+    /// The operator in the world file.
+    #[arg(long, value_name = "NAME", default_value = "operator-1")]
+    operator: String,
     /// The corpus's name.
     #[arg(long, env = "AUSPEX_CORPUS", default_value = DEFAULT_CORPUS)]
     corpus: String,
@@ -71,7 +80,12 @@ pub(crate) struct StoreArguments {
 
 impl StoreArguments {
     async fn open(&self) -> anyhow::Result<(Database, PgPool)> {
-        let database = Database::open(self.database_url.as_ref(), &private_directory()).await?;
+        let given = match (&self.database_url, &self.world) {
+            (Some(url), _) => Some(url.clone()),
+            (None, Some(world)) => Some(WorldFile::read(world)?.operator_database(&self.operator)?),
+            (None, None) => None,
+        };
+        let database = Database::open(given.as_ref(), &private_directory()).await?;
         let pool = database.migrated().await?;
         Ok((database, pool))
     }

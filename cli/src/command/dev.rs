@@ -2,12 +2,14 @@
 
 use std::path::PathBuf;
 
+use alloy::primitives::{Address, B256};
+use auspex_devnet::anvil;
 use clap::Args;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use crate::output::{Output, fields};
+use crate::output::{Output, fields, table};
 use crate::world::{self, BLOCK_TIME, World};
 
 /// Start PostgreSQL, an MQTT broker, anvil, an indexer and three oracle nodes; resume when the directory has a world.
@@ -26,9 +28,18 @@ struct Announcement {
     endpoints: Vec<(&'static str, Url)>,
     nodes: Vec<(String, Url)>,
     processes: Vec<(String, u32)>,
-    accounts: Vec<(String, alloy::primitives::Address)>,
-    token_offer: alloy::primitives::B256,
-    native_offer: alloy::primitives::B256,
+    accounts: Vec<FundedAccount>,
+    token_offer: B256,
+    native_offer: B256,
+}
+
+/// An account with its key, which is one of anvil's public ones and no secret.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct FundedAccount {
+    name: String,
+    address: Address,
+    private_key: B256,
 }
 
 pub(crate) async fn run(command: DevCommand, output: Output) -> anyhow::Result<()> {
@@ -44,7 +55,17 @@ pub(crate) async fn run(command: DevCommand, output: Output) -> anyhow::Result<(
         endpoints: world.endpoints(),
         nodes: world.nodes.oracle_urls()?,
         processes: [world.foundation.processes(), world.nodes.processes()].concat(),
-        accounts: world.file.accounts.iter().map(|a| (a.name.clone(), a.address)).collect(),
+        accounts: world
+            .file
+            .accounts
+            .iter()
+            .zip(anvil::accounts::KEYS)
+            .map(|(account, private_key)| FundedAccount {
+                name: account.name.clone(),
+                address: account.address,
+                private_key,
+            })
+            .collect(),
         token_offer: world.market.token_offer,
         native_offer: world.market.native_offer,
     };
@@ -103,13 +124,17 @@ fn announce(world: &Announcement) -> String {
     }
     rows.push(("offer (token)", world.token_offer.to_string()));
     rows.push(("offer (native)", world.native_offer.to_string()));
-    let accounts: Vec<(&str, String)> =
-        world.accounts.iter().map(|(name, address)| (name.as_str(), address.to_string())).collect();
+    let accounts = table(
+        ["account", "address", "private key"],
+        world.accounts.iter().map(|account| {
+            [account.name.clone(), account.address.to_string(), account.private_key.to_string()]
+        }),
+    );
     format!(
         "{}\n\nFunded accounts. Their keys are anvil's public development keys: never send anything of value to them.\n{}\n\n\
          In another shell:\n  export AUSPEX_WORLD={}\n  auspex request submit --offer {} --input \"How does a refund work?\" --as requester --wait\n\nCtrl-C stops everything; the same command resumes.",
         fields(rows),
-        fields(accounts),
+        accounts,
         world.world_file.display(),
         world.native_offer,
     )

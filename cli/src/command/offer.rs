@@ -1,5 +1,6 @@
 //! `auspex offer`: what an agent sells.
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use alloy::primitives::{Address, B256, U256};
@@ -129,16 +130,21 @@ pub(crate) async fn run(
                 .get(&format!("v1/offers{agent}"))
                 .await?
                 .context("the indexer does not serve offers")?;
+            let tokens = tokens(connection, &page.items).await;
             output.result(&page.items, |offers| {
                 table(
-                    ["offer", "agent", "token", "price (units)", "set", "active"],
+                    ["offer", "agent", "price", "set", "active"],
                     offers.iter().map(|view| {
+                        let offer = &view.offer;
+                        let price = match tokens.get(&offer.token) {
+                            Some(token) => token.show(U256::from(offer.price)),
+                            None => format!("{} units of {}", offer.price, offer.token),
+                        };
                         [
                             view.offer_hash.to_string(),
-                            view.offer.agent_id.to_string(),
-                            view.offer.token.to_string(),
-                            view.offer.price.to_string(),
-                            view.offer.operator_set_id.to_string(),
+                            offer.agent_id.to_string(),
+                            price,
+                            offer.operator_set_id.to_string(),
                             view.active.to_string(),
                         ]
                     }),
@@ -146,6 +152,25 @@ pub(crate) async fn run(
             })
         }
     }
+}
+
+/// What is known of the tokens that offers are paid in. A list needs no chain, so without one prices stay in units.
+async fn tokens(
+    connection: &ConnectionArguments,
+    offers: &[OfferView],
+) -> BTreeMap<Address, Token> {
+    let mut known = BTreeMap::new();
+    let Ok((provider, _)) = connection.reader().await else { return known };
+    for view in offers {
+        let address = view.offer.token;
+        if known.contains_key(&address) {
+            continue;
+        }
+        if let Ok(token) = Token::at(&provider, address).await {
+            known.insert(address, token);
+        }
+    }
+    known
 }
 
 /// Publishes an offer for the chosen key.
