@@ -60,9 +60,9 @@ fn history(report: &Report) -> String {
     };
     let requests = report.history()["data"]["requests"].as_array().cloned().unwrap_or_default();
     table(
-        ["request", "status", "payer", "escrowed", "charged", "refunded"],
+        ["request", "status", "escrowed", "charged", "refunded"],
         requests.iter().map(|request| {
-            ["requestId", "status", "payer", "maxAmount", "settledAmount", "refundedAmount"]
+            ["requestId", "status", "maxAmount", "settledAmount", "refundedAmount"]
                 .map(|name| text(&request[name]))
         }),
     )
