@@ -9,9 +9,10 @@ export SQLX_OFFLINE ?= true
 ifeq ($(CI),true)
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/auspex/target
 endif
+MODEL = $(or $(AUSPEX_MODEL_DIR),$(or $(AUSPEX_TOOLS),$(HOME)/.cache/auspex/tools)/model)
 AUSPEX = $(or $(CARGO_TARGET_DIR),target)/debug/auspex
 
-.PHONY: help setup build demo dev test test-rust test-contracts test-subgraph test-long check bench clean-worlds sqlx-prepare
+.PHONY: help setup build demo dev test test-rust test-contracts test-subgraph test-long check bench bench-inference clean-worlds sqlx-prepare
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -48,7 +49,11 @@ check: ## format, lints, docs, SQL, contracts' artifacts, licences
 	scripts/check
 
 bench: build ## measure the main job; the table is printed and written to target/bench
-	$(dir $(AUSPEX))auspex-bench
+	$(dir $(AUSPEX))auspex-bench main-job
+
+bench-inference: setup ## measure the encoder beside ONNX Runtime, which is installed into target/bench
+	bench/peers/onnx/install
+	$(dir $(AUSPEX))auspex-bench inference --model $(MODEL)
 
 sqlx-prepare: ## write .sqlx after a query or a migration has changed
 	scripts/sqlx-prepare

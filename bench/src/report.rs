@@ -12,7 +12,7 @@ pub(crate) struct Report {
     rows: Vec<Row>,
 }
 
-/// One figure. A bar that is an upper limit is met by a value at or below it.
+/// One figure. Without a peer a bar is met by a value at or below it; with one, by a ratio at or above it.
 #[derive(Debug, Serialize)]
 pub(crate) struct Row {
     name: &'static str,
@@ -31,6 +31,25 @@ impl Row {
 
     pub(crate) fn with_bar(name: &'static str, value: f64, unit: &'static str, most: f64) -> Self {
         Self { bar: Some(most), met: Some(value <= most), ..Self::plain(name, value, unit) }
+    }
+
+    /// A figure beside a peer's of the same run; `ratio` is how many times as fast as the peer this is.
+    pub(crate) fn beside_peer(
+        name: &'static str,
+        value: f64,
+        unit: &'static str,
+        peer: String,
+        ratio: f64,
+        least: f64,
+    ) -> Self {
+        let met = Some(least <= ratio);
+        Self {
+            bar: Some(least),
+            met,
+            peer: Some(peer),
+            ratio: Some(ratio),
+            ..Self::plain(name, value, unit)
+        }
     }
 }
 
@@ -51,10 +70,13 @@ impl Report {
         let mut out = std::io::stdout().lock();
         writeln!(out, "{}", self.machine)?;
         for row in &self.rows {
-            let bar = match (row.bar, row.met) {
-                (Some(bar), Some(true)) => format!("bar {bar} {}: met", row.unit),
-                (Some(bar), _) => format!("bar {bar} {}: NOT met", row.unit),
-                (None, _) => String::new(),
+            let met = if row.met == Some(true) { "met" } else { "NOT met" };
+            let bar = match (row.bar, row.ratio, &row.peer) {
+                (Some(bar), Some(ratio), Some(peer)) => {
+                    format!("{ratio:.2} times {peer}; bar {bar}: {met}")
+                }
+                (Some(bar), _, _) => format!("bar {bar} {}: {met}", row.unit),
+                (None, _, _) => String::new(),
             };
             writeln!(out, "{:<45} {:>10.2} {:<11} {bar}", row.name, row.value, row.unit)?;
         }

@@ -23,7 +23,13 @@ pub(crate) fn start(arguments: &Arguments) {
         | Command::Dev(_)
         | Command::Demo(_) => false,
     };
-    let default = if service { "info,rumqttd=warn,sqlx=warn" } else { "warn,rumqttd=error" };
+    // Where Vulkan has no GPU, wgpu looks for one through OpenGL as well. That a server has no display for it is no
+    // error, and what wgpu then uses is in its answer.
+    let default = if service {
+        "info,rumqttd=warn,sqlx=warn,wgpu_hal::gles=off"
+    } else {
+        "warn,rumqttd=error,wgpu_hal::gles=off"
+    };
     let filter = EnvFilter::try_from_env("AUSPEX_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     if service && !io::stderr().is_terminal() {

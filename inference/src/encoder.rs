@@ -84,22 +84,20 @@ impl Encoder {
             .enumerate()
             .map(|(index, text)| self.tokens.sequence(index, text))
             .collect::<Result<Vec<_>, _>>()?;
-        let mut sequences: Vec<&Sequence> = sequences.iter().collect();
-        // Equal lengths next to each other make few and large runs of attention.
-        let mut order: Vec<usize> = (0..sequences.len()).collect();
-        order.sort_by_key(|index| sequences[*index].len());
-        sequences.sort_by_key(|sequence| sequence.len());
+        self.embed_sequences(&sequences)
+    }
 
-        let lengths: Vec<usize> = sequences.iter().map(|sequence| sequence.len()).collect();
-        let mut vectors = vec![Vec::new(); texts.len()];
-        for range in split_by_tokens(&lengths, BATCH_TOKENS_MAX) {
-            let batch: Vec<&[u32]> =
-                sequences[range.clone()].iter().map(|sequence| sequence.as_slice()).collect();
-            for (vector, index) in self.encode(&batch)?.into_iter().zip(&order[range]) {
-                vectors[*index] = vector;
-            }
+    /// As [`embed`](Self::embed), of token ids as the tokenizer gives them, special ones included.
+    ///
+    /// # Errors
+    ///
+    /// If a sequence is empty, longer than the model reads or has an id outside the vocabulary, or
+    /// if the device fails.
+    pub fn embed_ids(&self, sequences: &[Vec<u32>]) -> Result<Vec<Vec<f32>>, EncodeError> {
+        for (index, ids) in sequences.iter().enumerate() {
+            self.tokens.check_ids(index, ids)?;
         }
-        Ok(vectors)
+        self.embed_sequences(sequences)
     }
 
     /// The number of components of a vector.
@@ -146,6 +144,25 @@ impl Encoder {
 
     pub(crate) fn tokens(&self) -> Arc<Tokens> {
         Arc::clone(&self.tokens)
+    }
+
+    fn embed_sequences(&self, sequences: &[Sequence]) -> Result<Vec<Vec<f32>>, EncodeError> {
+        let mut vectors = vec![Vec::new(); sequences.len()];
+        let mut sequences: Vec<&Sequence> = sequences.iter().collect();
+        // Equal lengths next to each other make few and large runs of attention.
+        let mut order: Vec<usize> = (0..sequences.len()).collect();
+        order.sort_by_key(|index| sequences[*index].len());
+        sequences.sort_by_key(|sequence| sequence.len());
+
+        let lengths: Vec<usize> = sequences.iter().map(|sequence| sequence.len()).collect();
+        for range in split_by_tokens(&lengths, BATCH_TOKENS_MAX) {
+            let batch: Vec<&[u32]> =
+                sequences[range.clone()].iter().map(|sequence| sequence.as_slice()).collect();
+            for (vector, index) in self.encode(&batch)?.into_iter().zip(&order[range]) {
+                vectors[*index] = vector;
+            }
+        }
+        Ok(vectors)
     }
 
     /// The vectors of one batch; sequences come from [`Tokens`] and are not empty.

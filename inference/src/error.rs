@@ -101,6 +101,14 @@ pub enum EncodeError {
         /// What the tokenizer said.
         reason: String,
     },
+    /// Token ids that no tokenizer of this model gives.
+    #[error("sequence {index} has {reason}")]
+    Tokens {
+        /// Position of the sequence in the call.
+        index: usize,
+        /// What it has, and what is allowed.
+        reason: String,
+    },
     /// The device failed while it computed.
     #[error("run the model on {device}: {reason}")]
     Device {

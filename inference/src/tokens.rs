@@ -22,6 +22,7 @@ pub(crate) struct Tokens {
     whole: Tokenizer,
     length_max: usize,
     special: usize,
+    vocab_size: usize,
 }
 
 impl Tokens {
@@ -61,7 +62,7 @@ impl Tokens {
             direction: TruncationDirection::Right,
         };
         model.with_truncation(Some(truncation)).map_err(|error| failed(error.to_string()))?;
-        Ok(Self { model, whole, length_max, special })
+        Ok(Self { model, whole, length_max, special, vocab_size: config.vocab_size })
     }
 
     /// Tokens of text that the model reads, without the special ones.
@@ -77,6 +78,23 @@ impl Tokens {
             .encode_fast(text, true)
             .map_err(|error| EncodeError::Tokenize { index, reason: error.to_string() })?;
         Ok(encoding.get_ids().to_vec())
+    }
+
+    /// Refuses ids that did not come from this tokenizer; `index` is their position in the list.
+    pub(crate) fn check_ids(&self, index: usize, ids: &[u32]) -> Result<(), EncodeError> {
+        if ids.is_empty() || self.length_max < ids.len() {
+            return Err(EncodeError::Tokens {
+                index,
+                reason: format!("{} ids, allowed are 1 to {}", ids.len(), self.length_max),
+            });
+        }
+        if let Some(id) = ids.iter().find(|id| self.vocab_size <= **id as usize) {
+            return Err(EncodeError::Tokens {
+                index,
+                reason: format!("id {id}, the vocabulary has {}", self.vocab_size),
+            });
+        }
+        Ok(())
     }
 
     /// Byte ranges of all tokens of `text`, without the special ones.

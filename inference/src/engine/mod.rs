@@ -3,6 +3,18 @@
 //! A handle tokenises on the caller's side, so that the queue is bounded in tokens and not in
 //! texts of unknown cost. The thread takes sequences from all waiting jobs in turn, so that a
 //! question does not wait until a corpus is indexed, and forgets jobs whose caller has left.
+//!
+//! Histograms, in seconds unless said otherwise:
+//!
+//! - `auspex_inference_tokenize_seconds`: the texts of one job to token ids;
+//! - `auspex_inference_queue_seconds`: from a job's arrival to its first sequence in a batch;
+//! - `auspex_inference_batch_seconds`: one run of the model;
+//! - `auspex_inference_batch_tokens`: tokens of that run;
+//! - `auspex_inference_batch_fill_ratio`: the same as a share of
+//!   [`BATCH_TOKENS_MAX`](crate::limits::BATCH_TOKENS_MAX).
+//!
+//! Sequences run end to end at their exact lengths, so there is no padding to measure. The counter
+//! `auspex_inference_jobs_abandoned_total` counts the jobs whose caller had left.
 
 mod queue;
 mod worker;
@@ -13,6 +25,7 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
     thread::JoinHandle,
+    time::Instant,
 };
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -189,11 +202,14 @@ impl Engine {
         }
         let tokens: Arc<Tokens> = Arc::clone(&self.shared.ready.tokens);
         let sequences = tokio::task::spawn_blocking(move || {
-            texts
+            let started = Instant::now();
+            let sequences = texts
                 .iter()
                 .enumerate()
                 .map(|(index, text)| tokens.sequence(index, text))
-                .collect::<Result<Vec<_>, _>>()
+                .collect::<Result<Vec<_>, _>>();
+            metrics::histogram!("auspex_inference_tokenize_seconds").record(started.elapsed());
+            sequences
         });
         // The task ends early only when the runtime shuts down or the tokenizer panics.
         Ok(sequences.await.map_err(|_| EngineError::Stopped)??)

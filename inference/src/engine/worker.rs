@@ -90,6 +90,8 @@ fn work(
         let outcome = catch_unwind(AssertUnwindSafe(|| encode(&sequences)));
         metrics::histogram!("auspex_inference_batch_seconds").record(started.elapsed());
         metrics::histogram!("auspex_inference_batch_tokens").record(tokens as f64);
+        metrics::histogram!("auspex_inference_batch_fill_ratio")
+            .record(tokens as f64 / BATCH_TOKENS_MAX as f64);
         match outcome {
             Ok(Ok(vectors)) => queue.finish(&picks, vectors),
             Ok(Err(error)) => queue.fail(&picks, &EngineError::Encode(error)),

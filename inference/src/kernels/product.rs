@@ -8,6 +8,13 @@ use super::{LANES, Lane, gelu::gelu, vectorized};
 /// Rows that are computed together: with two registers for each they fill 12 of AVX2's 16.
 const ROWS: usize = 6;
 
+/// Inputs that are summed before the next panel has its turn: a panel's weights of so many inputs
+/// and the rows of a block fit the first-level cache together, and all rows of a task the second.
+const DEPTH: usize = 192;
+
+/// Parts of a product for each thread, so that a thread that was held up does not hold up all.
+const SHARES: usize = 2;
+
 /// Rows `first_row .. first_row + rows` of a matrix in panels of `stride` rows.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Left<'a> {
@@ -39,7 +46,7 @@ pub(crate) enum Finish<'a> {
 ///
 /// `right` has `inputs` lanes for each panel of the result, and `out` has `left.rows`. Every
 /// element is the sum of its `inputs` products in ascending order, each added by one fused
-/// multiply-add.
+/// multiply-add; sums that wait in memory between two depths keep all their bits.
 pub(crate) fn product(
     left: Left<'_>,
     right: &[Lane],
@@ -49,50 +56,134 @@ pub(crate) fn product(
     threads: Threads,
 ) {
     debug_assert_eq!(right.len() / inputs * left.rows, out.len());
-    let panel = |(index, (right, out))| vectorized(Panel { left, right, out, index, finish });
+    let packed = vectorized(Pack { left, inputs });
+    let panels = right.len() / inputs;
+    let width = match threads {
+        Threads::Alone => panels,
+        Threads::Spread => panels.div_ceil(SHARES * rayon::current_num_threads()).max(1),
+    };
+    let share = |(index, (right, out))| {
+        let first = index * width;
+        vectorized(Share { left: &packed, rows: left.rows, right, inputs, out, first, finish });
+    };
+    let rights = width * inputs;
+    let outs = width * left.rows;
     match threads {
         Threads::Alone => {
-            let panels = right.chunks_exact(inputs).zip(out.chunks_exact_mut(left.rows));
-            panels.enumerate().for_each(panel);
+            right.chunks(rights).zip(out.chunks_mut(outs)).enumerate().for_each(share)
         }
         Threads::Spread => {
-            let panels = right.par_chunks_exact(inputs).zip(out.par_chunks_exact_mut(left.rows));
-            panels.enumerate().for_each(panel);
+            right.par_chunks(rights).zip(out.par_chunks_mut(outs)).enumerate().for_each(share);
         }
     }
 }
 
-/// One panel of a product with its finish.
-struct Panel<'a> {
+/// Copies the left side into groups of [`ROWS`] rows, one array for each input, so that a block
+/// reads it from the first byte to the last; rows behind the last are zero.
+struct Pack<'a> {
     left: Left<'a>,
+    inputs: usize,
+}
+
+impl NullaryFnOnce for Pack<'_> {
+    type Output = Vec<[f32; ROWS]>;
+
+    #[inline(always)]
+    fn call(self) -> Self::Output {
+        let Self { left, inputs } = self;
+        let mut packed = vec![[0.0; ROWS]; left.rows.div_ceil(ROWS) * inputs];
+        for (block, packed) in packed.chunks_exact_mut(inputs).enumerate() {
+            let start = left.first_row + block * ROWS;
+            let end = (start + ROWS).min(left.first_row + left.rows);
+            for (panel, packed) in
+                left.lanes.chunks_exact(left.stride).zip(packed.chunks_mut(LANES))
+            {
+                for (row, lanes) in panel[start..end].iter().enumerate() {
+                    for (packed, value) in packed.iter_mut().zip(lanes) {
+                        packed[row] = *value;
+                    }
+                }
+            }
+        }
+        packed
+    }
+}
+
+/// Neighbouring panels of a product with their finish, which one thread computes.
+struct Share<'a> {
+    left: &'a [[f32; ROWS]],
+    rows: usize,
     right: &'a [Lane],
+    inputs: usize,
     out: &'a mut [Lane],
-    index: usize,
+    /// Number of the first panel.
+    first: usize,
     finish: Finish<'a>,
 }
 
-impl NullaryFnOnce for Panel<'_> {
+impl NullaryFnOnce for Share<'_> {
     type Output = ();
 
     #[inline(always)]
     fn call(self) {
-        panel_product(self.left, self.right, self.out);
-        match self.finish {
-            Finish::Bias(bias) => {
-                for values in self.out {
-                    for (value, bias) in values.iter_mut().zip(&bias[self.index]) {
+        let Self { left, rows, right, inputs, out, first, finish } = self;
+        for depth in (0..inputs).step_by(DEPTH) {
+            let depths = depth..inputs.min(depth + DEPTH);
+            let panels = right.chunks_exact(inputs).zip(out.chunks_exact_mut(rows));
+            for (panel, (right, out)) in panels.enumerate() {
+                let right = &right[depths.clone()];
+                for (left, out) in left.chunks_exact(inputs).zip(out.chunks_mut(ROWS)) {
+                    packed_block(&left[depths.clone()], right, out, depth == 0);
+                }
+                if depths.end == inputs {
+                    finish.apply(first + panel, out);
+                }
+            }
+        }
+    }
+}
+
+impl Finish<'_> {
+    #[inline(always)]
+    fn apply(self, panel: usize, out: &mut [Lane]) {
+        match self {
+            Self::Bias(bias) => {
+                for values in out {
+                    for (value, bias) in values.iter_mut().zip(&bias[panel]) {
                         *value += bias;
                     }
                 }
             }
-            Finish::BiasGelu(bias) => {
-                for values in self.out {
-                    for (value, bias) in values.iter_mut().zip(&bias[self.index]) {
+            Self::BiasGelu(bias) => {
+                for values in out {
+                    for (value, bias) in values.iter_mut().zip(&bias[panel]) {
                         *value = gelu(*value + bias);
                     }
                 }
             }
         }
+    }
+}
+
+/// Adds the products of one depth to up to [`ROWS`] rows of a panel, or starts them from zero.
+#[inline(always)]
+fn packed_block(left: &[[f32; ROWS]], right: &[Lane], out: &mut [Lane], start: bool) {
+    let mut sums = [[0.0; LANES]; ROWS];
+    if !start {
+        for (sums, out) in sums.iter_mut().zip(&*out) {
+            *sums = *out;
+        }
+    }
+    for (left, right) in left.iter().zip(right) {
+        for (sums, factor) in sums.iter_mut().zip(left) {
+            for (sum, value) in sums.iter_mut().zip(right) {
+                *sum = factor.mul_add(*value, *sum);
+            }
+        }
+    }
+    // Copied lane by lane: one copy of the whole array would keep it in memory during the loop.
+    for (out, sums) in out.iter_mut().zip(sums) {
+        *out = sums;
     }
 }
 

@@ -7,4 +7,6 @@ mod engine;
 mod golden;
 mod load;
 mod model_dir;
+mod parity;
+mod stress;
 mod sts;
