@@ -61,7 +61,7 @@ impl ModelFiles {
 }
 
 impl ModelFile {
-    fn read(path: PathBuf, limit: u64) -> Result<Self, LoadError> {
+    pub(crate) fn read(path: PathBuf, limit: u64) -> Result<Self, LoadError> {
         let read = || -> std::io::Result<(u64, Vec<u8>)> {
             let file = File::open(&path)?;
             let stated = file.metadata()?.len();

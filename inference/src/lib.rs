@@ -1,7 +1,8 @@
-//! Models on burn: text in, vectors out. No chain, no SQL, no HTTP.
+//! Models on burn: text in, vectors or text out. No chain, no SQL, no HTTP.
 //!
 //! - [`Encoder`] is a loaded model, called directly; it is what tools and tests use.
 //! - [`Engine`] is a model on a thread of its own behind a bounded queue; it is what nodes use.
+//! - [`decoder::Generator`] is a decoder (Llama 3, Qwen 2.5, Qwen 3) on a thread of its own.
 //! - [`quantize()`] and [`dot_i8()`] make vectors that can be committed and checked on chain.
 //!
 //! The way of a text: `tokens` (ids) → `batch` (which texts run together) → the layers, as `model`
@@ -19,6 +20,7 @@
 mod batch;
 mod config;
 mod cpu;
+pub mod decoder;
 mod device;
 mod encoder;
 mod engine;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that unwraps fails with the place and the value")]
 
 mod batching;
+mod decoder;
 mod engine;
 mod golden;
 mod load;

@@ -1,0 +1,208 @@
+//! The thread that owns the model: passes over all sequences in work, one after the other.
+
+use std::{
+    collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    sync::{Arc, mpsc::SyncSender},
+    time::Instant,
+};
+
+use tokio::sync::mpsc;
+
+use super::{
+    super::{
+        cache::Cache,
+        limits::{BLOCK_TOKENS, PASS_TOKENS_MAX, SEQUENCES_MAX},
+        loaded::{Facts, load, self_test},
+        model::{DecoderModel, Span},
+    },
+    GenerateError, Options, StartError,
+    pool::Pool,
+    sequence::{Request, Sequence},
+};
+use crate::device::DeviceChoice;
+
+/// Loads and checks the model, says so on `ready`, and works until the last handle is gone.
+pub(super) fn run(
+    dir: &Path,
+    options: &Options,
+    ready: &SyncSender<Result<Arc<Facts>, StartError>>,
+    receiver: mpsc::Receiver<Request>,
+) {
+    let started = Instant::now();
+    let loaded = load(dir, options.storage).map_err(StartError::from).and_then(|loaded| {
+        self_test(&loaded.0)
+            .map_err(|reason| StartError::SelfTest { device: DeviceChoice::Cpu, reason })?;
+        Ok(loaded)
+    });
+    let (model, facts) = match loaded {
+        Ok((model, facts)) => (model, Arc::new(facts)),
+        Err(error) => {
+            // The channel has room for this one message, and the starter is waiting for it.
+            let _ = ready.send(Err(error));
+            return;
+        }
+    };
+    tracing::info!(
+        weights = %facts.storage,
+        model_hash = hex::encode(facts.model_hash),
+        weight_bytes = model.bytes(),
+        elapsed_ms = started.elapsed().as_millis() as u64,
+        "decoder ready"
+    );
+    let _ = ready.send(Ok(Arc::clone(&facts)));
+    let blocks = options.cache_tokens.div_ceil(BLOCK_TOKENS);
+    Worker {
+        cache: Cache::new(&model.config, blocks),
+        pool: Pool::new(blocks),
+        model,
+        facts,
+        waiting: VecDeque::new(),
+        running: Vec::new(),
+    }
+    .work(receiver);
+}
+
+struct Worker {
+    model: DecoderModel,
+    facts: Arc<Facts>,
+    cache: Cache,
+    pool: Pool,
+    waiting: VecDeque<Request>,
+    running: Vec<Sequence>,
+}
+
+/// What one sequence does in one pass.
+struct Turn {
+    sequence: usize,
+    tokens: usize,
+    /// Whether its last token is read, so that the next one can be chosen.
+    complete: bool,
+}
+
+impl Worker {
+    /// Runs passes until the channel is closed and everything is written, or until a pass panics:
+    /// what would be computed afterwards cannot be trusted. Dropping the senders tells everybody.
+    fn work(mut self, mut receiver: mpsc::Receiver<Request>) {
+        loop {
+            if self.waiting.is_empty() && self.running.is_empty() {
+                let Some(request) = receiver.blocking_recv() else { return };
+                self.waiting.push_back(request);
+            }
+            while let Ok(request) = receiver.try_recv() {
+                self.waiting.push_back(request);
+            }
+            self.forget_abandoned();
+            self.admit();
+            if self.running.is_empty() {
+                continue;
+            }
+            let started = Instant::now();
+            if catch_unwind(AssertUnwindSafe(|| self.pass())).is_err() {
+                // The panic hook has printed the cause.
+                tracing::error!("the decoder panicked, its thread ends");
+                return;
+            }
+            metrics::histogram!("auspex_decoder_pass_seconds").record(started.elapsed());
+            let used = self.pool.size() - self.pool.free();
+            metrics::gauge!("auspex_decoder_cache_blocks_used").set(used as f64);
+        }
+    }
+
+    fn forget_abandoned(&mut self) {
+        let before = self.waiting.len() + self.running.len();
+        self.waiting.retain(|request| !request.events.is_closed());
+        let pool = &mut self.pool;
+        self.running.retain(|sequence| {
+            let abandoned = sequence.is_abandoned();
+            if abandoned {
+                pool.give_back(sequence.blocks());
+            }
+            !abandoned
+        });
+        let abandoned = before - self.waiting.len() - self.running.len();
+        metrics::counter!("auspex_decoder_abandoned_total").increment(abandoned as u64);
+    }
+
+    /// Starts what waits, in its order, while there is room. Every request fits an empty cache.
+    fn admit(&mut self) {
+        while self.running.len() < SEQUENCES_MAX {
+            let Some(request) = self.waiting.pop_front() else { return };
+            let asked = request.asked;
+            match Sequence::admit(request, &mut self.pool) {
+                Ok(sequence) => {
+                    metrics::histogram!("auspex_decoder_queue_seconds").record(asked.elapsed());
+                    self.running.push(sequence);
+                }
+                Err(request) => {
+                    self.waiting.push_front(request);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// One token of every output that is being written, then pieces of prompts.
+    fn pass(&mut self) {
+        let turns = self.turns();
+        let spans: Vec<Span<'_>> = turns
+            .iter()
+            .map(|turn| {
+                let sequence = &self.running[turn.sequence];
+                Span {
+                    blocks: sequence.blocks(),
+                    start: sequence.position(),
+                    tokens: &sequence.unread()[..turn.tokens],
+                }
+            })
+            .collect();
+        let states = self.model.read(&mut self.cache, &spans, |_| ());
+        let mut row = 0;
+        let mut last_rows = Vec::new();
+        for turn in &turns {
+            row += turn.tokens;
+            if turn.complete {
+                last_rows.push(row - 1);
+            }
+        }
+        metrics::histogram!("auspex_decoder_pass_tokens").record(row as f64);
+        let mut logits = self.model.logits(&states, &last_rows);
+        let mut rows = logits.values.chunks_exact_mut(self.model.config.vocabulary);
+
+        let mut ended = Vec::new();
+        for turn in &turns {
+            let sequence = &mut self.running[turn.sequence];
+            sequence.advance(turn.tokens, &mut self.pool);
+            let Some(logits) = (if turn.complete { rows.next() } else { None }) else { continue };
+            if !logits.iter().all(|logit| logit.is_finite()) {
+                sequence.fail(GenerateError::Numbers);
+                ended.push(turn.sequence);
+            } else if sequence.choose(logits, &self.facts) {
+                ended.push(turn.sequence);
+            }
+        }
+        ended.sort_unstable();
+        for index in ended.into_iter().rev() {
+            let sequence = self.running.remove(index);
+            self.pool.give_back(sequence.blocks());
+        }
+    }
+
+    fn turns(&self) -> Vec<Turn> {
+        let mut turns = Vec::new();
+        let mut room = PASS_TOKENS_MAX;
+        let (writing, reading): (Vec<usize>, Vec<usize>) =
+            (0..self.running.len()).partition(|index| self.running[*index].unread().len() == 1);
+        for sequence in writing.into_iter().chain(reading) {
+            let unread = self.running[sequence].unread().len();
+            let tokens = unread.min(room);
+            if tokens == 0 {
+                break;
+            }
+            room -= tokens;
+            turns.push(Turn { sequence, tokens, complete: tokens == unread });
+        }
+        turns
+    }
+}

@@ -1,0 +1,364 @@
+//! Products with weights that are blocks of small integers.
+
+use pulp::NullaryFnOnce;
+
+use super::{Rows, floats::from_f16};
+use crate::kernels::{LANES, Lane, vectorized};
+
+/// Inputs that share a scale.
+pub(crate) const BLOCK: usize = 32;
+
+/// Two neighbouring inputs, which one instruction multiplies and adds.
+const PAIRS: usize = BLOCK / 2;
+
+/// Rows that are computed together: with two registers of sums for each, eight of AVX2's 16.
+const ROWS: usize = 4;
+
+/// `BLOCK` inputs to [`LANES`] outputs in 8 bits.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Block8 {
+    /// What one step is worth, as `f16`, for each output.
+    scales: [u16; LANES],
+    /// For each pair of inputs: both weights of the first output, of the second, and so on.
+    levels: [[i8; 2 * LANES]; PAIRS],
+}
+
+/// `BLOCK` inputs to [`LANES`] outputs in 4 bits.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Block4 {
+    scales: [u16; LANES],
+    /// As in [`Block8`], each level plus 8: pair `n` in the low halves of bytes, pair
+    /// `n + PAIRS / 2` in the high ones.
+    levels: [[u8; 2 * LANES]; PAIRS / 2],
+}
+
+impl Default for Block8 {
+    fn default() -> Self {
+        Self { scales: [0; LANES], levels: [[0; 2 * LANES]; PAIRS] }
+    }
+}
+
+impl Default for Block4 {
+    fn default() -> Self {
+        Self { scales: [0; LANES], levels: [[0; 2 * LANES]; PAIRS / 2] }
+    }
+}
+
+impl Block8 {
+    pub(super) fn set(&mut self, lane: usize, scale: u16, levels: impl Iterator<Item = i8>) {
+        self.scales[lane] = scale;
+        for (input, level) in levels.enumerate() {
+            self.levels[input / 2][2 * lane + input % 2] = level;
+        }
+    }
+}
+
+impl Block4 {
+    pub(super) fn set(&mut self, lane: usize, scale: u16, levels: impl Iterator<Item = i8>) {
+        self.scales[lane] = scale;
+        for (input, level) in levels.enumerate() {
+            let (pair, place) = (input / 2, 2 * lane + input % 2);
+            let shift = if pair < PAIRS / 2 { 0 } else { 4 };
+            self.levels[pair % (PAIRS / 2)][place] |= ((level + 8) as u8) << shift;
+        }
+    }
+}
+
+/// Rows of activations in 8 bits, each block of `BLOCK` with its own scale. Levels are kept in 16
+/// bits, which is what the products read.
+#[derive(Debug)]
+pub(crate) struct QuantizedRows {
+    blocks: Vec<[i16; BLOCK]>,
+    scales: Vec<f32>,
+    /// Blocks of one row.
+    width: usize,
+}
+
+impl QuantizedRows {
+    pub(super) fn new(rows: &Rows) -> Self {
+        let (blocks, _) = rows.values.as_chunks::<BLOCK>();
+        let mut quantized = Self {
+            blocks: vec![[0; BLOCK]; blocks.len()],
+            scales: vec![0.0; blocks.len()],
+            width: rows.columns / BLOCK,
+        };
+        vectorized(Quantize { blocks, into: &mut quantized });
+        quantized
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.blocks.len() / self.width
+    }
+}
+
+struct Quantize<'a> {
+    blocks: &'a [[f32; BLOCK]],
+    into: &'a mut QuantizedRows,
+}
+
+impl NullaryFnOnce for Quantize<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        /// Adding and subtracting 1.5 * 2^23 rounds to an integer, ties to even.
+        const ROUND: f32 = 12_582_912.0;
+        let into = self.into.blocks.iter_mut().zip(&mut self.into.scales);
+        for (values, (levels, scale)) in self.blocks.iter().zip(into) {
+            let mut largest = [0.0_f32; LANES];
+            for (index, value) in values.iter().enumerate() {
+                largest[index % LANES] = largest[index % LANES].max(value.abs());
+            }
+            let largest = crate::kernels::max(largest);
+            *scale = largest / 127.0;
+            let factor = if largest == 0.0 { 0.0 } else { 127.0 / largest };
+            for (level, value) in levels.iter_mut().zip(values) {
+                *level = ((value * factor + ROUND) - ROUND) as i32 as i16;
+            }
+        }
+    }
+}
+
+/// Weights of `BLOCK` inputs to [`LANES`] outputs.
+pub(super) trait Block: Copy + Sync {
+    fn scales(&self) -> &[u16; LANES];
+
+    /// The levels of one pair of inputs.
+    fn pair(&self, pair: usize) -> [i8; 2 * LANES];
+}
+
+impl Block for Block8 {
+    #[inline(always)]
+    fn scales(&self) -> &[u16; LANES] {
+        &self.scales
+    }
+
+    #[inline(always)]
+    fn pair(&self, pair: usize) -> [i8; 2 * LANES] {
+        self.levels[pair]
+    }
+}
+
+impl Block for Block4 {
+    #[inline(always)]
+    fn scales(&self) -> &[u16; LANES] {
+        &self.scales
+    }
+
+    #[inline(always)]
+    fn pair(&self, pair: usize) -> [i8; 2 * LANES] {
+        if pair < PAIRS / 2 {
+            self.levels[pair].map(|byte| (byte & 15) as i8 - 8)
+        } else {
+            self.levels[pair - PAIRS / 2].map(|byte| (byte >> 4) as i8 - 8)
+        }
+    }
+}
+
+/// The weights of one output of a tile.
+pub(super) fn values<B: Block>(tile: &[B], lane: usize) -> Vec<f32> {
+    let mut values = Vec::with_capacity(tile.len() * BLOCK);
+    for block in tile {
+        let step = from_f16(block.scales()[lane]);
+        for pair in 0..PAIRS {
+            let levels = block.pair(pair);
+            values.extend(
+                levels[2 * lane..2 * lane + 2].iter().map(|level| f32::from(*level) * step),
+            );
+        }
+    }
+    values
+}
+
+/// One tile of a product.
+pub(super) fn tile<B: Block>(left: &QuantizedRows, weights: &[B], out: &mut [Lane]) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(simd) = pulp::x86::V3::try_new() {
+        return simd.vectorize(Tile { left, weights, out, dot: Avx2(simd) });
+    }
+    Tile { left, weights, out, dot: Portable }.call();
+}
+
+struct Tile<'a, B, D> {
+    left: &'a QuantizedRows,
+    weights: &'a [B],
+    out: &'a mut [Lane],
+    dot: D,
+}
+
+impl<B: Block, D: Dot> NullaryFnOnce for Tile<'_, B, D> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Self { left, weights, out, dot } = self;
+        let mut row = 0;
+        let mut chunks = out.chunks_exact_mut(ROWS);
+        for out in &mut chunks {
+            rows::<B, D, ROWS>(left, row, weights, out, dot);
+            row += ROWS;
+        }
+        let out = chunks.into_remainder();
+        match out.len() {
+            1 => rows::<B, D, 1>(left, row, weights, out, dot),
+            2 => rows::<B, D, 2>(left, row, weights, out, dot),
+            3 => rows::<B, D, 3>(left, row, weights, out, dot),
+            _ => {}
+        }
+    }
+}
+
+/// `R` rows from `row` on.
+#[inline(always)]
+fn rows<B: Block, D: Dot, const R: usize>(
+    left: &QuantizedRows,
+    row: usize,
+    weights: &[B],
+    out: &mut [Lane],
+    dot: D,
+) {
+    let width = left.width;
+    let blocks: [&[[i16; BLOCK]]; R] = std::array::from_fn(|index| {
+        let start = (row + index) * width;
+        &left.blocks[start..start + width][..weights.len()]
+    });
+    let scales: [&[f32]; R] = std::array::from_fn(|index| {
+        let start = (row + index) * width;
+        &left.scales[start..start + width][..weights.len()]
+    });
+    let mut sums = [[0.0; LANES]; R];
+    for (index, weights) in weights.iter().enumerate() {
+        let products = dot.block::<B, R>(weights, std::array::from_fn(|row| &blocks[row][index]));
+        let steps = weights.scales().map(from_f16);
+        for ((sums, products), scales) in sums.iter_mut().zip(products).zip(&scales) {
+            let scale = scales[index];
+            for ((sum, product), step) in sums.iter_mut().zip(products).zip(&steps) {
+                *sum = (product as f32).mul_add(scale * step, *sum);
+            }
+        }
+    }
+    for (out, sums) in out.iter_mut().zip(sums) {
+        *out = sums;
+    }
+}
+
+/// The exact part: sums of `BLOCK` products of levels, which are below 2^20.
+trait Dot: Copy {
+    fn block<B: Block, const R: usize>(
+        self,
+        weights: &B,
+        rows: [&[i16; BLOCK]; R],
+    ) -> [[i32; LANES]; R];
+}
+
+/// For every machine.
+#[derive(Clone, Copy)]
+struct Portable;
+
+impl Dot for Portable {
+    #[inline(always)]
+    fn block<B: Block, const R: usize>(
+        self,
+        weights: &B,
+        rows: [&[i16; BLOCK]; R],
+    ) -> [[i32; LANES]; R] {
+        let mut sums = [[0; LANES]; R];
+        for pair in 0..PAIRS {
+            let weights = weights.pair(pair);
+            for (sums, row) in sums.iter_mut().zip(rows) {
+                for (lane, sum) in sums.iter_mut().enumerate() {
+                    *sum += i32::from(weights[2 * lane]) * i32::from(row[2 * pair])
+                        + i32::from(weights[2 * lane + 1]) * i32::from(row[2 * pair + 1]);
+                }
+            }
+        }
+        sums
+    }
+}
+
+/// For x86 with AVX2, whose `vpmaddwd` multiplies pairs and adds the two products.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+struct Avx2(pulp::x86::V3);
+
+#[cfg(target_arch = "x86_64")]
+impl Dot for Avx2 {
+    #[inline(always)]
+    fn block<B: Block, const R: usize>(
+        self,
+        weights: &B,
+        rows: [&[i16; BLOCK]; R],
+    ) -> [[i32; LANES]; R] {
+        use pulp::bytemuck::cast;
+        use std::arch::x86_64::{__m128i, __m256i};
+
+        let (avx, avx2) = (self.0.avx, self.0.avx2);
+        let mut sums: [[__m256i; 2]; R] = [[avx._mm256_setzero_si256(); 2]; R];
+        for pair in 0..PAIRS {
+            let [low, high]: [__m128i; 2] = cast(weights.pair(pair));
+            let weights = [avx2._mm256_cvtepi8_epi16(low), avx2._mm256_cvtepi8_epi16(high)];
+            for (sums, row) in sums.iter_mut().zip(rows) {
+                let factors = avx._mm256_set1_epi32(cast([row[2 * pair], row[2 * pair + 1]]));
+                for (sum, weights) in sums.iter_mut().zip(weights) {
+                    *sum = avx2._mm256_add_epi32(*sum, avx2._mm256_madd_epi16(weights, factors));
+                }
+            }
+        }
+        sums.map(cast)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::pack, *};
+
+    #[test]
+    fn blocks_keep_every_level() {
+        let levels = |lane: usize| (0..BLOCK).map(move |input| ((lane + input) % 16) as i8 - 8);
+        let (mut eight, mut four) = (Block8::default(), Block4::default());
+        for lane in 0..LANES {
+            eight.set(lane, lane as u16, levels(lane));
+            four.set(lane, lane as u16, levels(lane));
+        }
+        for pair in 0..PAIRS {
+            assert_eq!(eight.pair(pair), four.pair(pair));
+            for lane in 0..LANES {
+                let expected: Vec<i8> = levels(lane).skip(2 * pair).take(2).collect();
+                assert_eq!(eight.pair(pair)[2 * lane..2 * lane + 2], expected);
+            }
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn instructions_and_portable_code_give_the_same_bits() {
+        let Some(simd) = pulp::x86::V3::try_new() else { return };
+        let mut state = 9_u32;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / 8_388_608.0 - 1.0
+        };
+        let weight: Vec<f32> = (0..LANES * 96).map(|_| next()).collect();
+        let rows = Rows { values: (0..7 * 96).map(|_| next() * 3.0).collect(), columns: 96 };
+        let left = QuantizedRows::new(&rows);
+        fn both<B: Block>(left: &QuantizedRows, weights: &[B], simd: pulp::x86::V3) {
+            let mut out = [[0.0; LANES]; 7];
+            let mut portable = [[0.0; LANES]; 7];
+            simd.vectorize(Tile { left, weights, out: &mut out, dot: Avx2(simd) });
+            Tile { left, weights, out: &mut portable, dot: Portable }.call();
+            assert_eq!(out, portable);
+            assert_ne!(out[0], [0.0; LANES]);
+        }
+        both(&left, &pack::int8_blocks(&weight, 96), simd);
+        both(&left, &pack::int4_blocks(&weight, 96), simd);
+    }
+
+    #[test]
+    fn a_block_of_zeros_stays_zero() {
+        let left = QuantizedRows::new(&Rows { values: vec![0.0; BLOCK], columns: BLOCK });
+        let weights = pack::int8_blocks(&[0.0; LANES * BLOCK], BLOCK);
+        let mut out = [[1.0; LANES]; 1];
+        tile(&left, &weights, &mut out);
+        assert_eq!(out, [[0.0; LANES]]);
+    }
+}

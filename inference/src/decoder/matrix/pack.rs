@@ -1,0 +1,107 @@
+//! From PyTorch's layout, `weight[output][input]`, to tiles.
+
+use rayon::prelude::*;
+
+use super::blocks::{BLOCK, Block4, Block8};
+use crate::kernels::{LANES, Lane};
+
+/// Largest finite `f16`.
+const F16_MAX: f32 = 65504.0;
+
+pub(super) fn f32_lanes(weight: &[f32], inputs: usize) -> Vec<Lane> {
+    tiles(weight, inputs, inputs, |rows, input| rows.map(|row| row[input]))
+}
+
+pub(super) fn f16_lanes(weight: &[f32], inputs: usize) -> Result<Vec<[u16; LANES]>, String> {
+    if let Some(value) = weight.iter().find(|value| F16_MAX < value.abs()) {
+        return Err(format!("{value} is over the range of f16, {F16_MAX}; choose f32"));
+    }
+    Ok(tiles(weight, inputs, inputs, |rows, input| rows.map(|row| to_f16(row[input]))))
+}
+
+pub(super) fn int8_blocks(weight: &[f32], inputs: usize) -> Vec<Block8> {
+    tiles(weight, inputs, inputs / BLOCK, |rows, block| {
+        let mut packed = Block8::default();
+        for (lane, row) in rows.iter().enumerate() {
+            let values = &row[block * BLOCK..(block + 1) * BLOCK];
+            let largest = values.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
+            let scale = scale_of(largest, 127.0);
+            let levels = values.iter().map(|value| (value / scale.value).round());
+            let levels = levels.map(|level| level.clamp(-127.0, 127.0) as i8);
+            packed.set(lane, scale.bits, levels);
+        }
+        packed
+    })
+}
+
+pub(super) fn int4_blocks(weight: &[f32], inputs: usize) -> Vec<Block4> {
+    tiles(weight, inputs, inputs / BLOCK, |rows, block| {
+        let mut packed = Block4::default();
+        for (lane, row) in rows.iter().enumerate() {
+            let values = &row[block * BLOCK..(block + 1) * BLOCK];
+            // Sixteen levels have one more below zero than above; the value that is farthest from
+            // zero gets that one, so the scale has the other sign where it is positive.
+            let farthest = values.iter().fold(0.0_f32, |farthest, value| {
+                if farthest.abs() < value.abs() { *value } else { farthest }
+            });
+            let scale = scale_of(-farthest, 8.0);
+            let levels = values.iter().map(|value| (value / scale.value).round());
+            let levels = levels.map(|level| level.clamp(-8.0, 7.0) as i8);
+            packed.set(lane, scale.bits, levels);
+        }
+        packed
+    })
+}
+
+/// Packs unit after unit of every tile; the lanes behind the last output are zero.
+fn tiles<U: Send>(
+    weight: &[f32],
+    inputs: usize,
+    units: usize,
+    unit: impl Fn([&[f32]; LANES], usize) -> U + Sync,
+) -> Vec<U> {
+    let nothing = vec![0.0; inputs];
+    let unit = &unit;
+    let nothing = &nothing;
+    weight
+        .par_chunks(inputs * LANES)
+        .flat_map_iter(|tile| {
+            let rows: [&[f32]; LANES] = std::array::from_fn(|lane| {
+                tile.get(lane * inputs..(lane + 1) * inputs).unwrap_or(nothing)
+            });
+            (0..units).map(move |index| unit(rows, index))
+        })
+        .collect()
+}
+
+/// What one step of a block is worth, as it is stored and as it is read back.
+struct Scale {
+    bits: u16,
+    value: f32,
+}
+
+fn scale_of(largest: f32, levels: f32) -> Scale {
+    let bits = to_f16((largest / levels).clamp(-F16_MAX, F16_MAX));
+    let value = super::floats::from_f16(bits);
+    // A block of zeros, or of values too small for any scale, becomes zeros.
+    Scale { bits, value: if value == 0.0 { f32::INFINITY } else { value } }
+}
+
+/// The `f16` nearest to a finite value, ties to even; beyond the range infinity.
+pub(super) fn to_f16(value: f32) -> u16 {
+    let sign = (value.to_bits() >> 16) as u16 & 0x8000;
+    let magnitude = value.abs();
+    /// 2^-14, the smallest normal `f16`.
+    const NORMAL_MIN: f32 = 6.103_515_6e-5;
+    /// 2^24: a subnormal `f16` counts steps of 2^-24.
+    const SUBNORMAL_STEPS: f32 = 16_777_216.0;
+    if magnitude < NORMAL_MIN {
+        return sign | (magnitude * SUBNORMAL_STEPS).round_ties_even() as u16;
+    }
+    // 13 bits of the fraction are cut off; half of them, and one less before an even result, is
+    // added first. A carry runs into the exponent, as it should.
+    let bits = magnitude.to_bits();
+    let rounded = (bits + 0xfff + (bits >> 13 & 1)) >> 13;
+    // The exponents' biases are 127 and 15.
+    sign | (rounded - (112 << 10)).min(0x7c00) as u16
+}

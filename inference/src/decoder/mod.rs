@@ -1,0 +1,38 @@
+//! Decoders: tokens in, the next token out.
+//!
+//! `config`, `files` and `shards` read a model directory; `matrix` keeps the weights; `rope`,
+//! `attention` and `model` are the layers, `cache` what they remember; `tokens` and `template`
+//! turn conversations into tokens and tokens into text; `sampling` chooses, among what `grammar`
+//! leaves; `engine` runs many sequences on one thread; `transcript` binds an output to what
+//! decided it.
+//!
+//! **Invariant:** an output is a function of the model's files, the storage of its weights, the
+//! prompt and the parameters, bit by bit: no other sequence, piece of a prompt, reuse of a known
+//! beginning, thread count, instruction set or run changes it.
+
+mod attention;
+mod cache;
+mod config;
+mod engine;
+mod error;
+mod files;
+mod grammar;
+pub mod limits;
+mod loaded;
+mod matrix;
+mod model;
+#[cfg(test)]
+mod parity;
+mod rope;
+mod sampling;
+mod shards;
+mod template;
+mod tokens;
+mod transcript;
+
+pub use engine::{Completion, Event, Finish, Generator, Options, Output, StartError};
+pub use error::{GenerateError, PromptError};
+pub use matrix::Storage;
+pub use sampling::Parameters;
+pub use template::Message;
+pub use transcript::Transcript;

@@ -1,0 +1,393 @@
+//! The layers of a Llama 3, Qwen 2.5 or Qwen 3 decoder on the CPU.
+
+use pulp::NullaryFnOnce;
+use rayon::prelude::*;
+
+use super::{
+    attention::{Attention, Position},
+    cache::{Cache, Place},
+    config::DecoderConfig,
+    matrix::{Left, Matrix, Rows, Storage, Tiles},
+    rope::Rope,
+    shards::Shards,
+};
+use crate::{
+    error::LoadError,
+    kernels::{LANES, exp::exp, sum, vectorized},
+};
+
+/// A loaded decoder. It has no state: keys and values are in a [`Cache`].
+#[derive(Debug)]
+pub(crate) struct DecoderModel {
+    pub(crate) config: DecoderConfig,
+    storage: Storage,
+    layers: Vec<Layer>,
+    norm: Vec<f32>,
+    /// Present where the embedding is not the head.
+    embedding: Option<Matrix>,
+    head: Matrix,
+    rope: Rope,
+}
+
+#[derive(Debug)]
+struct Layer {
+    attention_norm: Vec<f32>,
+    /// Query, key and value, one below the other.
+    projection: Matrix,
+    /// Scales of the heads of queries and of keys.
+    head_norms: Option<[Vec<f32>; 2]>,
+    output: Matrix,
+    norm: Vec<f32>,
+    /// Gate and up, one below the other.
+    expand: Matrix,
+    contract: Matrix,
+}
+
+/// New tokens of one sequence.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Span<'a> {
+    /// The blocks of the sequence, with room for the new positions.
+    pub(crate) blocks: &'a [u32],
+    /// Positions that were read before.
+    pub(crate) start: usize,
+    pub(crate) tokens: &'a [u32],
+}
+
+impl DecoderModel {
+    pub(crate) fn load(
+        shards: &mut Shards,
+        config: DecoderConfig,
+        storage: Storage,
+    ) -> Result<Self, LoadError> {
+        let mut load = Loader { shards, storage };
+        let hidden = config.hidden;
+        let layers = (0..config.layers)
+            .map(|index| Layer::load(&mut load, &format!("model.layers.{index}"), &config))
+            .collect::<Result<_, _>>()?;
+        // The embedding and the head decide single tokens; 4 bits are too few for them.
+        load.storage = if storage == Storage::Int4 { Storage::Int8 } else { storage };
+        let embedding =
+            load.matrix(&[("model.embed_tokens.weight", config.vocabulary)], hidden, false)?;
+        // Some files say that they are not tied and still have no head of their own.
+        let own_head = !config.tied && load.shards.has("lm_head.weight");
+        let (embedding, head) = if own_head {
+            let head = load.matrix(&[("lm_head.weight", config.vocabulary)], hidden, false)?;
+            (Some(embedding), head)
+        } else {
+            (None, embedding)
+        };
+        let norm = load.shards.read("model.norm.weight", &[hidden])?;
+        Ok(Self { rope: Rope::new(&config), config, storage, layers, norm, embedding, head })
+    }
+
+    /// Bytes of weights that writing one token reads.
+    pub(crate) fn bytes(&self) -> usize {
+        let matrices = self
+            .layers
+            .iter()
+            .flat_map(|layer| [&layer.projection, &layer.output, &layer.expand, &layer.contract]);
+        matrices.map(Matrix::bytes).sum::<usize>() + self.head.bytes()
+    }
+
+    /// Reads `spans` into the cache; gives back the last layer's states of all their tokens.
+    /// `observe` sees the states behind the embedding and behind every layer.
+    pub(crate) fn read(
+        &self,
+        cache: &mut Cache,
+        spans: &[Span<'_>],
+        mut observe: impl FnMut(&Rows) + Send,
+    ) -> Rows {
+        // From here on the caller's work is done by one of rayon's threads, so that handing a
+        // part to another one does not need two of them to wake up.
+        rayon::scope(|_| {
+            let positions: Vec<Position<'_>> = spans
+                .iter()
+                .flat_map(|span| {
+                    let positions = span.start..span.start + span.tokens.len();
+                    positions.map(|position| Position { blocks: span.blocks, position })
+                })
+                .collect();
+            let turns: Vec<Vec<f32>> =
+                positions.iter().map(|at| self.rope.position(at.position)).collect();
+            let mut states = self.embed(spans);
+            observe(&states);
+            for (index, layer) in self.layers.iter().enumerate() {
+                self.layer(index, layer, cache, &positions, &turns, &mut states);
+                observe(&states);
+            }
+            states
+        })
+    }
+
+    /// Logits of some rows of what [`read`](Self::read) gave: `[rows][vocabulary]`.
+    pub(crate) fn logits(&self, states: &Rows, rows: &[usize]) -> Rows {
+        rayon::scope(|_| {
+            let chosen: Vec<f32> = rows.iter().flat_map(|row| states.row(*row)).copied().collect();
+            let chosen = Rows { values: chosen, columns: states.columns };
+            let normed = normalize(&chosen, &self.norm, self.config.epsilon);
+            let tiles = self.head.product(&Left::new(&normed, self.storage));
+            let mut logits = Rows::zeros(rows.len(), self.config.vocabulary);
+            for (row, logits) in logits.values.chunks_exact_mut(self.config.vocabulary).enumerate()
+            {
+                for (logit, value) in logits.iter_mut().zip(tiles.row(row, 0).flatten()) {
+                    *logit = *value;
+                }
+            }
+            logits
+        })
+    }
+
+    fn embed(&self, spans: &[Span<'_>]) -> Rows {
+        let table = self.embedding.as_ref().unwrap_or(&self.head);
+        let tokens = spans.iter().flat_map(|span| span.tokens);
+        let values = tokens.flat_map(|token| table.output(*token as usize)).collect();
+        Rows { values, columns: self.config.hidden }
+    }
+
+    fn layer(
+        &self,
+        index: usize,
+        layer: &Layer,
+        cache: &mut Cache,
+        positions: &[Position<'_>],
+        turns: &[Vec<f32>],
+        states: &mut Rows,
+    ) {
+        let config = &self.config;
+        let normed = normalize(states, &layer.attention_norm, config.epsilon);
+        let projected = layer.projection.product(&Left::new(&normed, self.storage));
+        let queries = self.store(index, layer, cache, positions, turns, &projected);
+        let attention = Attention {
+            cache,
+            layer: index,
+            window: config.windows[index],
+            queries: &queries,
+            head_size: config.head_size,
+            group: config.group(),
+        };
+        let attended = attention.run(positions);
+        add(states, &layer.output.product(&Left::new(&attended, self.storage)));
+        let normed = normalize(states, &layer.norm, config.epsilon);
+        let expanded = layer.expand.product(&Left::new(&normed, self.storage));
+        let gated = gate(&expanded, config.inner);
+        add(states, &layer.contract.product(&Left::new(&gated, self.storage)));
+    }
+
+    /// Turns queries and keys, and stores keys and values; gives back the queries.
+    fn store(
+        &self,
+        index: usize,
+        layer: &Layer,
+        cache: &mut Cache,
+        positions: &[Position<'_>],
+        turns: &[Vec<f32>],
+        projected: &Tiles,
+    ) -> Rows {
+        let config = &self.config;
+        let size = config.head_size;
+        let (query_width, key_width) = (config.heads * size, config.key_heads * size);
+        let mut queries = Rows::zeros(positions.len(), query_width);
+        let mut row_values = vec![0.0; query_width + 2 * key_width];
+        for (row, (at, turns)) in positions.iter().zip(turns).enumerate() {
+            for (value, from) in row_values.iter_mut().zip(projected.row(row, 0).flatten()) {
+                *value = *from;
+            }
+            let (turned, values) = row_values.split_at_mut(query_width + key_width);
+            for (head, part) in turned.chunks_exact_mut(size).enumerate() {
+                if let Some([of_queries, of_keys]) = &layer.head_norms {
+                    let scale = if head < config.heads { of_queries } else { of_keys };
+                    let normed = normalized(part, scale, config.epsilon);
+                    part.copy_from_slice(&normed);
+                }
+                self.rope.turn(part, turns);
+            }
+            let (turned_queries, keys) = turned.split_at(query_width);
+            queries.values[row * query_width..(row + 1) * query_width]
+                .copy_from_slice(turned_queries);
+            let place = Place::of(at.blocks, at.position);
+            let heads = keys.chunks_exact(size).zip(values.chunks_exact(size));
+            for (head, (key, value)) in heads.enumerate() {
+                cache.write(index, place, head, key, value);
+            }
+        }
+        queries
+    }
+}
+
+impl Layer {
+    fn load(load: &mut Loader<'_>, name: &str, config: &DecoderConfig) -> Result<Self, LoadError> {
+        let (hidden, inner, size) = (config.hidden, config.inner, config.head_size);
+        let (queries, keys) = (config.heads * size, config.key_heads * size);
+        let full = |part: &str| format!("{name}.{part}.weight");
+        let head_norms = if config.head_norm {
+            let mut norm = |part: &str| load.shards.read(&full(part), &[size]);
+            Some([norm("self_attn.q_norm")?, norm("self_attn.k_norm")?])
+        } else {
+            None
+        };
+        let [query, key, value] =
+            ["q_proj", "k_proj", "v_proj"].map(|part| full(&format!("self_attn.{part}")));
+        let projection = [(query.as_str(), queries), (&key, keys), (&value, keys)];
+        let (gate, up) = (full("mlp.gate_proj"), full("mlp.up_proj"));
+        Ok(Self {
+            attention_norm: load.shards.read(&full("input_layernorm"), &[hidden])?,
+            projection: load.matrix(&projection, hidden, config.projection_bias)?,
+            head_norms,
+            output: load.matrix(
+                &[(&full("self_attn.o_proj"), hidden)],
+                queries,
+                config.output_bias,
+            )?,
+            norm: load.shards.read(&full("post_attention_layernorm"), &[hidden])?,
+            expand: load.matrix(&[(&gate, inner), (&up, inner)], hidden, false)?,
+            contract: load.matrix(&[(&full("mlp.down_proj"), hidden)], inner, false)?,
+        })
+    }
+}
+
+struct Loader<'a> {
+    shards: &'a mut Shards,
+    storage: Storage,
+}
+
+impl Loader<'_> {
+    /// One matrix from tensors with their numbers of outputs, one below the other.
+    fn matrix(
+        &mut self,
+        parts: &[(&str, usize)],
+        inputs: usize,
+        biased: bool,
+    ) -> Result<Matrix, LoadError> {
+        let (mut weight, mut bias) = (Vec::new(), Vec::new());
+        for (name, outputs) in parts {
+            weight.extend(self.shards.read(name, &[*outputs, inputs])?);
+            if biased {
+                let name = name.replace(".weight", ".bias");
+                bias.extend(self.shards.read(&name, &[*outputs])?);
+            }
+        }
+        Matrix::new(&weight, &bias, inputs, self.storage).map_err(|reason| LoadError::Weights {
+            path: self.shards.path(),
+            reason: format!("tensor {:?}: {reason}", parts.first().map_or("", |part| part.0)),
+        })
+    }
+}
+
+/// Each row over the root of its mean square, times `scale`.
+fn normalize(rows: &Rows, scale: &[f32], epsilon: f32) -> Rows {
+    let mut out = Rows::zeros(rows.count(), rows.columns);
+    let pairs = out
+        .values
+        .par_chunks_exact_mut(rows.columns)
+        .zip(rows.values.par_chunks_exact(rows.columns));
+    pairs.for_each(|(out, row)| vectorized(Norm { row, scale, epsilon, out }));
+    out
+}
+
+fn normalized(row: &[f32], scale: &[f32], epsilon: f32) -> Vec<f32> {
+    let mut out = vec![0.0; row.len()];
+    vectorized(Norm { row, scale, epsilon, out: &mut out });
+    out
+}
+
+struct Norm<'a> {
+    row: &'a [f32],
+    scale: &'a [f32],
+    epsilon: f32,
+    out: &'a mut [f32],
+}
+
+impl NullaryFnOnce for Norm<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let mut squares = [0.0; LANES];
+        for lanes in self.row.as_chunks::<LANES>().0 {
+            for (square, value) in squares.iter_mut().zip(lanes) {
+                *square = value.mul_add(*value, *square);
+            }
+        }
+        let factor = 1.0 / (sum(squares) / self.row.len() as f32 + self.epsilon).sqrt();
+        for ((out, value), scale) in self.out.iter_mut().zip(self.row).zip(self.scale) {
+            *out = value * factor * scale;
+        }
+    }
+}
+
+fn add(states: &mut Rows, update: &Tiles) {
+    let columns = states.columns;
+    states.values.par_chunks_exact_mut(columns).enumerate().for_each(|(row, states)| {
+        for (states, update) in states.as_chunks_mut::<LANES>().0.iter_mut().zip(update.row(row, 0))
+        {
+            for (state, update) in states.iter_mut().zip(update) {
+                *state += update;
+            }
+        }
+    });
+}
+
+/// `silu(gate) * up` of every row.
+fn gate(expanded: &Tiles, inner: usize) -> Rows {
+    let mut out = Rows::zeros(expanded.rows, inner);
+    out.values.par_chunks_exact_mut(inner).enumerate().for_each(|(row, out)| {
+        vectorized(Gate { expanded, row, out });
+    });
+    out
+}
+
+struct Gate<'a> {
+    expanded: &'a Tiles,
+    row: usize,
+    out: &'a mut [f32],
+}
+
+impl NullaryFnOnce for Gate<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Self { expanded, row, out } = self;
+        let tiles = out.len() / LANES;
+        let (gates, ups) = (expanded.row(row, 0), expanded.row(row, tiles));
+        for ((out, gate), up) in out.as_chunks_mut::<LANES>().0.iter_mut().zip(gates).zip(ups) {
+            for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
+                *out = silu(*gate) * up;
+            }
+        }
+    }
+}
+
+/// `x / (1 + e^-x)`, through the exponential of a negative number on both sides.
+#[inline(always)]
+fn silu(x: f32) -> f32 {
+    let e = exp(-x.abs());
+    let numerator = if x < 0.0 { e } else { 1.0 };
+    x * (numerator / (1.0 + e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silu_is_right_on_both_sides() {
+        for step in -4000..4000 {
+            let x = step as f32 / 100.0;
+            let exact = f64::from(x) / (1.0 + f64::from(-x).exp());
+            let error = (f64::from(silu(x)) - exact).abs();
+            assert!(error <= 3e-7 * exact.abs().max(1e-3), "{x}: {error:e}");
+        }
+    }
+
+    #[test]
+    fn rows_have_a_mean_square_of_one() {
+        let rows = Rows { values: (0..64).map(|value| value as f32 - 9.0).collect(), columns: 32 };
+        let normed = normalize(&rows, &[1.0; 32], 1e-6);
+        for row in 0..2 {
+            let square: f32 = normed.row(row).iter().map(|value| value * value).sum();
+            assert!((square / 32.0 - 1.0).abs() < 1e-5, "{square}");
+        }
+        assert_eq!(normalize(&rows, &[0.0; 32], 1e-6).values, [0.0; 64]);
+    }
+}
