@@ -4,13 +4,17 @@
 
 mod answer;
 mod bus;
+mod chaos;
 mod corpus;
 mod document;
+mod isolation;
 mod keystore;
 mod lease;
 mod node;
+mod operation;
 mod quorum;
 mod retrieval;
 mod scene;
+mod signer;
 mod simulation;
 mod transaction;
