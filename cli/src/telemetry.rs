@@ -10,11 +10,11 @@ use crate::arguments::{Arguments, Command};
 pub(crate) fn start(arguments: &Arguments) {
     let service = match &arguments.command {
         Command::Indexer(_) | Command::Oracle(_) | Command::Broker(_) => true,
+        Command::Operator(group) => group.command.is_service(),
         Command::Agent(_)
         | Command::Offer(_)
         | Command::Request(_)
         | Command::Credit(_)
-        | Command::Operator(_)
         | Command::OperatorSet(_)
         | Command::Corpus(_)
         | Command::Model(_)

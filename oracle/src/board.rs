@@ -1,9 +1,11 @@
 //! The indexer over HTTP: the list of requests, the board on which operators leave messages, the store of answers. Nothing
 //! that it says is believed without a check.
 
-use alloy::primitives::{B256, Bytes};
+use alloy::primitives::{Address, B256, Bytes};
 use anyhow::{Context, anyhow, bail};
-use auspex_protocol::document::{OfferDocument, OperatorSetDocument, RequestDocument};
+use auspex_protocol::document::{
+    OfferDocument, OperatorSetDocument, RequestDocument, SplitDocument,
+};
 use auspex_protocol::message::Envelope;
 use reqwest::{Client, RequestBuilder, StatusCode};
 use serde::Deserialize;
@@ -33,6 +35,14 @@ pub struct RequestView {
     pub input: Bytes,
     pub offer: OfferDocument,
     pub operator_set: OperatorSetDocument,
+}
+
+/// What an account holds in the escrow in one token.
+#[derive(Debug, Clone, Deserialize)]
+pub struct CreditView {
+    pub token: Address,
+    /// The splits with a share of the account and money of the token.
+    pub splits: Vec<SplitDocument>,
 }
 
 /// How settled a block is.
@@ -102,6 +112,13 @@ impl Board {
             .iter()
             .map(|posting| serde_json::to_vec(&posting.envelope).context("write a message"))
             .collect()
+    }
+
+    /// Where an account's credits are, per token.
+    pub async fn credits(&self, account: Address) -> anyhow::Result<Vec<CreditView>> {
+        let path = format!("/v1/accounts/{account:#x}/credits");
+        let page: Page<CreditView> = self.get(&path, "list credits").await?;
+        Ok(page.items)
     }
 
     /// Leaves a message. An error means that it is worth trying again.

@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use alloy::eips::{BlockId, BlockNumberOrTag};
 use alloy::network::TransactionBuilder;
-use alloy::primitives::{Address, B256, Bytes};
+use alloy::primitives::{Address, B256, Bytes, U256};
 use alloy::providers::{DynProvider, Provider, ProviderBuilder};
 use alloy::rpc::types::TransactionRequest;
 use alloy::transports::{RpcError, TransportError};
 use auspex_protocol::bindings::IOperatorRegistry::IOperatorRegistryInstance;
-use auspex_protocol::bindings::IRequestEscrow::{IRequestEscrowInstance, Status};
+use auspex_protocol::bindings::IRequestEscrow::{IRequestEscrowInstance, Split, Status};
 use auspex_protocol::deployment::Deployment;
 
 use crate::config::SecretUrl;
@@ -148,6 +148,25 @@ impl Chain {
         self.ask("read whether a signer is revoked", |provider: DynProvider| async move {
             let registry = IOperatorRegistryInstance::new(registry, provider);
             Ok(registry.isRevoked(signer).call().await?)
+        })
+        .await
+    }
+
+    /// What an account could withdraw of a token, from its own credit and from its shares of splits.
+    pub async fn claimable(
+        &self,
+        account: Address,
+        token: Address,
+        splits: Vec<Split>,
+    ) -> Result<U256, ChainError> {
+        let escrow = self.deployment.request_escrow;
+        self.ask("read what can be withdrawn", |provider: DynProvider| {
+            let splits = splits.clone();
+            async move {
+                let escrow = IRequestEscrowInstance::new(escrow, provider);
+                let amounts = escrow.claimable(account, vec![token], splits).call().await?;
+                Ok(amounts.first().copied().unwrap_or_default())
+            }
         })
         .await
     }

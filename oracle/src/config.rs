@@ -65,21 +65,9 @@ pub struct Config {
     #[arg(long, env = "AUSPEX_OPERATOR_OWNER")]
     pub owner: Address,
 
-    /// Encrypted keystore (version 3, mode 0400) of the key that signs results.
-    #[arg(long, env = "AUSPEX_SIGNER_KEYSTORE")]
-    pub signer_keystore: Option<PathBuf>,
-
-    /// File (mode 0400) with its password; otherwise a systemd credential or a prompt.
-    #[arg(long, env = "AUSPEX_SIGNER_PASSWORD_FILE")]
-    pub signer_password_file: Option<PathBuf>,
-
-    /// Encrypted keystore (version 3, mode 0400) of the key that pays gas.
-    #[arg(long, env = "AUSPEX_TRANSMITTER_KEYSTORE")]
-    pub transmitter_keystore: Option<PathBuf>,
-
-    /// File (mode 0400) with its password; otherwise a systemd credential or a prompt.
-    #[arg(long, env = "AUSPEX_TRANSMITTER_PASSWORD_FILE")]
-    pub transmitter_password_file: Option<PathBuf>,
+    /// Socket of the signer that holds this operator's keys: `auspex operator signer`.
+    #[arg(long, env = "AUSPEX_SIGNER_SOCKET")]
+    pub signer_socket: Option<PathBuf>,
 
     /// Takes plain keys. Only on chain 31337.
     #[arg(long, hide = true)]
@@ -92,10 +80,6 @@ pub struct Config {
     /// A plain transmitter key for a development chain.
     #[arg(long, env = "AUSPEX_TRANSMITTER_INSECURE_KEY", hide = true, hide_env_values = true)]
     pub transmitter_insecure_key: Option<SecretString>,
-
-    /// Where systemd put the credentials of this service.
-    #[arg(long, env = "CREDENTIALS_DIRECTORY", hide = true)]
-    pub credentials_directory: Option<PathBuf>,
 
     /// Address of `/health`, `/ready`, `/metrics` and `/v1/status`.
     #[arg(long, env = "AUSPEX_ORACLE_LISTEN", default_value = "127.0.0.1:9464")]
@@ -158,6 +142,19 @@ pub struct Config {
     )]
     pub wait_finalized_above: Vec<TokenAmount>,
 
+    /// Withdraw credits of more than AMOUNT by themselves, as TOKEN=AMOUNT in the token's smallest unit. The transmitter
+    /// pays the gas. The zero address is the native coin.
+    #[arg(long = "withdraw-above", env = "AUSPEX_ORACLE_WITHDRAW_ABOVE", value_delimiter = ',')]
+    pub withdraw_above: Vec<TokenAmount>,
+
+    /// Whose credits are withdrawn, and to whom they are paid; the owner when not given.
+    #[arg(long, env = "AUSPEX_ORACLE_WITHDRAW_FOR")]
+    pub withdraw_for: Option<Address>,
+
+    /// How often credits are looked at, in milliseconds.
+    #[arg(long = "withdraw-interval-ms", env = "AUSPEX_ORACLE_WITHDRAW_INTERVAL_MS", default_value = "60000", value_parser = milliseconds, hide = true)]
+    pub withdraw_interval: Duration,
+
     /// What a token is worth, as TOKEN=WEI/UNITS: so many wei for so many of its smallest units. Requests in a token
     /// with a rate are declined when their delivery would cost more gas than they pay. The native coin needs no rate.
     #[arg(long = "token-rate", env = "AUSPEX_ORACLE_TOKEN_RATE", value_delimiter = ',')]
@@ -175,8 +172,14 @@ pub enum ConfigError {
     Margins { answer: u64, delivery: u64 },
     #[error("--database-url: no database is given")]
     NoDatabase,
-    #[error("--{role}-keystore: is missing. Make the keys with `auspex operator init`")]
-    NoKeystore { role: &'static str },
+    #[error(
+        "--signer-socket: is missing. Start `auspex operator signer` and name its socket, or name the keystores"
+    )]
+    NoSigner,
+    #[error(
+        "--signer-socket: the signer there is for escrow {escrow} of chain {chain_id}, but --deployment is another"
+    )]
+    SignerElsewhere { escrow: Address, chain_id: u64 },
 }
 
 impl Config {

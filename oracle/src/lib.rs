@@ -2,7 +2,7 @@
 //! transaction. PostgreSQL is the only memory, the chain is the only truth, MQTT is a doorbell.
 //!
 //! Reading order: [`job::plan`] (what happens to a request), [`quorum`] (how operators agree), [`transaction::plan`] (how
-//! a delivery is made true), then [`node`], which puts the tasks together.
+//! a delivery is made true), [`signer`] (where the keys are), then [`node`], which puts the tasks together.
 
 pub mod answer;
 pub mod answerer;
@@ -15,6 +15,7 @@ pub mod config;
 pub mod corpus;
 pub mod discover;
 pub mod document;
+pub mod drain;
 pub mod heads;
 pub mod http;
 pub mod identity;
@@ -22,9 +23,12 @@ pub mod job;
 pub mod keys;
 pub mod limits;
 pub mod meter;
+pub mod model;
 pub mod node;
 pub mod outbox;
 pub mod quorum;
 pub mod retrieval;
+pub mod signer;
 pub mod status;
 pub mod transaction;
+pub mod withdraw;

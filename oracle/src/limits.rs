@@ -119,3 +119,57 @@ pub const DISCOVERY_AGE_MAX: Duration = Duration::from_secs(60);
 
 /// Time that a stopping node gives its tasks to finish their present step.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
+
+/// Most gas that the signer lets a transaction ask for: a full batch of deliveries stays below.
+pub const TRANSACTION_GAS_MAX: u64 = 12_000_000;
+
+/// Longest line between a node and its signer in bytes: a message of the largest size, with its JSON in JSON.
+pub const SIGNER_LINE_BYTES_MAX: usize = 512 * 1024;
+
+/// Connections that a signer serves at once; further ones are closed.
+pub const SIGNER_CONNECTIONS_MAX: usize = 128;
+
+/// Connections that a node keeps open to its signer while it does not use them.
+pub const SIGNER_IDLE_CONNECTIONS_MAX: usize = 8;
+
+/// Questions that wait for the signer's log; further ones wait in their sockets.
+pub const SIGNER_QUEUE_MAX: usize = 256;
+
+/// Promises that one durable write of the signer's log carries at most.
+pub const SIGNER_BATCH_MAX: usize = 64;
+
+/// Time allowed for one answer of the signer, a remote signer's included.
+pub const SIGNER_ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How long a starting node waits for its signer's socket.
+pub const SIGNER_START_WAIT: Duration = Duration::from_secs(30);
+
+/// Time allowed for one call of a remote signer.
+pub const REMOTE_SIGNER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Most keys that a remote signer may list.
+pub const REMOTE_SIGNER_KEYS_MAX: usize = 10_000;
+
+/// Largest reply of a remote signer in bytes.
+pub const REMOTE_SIGNER_REPLY_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Failures of the model process in a row after which its device is left for the next one.
+pub const MODEL_FAILURES_MAX: u32 = 3;
+
+/// A device that was left is tried again after this time.
+pub const MODEL_DEVICE_RETRY: Duration = Duration::from_secs(10 * 60);
+
+/// Time for which questions are refused at once when the model fails on every device.
+pub const MODEL_OPEN: Duration = Duration::from_secs(30);
+
+/// Model processes that one question may see end; beyond it the job is tried again later.
+pub const MODEL_ATTEMPTS_MAX: u32 = 4;
+
+/// Time allowed to load a model and to test it.
+pub const MODEL_START_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Time allowed for one reply of the model process.
+pub const MODEL_REPLY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Questions that wait for the model process; further ones wait in their workers.
+pub const MODEL_QUEUE_MAX: usize = 64;

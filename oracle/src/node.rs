@@ -11,7 +11,6 @@ use anyhow::{Context, bail};
 use auspex_protocol::deployment::Deployment;
 use auspex_protocol::terms::escrow_domain;
 use auspex_protocol::topic::Topics;
-use secrecy::SecretString;
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio::net::TcpListener;
@@ -33,12 +32,14 @@ use crate::identity::{self, Identity, IdentityError};
 use crate::job::plan::Policy as JobPolicy;
 use crate::job::work::{self, Bells, Desk};
 use crate::keys::keystore::{self, KeystoreError};
-use crate::keys::{ResultSigner, Transmitter, password};
-use crate::limits::{BUS_ACK_TIMEOUT, HEARTBEAT, OUTBOX_SWEEP, SHUTDOWN_GRACE};
+use crate::keys::{ResultSigner, Transmitter};
+use crate::limits::{BUS_ACK_TIMEOUT, HEARTBEAT, OUTBOX_SWEEP, SHUTDOWN_GRACE, SIGNER_START_WAIT};
 use crate::meter::{Meters, ProcessMeters};
+use crate::signer::client::SignerClient;
 use crate::status::Watch;
 use crate::transaction::manager::Manager;
 use crate::transaction::plan::Policy as TransactionPolicy;
+use crate::withdraw::Withdrawals;
 use crate::{http, outbox};
 
 /// A node that has been checked and is ready to run.
@@ -74,19 +75,20 @@ pub async fn run(
 }
 
 impl Node {
-    /// Loads the keys, connects to the database and the chain, and refuses to go on when something does not fit. The
+    /// Finds the keys, connects to the database and the chain, and refuses to go on when something does not fit. The
     /// indexer and the broker may be down.
     pub async fn prepare(config: Config, answerer: Answerer) -> anyhow::Result<Self> {
         config.validate()?;
         let deployment = read_deployment(&config.deployment)?;
         let domain = escrow_domain(deployment.chain_id, deployment.request_escrow);
-        let (signer, transmitter) = load_keys(&config, deployment.chain_id)?;
+        let (signer, transmitter) = find_keys(&config, &deployment).await?;
         let bus = BusOptions::read(&config)?;
         let board = Board::new(config.indexer_url.clone())?;
         let pool = connect(&config).await?;
+        let chain = Chain::new(&config.rpc_urls, deployment.clone());
+        // Checked first: a node that may not use its key leaves no mark in the database.
+        check_key(&chain, config.owner, signer.address()).await?;
         let identity = identity::claim(&pool, &deployment, config.owner, signer.address()).await?;
-        let chain = Chain::new(&config.rpc_urls, deployment);
-        check_key(&chain, &identity).await?;
         let listener = TcpListener::bind(config.listen)
             .await
             .with_context(|| format!("--listen: bind {}", config.listen))?;
@@ -214,6 +216,17 @@ impl Node {
             interval: config.head_interval,
         };
         tasks.add("transactions", manager.run(stop.clone()));
+        let withdrawals = Withdrawals {
+            pool: self.pool.clone(),
+            chain: self.chain.clone(),
+            board: self.board.clone(),
+            transmitter: self.transmitter.address(),
+            account: config.withdraw_for.unwrap_or(config.owner),
+            thresholds: config.withdraw_above.clone(),
+            manager: Arc::clone(&bells.manager),
+            interval: config.withdraw_interval,
+        };
+        tasks.add("withdrawals", withdrawals.run(stop.clone()));
         if let Some(options) = self.bus {
             let bus = Bus {
                 pool: self.pool.clone(),
@@ -320,54 +333,39 @@ async fn connect(config: &Config) -> anyhow::Result<PgPool> {
     Ok(pool)
 }
 
-fn load_keys(config: &Config, chain_id: u64) -> anyhow::Result<(ResultSigner, Transmitter)> {
-    let signer = load_key(
-        "signer",
-        config.signer_keystore.as_ref(),
-        config.signer_password_file.as_ref(),
-        config.signer_insecure_key.as_ref(),
-        config,
-        chain_id,
-    )?;
-    let transmitter = load_key(
-        "transmitter",
-        config.transmitter_keystore.as_ref(),
-        config.transmitter_password_file.as_ref(),
-        config.transmitter_insecure_key.as_ref(),
-        config,
-        chain_id,
-    )?;
-    if signer.address() == transmitter.address() {
-        return Err(KeystoreError::SameKey(signer.address()).into());
-    }
-    Ok((ResultSigner::new(signer), Transmitter::new(transmitter)))
-}
-
-fn load_key(
-    role: &'static str,
-    keystore: Option<&PathBuf>,
-    password_file: Option<&PathBuf>,
-    plain: Option<&SecretString>,
+/// Finds the two keys: in the signer's process, or plain ones on a development chain.
+async fn find_keys(
     config: &Config,
-    chain_id: u64,
-) -> anyhow::Result<alloy::signers::local::PrivateKeySigner> {
-    if let Some(plain) = plain {
-        return Ok(keystore::raw(role, plain, chain_id, config.insecure_dev_keys)?);
+    deployment: &Deployment,
+) -> anyhow::Result<(ResultSigner, Transmitter)> {
+    let chain_id = deployment.chain_id;
+    if let (Some(signer), Some(transmitter)) =
+        (&config.signer_insecure_key, &config.transmitter_insecure_key)
+    {
+        let allowed = config.insecure_dev_keys;
+        let signer = keystore::raw("signer", signer, chain_id, allowed)?;
+        let transmitter = keystore::raw("transmitter", transmitter, chain_id, allowed)?;
+        if signer.address() == transmitter.address() {
+            return Err(KeystoreError::SameKey(signer.address()).into());
+        }
+        return Ok((ResultSigner::new(signer), Transmitter::new(transmitter)));
     }
-    let keystore = keystore.ok_or(ConfigError::NoKeystore { role })?;
-    let credentials = config.credentials_directory.as_deref();
-    let password =
-        password::find(role, keystore, password_file.map(PathBuf::as_path), credentials)?;
-    Ok(keystore::load(keystore, &password)?)
+    let socket = config.signer_socket.as_ref().ok_or(ConfigError::NoSigner)?;
+    let client = SignerClient::connect(socket, SIGNER_START_WAIT).await?;
+    let introduction = client.introduction();
+    let (stated_chain, escrow) = (introduction.chain_id, introduction.escrow);
+    if stated_chain != chain_id || escrow != deployment.request_escrow {
+        return Err(ConfigError::SignerElsewhere { escrow, chain_id: stated_chain }.into());
+    }
+    Ok((ResultSigner::of_process(client.clone()), Transmitter::of_process(client)))
 }
 
 /// A key that the registry knows as another operator's, or that was revoked, is refused. One that it does not know yet is
 /// not: the operator registers it while the node runs.
-async fn check_key(chain: &Chain, identity: &Identity) -> Result<(), IdentityError> {
-    let signer = identity.signer;
+async fn check_key(chain: &Chain, owner: Address, signer: Address) -> Result<(), IdentityError> {
     let registered = chain.owner_of_signer(signer).await.context("check the signer")?;
-    if registered != Address::ZERO && registered != identity.owner {
-        return Err(IdentityError::KeyOfAnother { signer, registered, owner: identity.owner });
+    if registered != Address::ZERO && registered != owner {
+        return Err(IdentityError::KeyOfAnother { signer, registered, owner });
     }
     if chain.is_revoked(signer).await.context("check the signer")? {
         return Err(IdentityError::Revoked(signer));

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::chain::Chain;
+use crate::drain;
 use crate::heads::Heads;
 use crate::identity::Identity;
 use crate::job::store::{Summary, counts, recent};
@@ -47,6 +48,8 @@ pub struct Status {
     pub not_ready_because: Vec<String>,
     pub head: Option<HeadStatus>,
     pub broker_connected: bool,
+    /// The node finishes what it has promised and begins nothing new.
+    pub draining: bool,
     pub jobs: Vec<JobCount>,
     pub recent_jobs: Vec<Summary>,
     pub transmitter: TransmitterStatus,
@@ -168,6 +171,7 @@ impl Watch {
             not_ready_because: obstacles,
             head,
             broker_connected: self.meters.bus_connected.get() == 1,
+            draining: drain::progress(&self.pool).await?.draining,
             jobs: jobs.into_iter().map(|(state, count)| JobCount { state, count }).collect(),
             recent_jobs: recent(&self.pool, RECENT_JOBS).await?,
             transmitter: self.transmitter().await?,

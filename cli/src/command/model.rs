@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use auspex_devnet::provision::{Progress, ToolsConfig};
-use auspex_inference::{DeviceChoice, Encoder, adapters};
+use auspex_inference::{DeviceChoice, Encoder, Engine, adapters};
+use auspex_oracle::model::serve::serve;
 use clap::{Args, Subcommand};
 
 use crate::output::{Output, fields, table};
@@ -17,6 +18,9 @@ pub(crate) enum ModelCommand {
     /// Show the embedding model and the hash that offers and results pin.
     #[command(after_help = "Example:\n  auspex model show --model-dir ~/models/all-MiniLM-L6-v2")]
     Show(ModelArguments),
+    /// The model process of a node: greets, then embeds what its input says. Started by `auspex oracle run`.
+    #[command(hide = true, after_help = "Example:\n  auspex model serve --device cpu")]
+    Serve(ModelArguments),
     /// Embed a text.
     #[command(after_help = "Example:\n  auspex model embed \"How does a refund work?\" --json")]
     Embed {
@@ -89,6 +93,17 @@ pub(crate) async fn run(command: ModelCommand, output: Output) -> anyhow::Result
                     ("tokens per text", facts["contentTokensMax"].to_string()),
                 ])
             })
+        }
+        ModelCommand::Serve(model) => {
+            // When memory runs out, the kernel takes this process first: it is started again, and the node lives.
+            let _ = std::fs::write("/proc/self/oom_score_adj", "500");
+            let directory = model.directory().await?;
+            let device = model.device;
+            let engine = tokio::task::spawn_blocking(move || Engine::start(&directory, device))
+                .await
+                .context("start the model")??;
+            let input = tokio::io::BufReader::new(tokio::io::stdin());
+            serve(&engine, input, tokio::io::stdout()).await
         }
         ModelCommand::Embed { text, model } => {
             let encoder = model.load().await?;

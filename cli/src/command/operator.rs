@@ -1,25 +1,36 @@
 //! `auspex operator`: an operator's keys, its registration, and how it is doing.
 
+mod doctor;
+mod drain;
+mod rotation;
+mod view;
+
 use std::path::PathBuf;
 
 use alloy::primitives::{Address, B256};
 use anyhow::{Context, bail};
 use auspex_oracle::keys::init::{NewKeys, init};
+use auspex_oracle::keys::keystore::Strength;
 use auspex_oracle::keys::password;
+use auspex_oracle::signer::{self, config::SignerConfig};
 use auspex_protocol::bindings::IOperatorRegistry;
 use clap::{Args, Subcommand};
 use secrecy::{ExposeSecret, SecretString};
-use url::Url;
 
 use crate::chain;
-use crate::connection::{ConnectionArguments, shown};
+use crate::command::dev::until_interrupted;
+use crate::command::operator::doctor::DoctorArguments;
+use crate::command::operator::drain::DrainArguments;
+use crate::command::operator::rotation::{RevokeArguments, RotateArguments};
+use crate::command::operator::view::StatusArguments;
+use crate::connection::ConnectionArguments;
 use crate::output::{Output, fields};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum OperatorCommand {
     /// Make an operator's two hot keys: the one that signs results, and the one that pays for gas.
     #[command(
-        after_help = "Examples:\n  auspex operator init --directory keys\n  auspex operator init --directory keys --password-file /run/secrets/auspex-password"
+        after_help = "Examples:\n  auspex operator init --directory keys\n  auspex operator init --directory keys --new-password-file /run/secrets/auspex-password"
     )]
     Init(InitArguments),
     /// Register the chosen key as an operator's owner, with its two hot keys and its withdrawal address.
@@ -27,13 +38,36 @@ pub(crate) enum OperatorCommand {
         after_help = "Example:\n  auspex operator register --signer 0x88.. --transmitter 0x41.. --withdrawal 0x70.. --keystore owner.json"
     )]
     Register(RegisterArguments),
+    /// Hold the two hot keys in a process of their own, which signs by its own policy on a Unix socket.
+    #[command(
+        after_help = "Example:\n  auspex operator signer --deployment base-sepolia.json --socket /run/auspex/signer.sock --log /var/lib/auspex/promises.log \\\n    --signer-keystore keys/signer.json --signer-password-file password \\\n    --transmitter-keystore keys/transmitter.json --transmitter-password-file password"
+    )]
+    Signer(Box<SignerConfig>),
     /// Show a running node's keys, balances, jobs and quorum peers.
-    #[command(after_help = "Example:\n  auspex operator status --node http://127.0.0.1:9464")]
-    Status {
-        /// The node's own HTTP address.
-        #[arg(long, env = "AUSPEX_NODE_URL")]
-        node: Url,
-    },
+    #[command(
+        after_help = "Examples:\n  auspex operator status --node http://127.0.0.1:9464\n  auspex operator status --node http://127.0.0.1:9464 --watch"
+    )]
+    Status(StatusArguments),
+    /// Look at everything that operators get wrong, and say how to put it right.
+    #[command(
+        after_help = "Example:\n  auspex operator doctor --owner 0x70.. --rpc-url https://... --deployment base-sepolia.json --indexer-url http://127.0.0.1:8080 \\\n    --database-url postgres://... --signer-socket /run/auspex/signer.sock --operator-set 1"
+    )]
+    Doctor(Box<DoctorArguments>),
+    /// Let a node finish what it has promised and begin nothing new, so that it can be stopped.
+    #[command(
+        after_help = "Examples:\n  auspex operator drain --database-url postgres://...\n  auspex operator drain --database-url postgres://... --resume"
+    )]
+    Drain(DrainArguments),
+    /// Announce a new result-signing key, and put it in force when its time has come: run it twice.
+    #[command(
+        after_help = "Example:\n  auspex operator rotate-signer --new-signer 0x88.. --operator-set 1 --keystore owner.json"
+    )]
+    RotateSigner(RotateArguments),
+    /// Take a result-signing key's power away at once and for ever, also for open requests.
+    #[command(
+        after_help = "Example:\n  auspex operator revoke --signer 0x88.. --keystore owner.json"
+    )]
+    Revoke(RevokeArguments),
 }
 
 #[derive(Debug, Clone, Args)]
@@ -44,6 +78,25 @@ pub(crate) struct InitArguments {
     /// File with the new keystores' password (mode 0400); asked for twice on the terminal otherwise.
     #[arg(long = "new-password-file")]
     pub(crate) new_password_file: Option<PathBuf>,
+    /// Encrypt with little work, so that a guess is cheap too: for development chains and tests only.
+    #[arg(long, hide = true)]
+    pub(crate) insecure_light_keystore: bool,
+}
+
+impl OperatorCommand {
+    /// True for a command that runs until it is stopped and logs like a service.
+    pub(crate) fn is_service(&self) -> bool {
+        match self {
+            Self::Signer(_) => true,
+            Self::Init(_)
+            | Self::Register(_)
+            | Self::Status(_)
+            | Self::Doctor(_)
+            | Self::Drain(_)
+            | Self::RotateSigner(_)
+            | Self::Revoke(_) => false,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Args)]
@@ -87,7 +140,22 @@ pub(crate) async fn run(
                 format!("registered operator {owner} (transaction {hash})\nnext: auspex operator-set join SET")
             })
         }
-        OperatorCommand::Status { node } => status(node, output).await,
+        OperatorCommand::Signer(config) => {
+            let deployment = connection.deployment()?;
+            until_interrupted(|shutdown| async move {
+                signer::process::run(*config, &deployment, shutdown).await
+            })
+            .await
+        }
+        OperatorCommand::Status(arguments) => view::run(&arguments, output).await,
+        OperatorCommand::Doctor(arguments) => doctor::run(&arguments, connection, output).await,
+        OperatorCommand::Drain(arguments) => drain::run(&arguments, output).await,
+        OperatorCommand::RotateSigner(arguments) => {
+            rotation::rotate(connection, &arguments, output).await
+        }
+        OperatorCommand::Revoke(arguments) => {
+            rotation::revoke(connection, &arguments, output).await
+        }
     }
 }
 
@@ -108,7 +176,9 @@ fn make_keys(arguments: &InitArguments) -> anyhow::Result<NewKeys> {
         Some(file) => password::from_file(file)?,
         None => new_password()?,
     };
-    Ok(init(&arguments.directory, &secret, &secret)?)
+    let strength =
+        if arguments.insecure_light_keystore { Strength::Light } else { Strength::Standard };
+    Ok(init(&arguments.directory, &secret, &secret, strength)?)
 }
 
 /// Asks for a new password twice, since nobody can recover a keystore whose password was mistyped.
@@ -132,41 +202,4 @@ fn new_password() -> anyhow::Result<SecretString> {
         bail!("an empty password protects nothing; nothing was written");
     }
     Ok(first)
-}
-
-async fn status(node: Url, output: Output) -> anyhow::Result<()> {
-    let url = node.join("v1/status").context("build the node's status address")?;
-    let response = reqwest::get(url).await.map_err(|_| {
-        anyhow::anyhow!(
-            "the node at {} does not answer; check --node and that `auspex oracle run` runs",
-            shown(&node)
-        )
-    })?;
-    let view: serde_json::Value = response.json().await.context("read the node's status")?;
-    output.result(&view, |view| {
-        let mut rows = Vec::new();
-        flatten("", view, &mut rows);
-        fields(rows.iter().map(|(name, value)| (name.as_str(), value.clone())))
-    })
-}
-
-/// One row per leaf of the node's status.
-fn flatten(prefix: &str, value: &serde_json::Value, rows: &mut Vec<(String, String)>) {
-    match value {
-        serde_json::Value::Object(map) => {
-            for (name, inner) in map {
-                let path =
-                    if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
-                flatten(&path, inner, rows);
-            }
-        }
-        serde_json::Value::Array(items) => {
-            for (index, inner) in items.iter().enumerate() {
-                flatten(&format!("{prefix}[{index}]"), inner, rows);
-            }
-        }
-        serde_json::Value::String(text) => rows.push((prefix.to_owned(), text.clone())),
-        serde_json::Value::Null => rows.push((prefix.to_owned(), "-".to_owned())),
-        other => rows.push((prefix.to_owned(), other.to_string())),
-    }
 }

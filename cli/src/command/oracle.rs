@@ -1,7 +1,16 @@
 //! `auspex oracle`: one operator's node.
 
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use auspex_inference::DeviceChoice;
+use auspex_devnet::process::{Process, ProcessConfig, Restart};
 use auspex_oracle::config::{Config, SecretUrl};
+use auspex_oracle::keys::file;
+use auspex_oracle::corpus::Embedder;
+use auspex_oracle::model::{self, process::ModelProcess};
 use auspex_oracle::node;
+use auspex_oracle::signer::config::KeyOptions;
 use clap::{Args, Subcommand};
 use secrecy::{ExposeSecret, SecretString};
 
@@ -25,6 +34,11 @@ pub(crate) struct RunArguments {
     config: Config,
     #[command(flatten)]
     model: ModelArguments,
+    #[command(flatten)]
+    keys: KeyOptions,
+    /// Where the node's own signer keeps its socket and its log, when the keystores are named and --signer-socket is not.
+    #[arg(long, env = "AUSPEX_SIGNER_DIRECTORY")]
+    signer_directory: Option<PathBuf>,
 }
 
 pub(crate) async fn run(command: OracleCommand) -> anyhow::Result<()> {
@@ -35,6 +49,15 @@ pub(crate) async fn run(command: OracleCommand) -> anyhow::Result<()> {
 
 async fn serve(arguments: RunArguments) -> anyhow::Result<()> {
     let mut config = arguments.config;
+    let own_signer = match config.signer_socket.is_none() && !arguments.keys.is_empty() {
+        true => {
+            let folder = arguments.signer_directory.unwrap_or_else(|| {
+                corpus::private_directory().join(format!("signer-{}", config.owner))
+            });
+            Some(start_signer(&mut config, &arguments.keys, &folder)?)
+        }
+        false => None,
+    };
     let given = config.database_url.as_ref().map(|url| SecretString::from(url.reveal().as_str()));
     let database = Database::open(given.as_ref(), &corpus::private_directory()).await?;
     database.migrated().await?.close().await;
@@ -44,9 +67,58 @@ async fn serve(arguments: RunArguments) -> anyhow::Result<()> {
             "--database-url is not a PostgreSQL URL; expected postgres://user@host:port/database"
         )
     })?));
-    let embedder = corpus::load(&arguments.model).await?;
+    let embedder = start_model(&arguments.model).await?;
     config.corpus.get_or_insert_with(|| corpus::DEFAULT_CORPUS.to_owned());
     let outcome = until_interrupted(|shutdown| node::run(config, embedder, shutdown)).await;
     database.close().await?;
+    if let Some(signer) = own_signer {
+        signer.stop().await;
+    }
     outcome
+}
+
+/// Starts the model in a process of its own, which may die without taking the node with it.
+async fn start_model(model: &ModelArguments) -> anyhow::Result<Embedder> {
+    let directory = model.directory().await?;
+    let mut devices = vec![model.device.to_string()];
+    if model.device != DeviceChoice::Cpu {
+        devices.push(DeviceChoice::Cpu.to_string());
+    }
+    let process = ModelProcess {
+        program: std::env::current_exe().context("find this program's own file")?,
+        arguments: vec![
+            "model".into(),
+            "serve".into(),
+            "--model-dir".into(),
+            directory.into(),
+            "--device".into(),
+        ],
+        devices,
+    };
+    model::process::start(process).await
+}
+
+/// Starts a signer process for this node alone. It is started again when it ends, and ends with the node.
+fn start_signer(config: &mut Config, keys: &KeyOptions, folder: &Path) -> anyhow::Result<Process> {
+    file::private_directory(folder)?;
+    let socket = folder.join("signer.sock");
+    let program = std::env::current_exe().context("find this program's own file")?;
+    let mut process = ProcessConfig::new("signer", program, folder.join("output.log"));
+    process.args = vec!["operator".into(), "signer".into()];
+    process.args.extend(keys.arguments());
+    for (option, path) in [
+        ("--socket", &socket),
+        ("--log", &folder.join("promises.log")),
+        ("--deployment", &config.deployment),
+    ] {
+        process.args.extend([option.into(), path.as_os_str().to_owned()]);
+    }
+    process.args.extend(["--fee-cap".into(), config.fee_cap.to_string().into()]);
+    if let Some(url) = &keys.web3signer_url {
+        process.env.push(("AUSPEX_WEB3SIGNER_URL".into(), url.reveal().as_str().into()));
+    }
+    process.restart = Restart::always();
+    config.signer_socket = Some(socket);
+    Process::start(process)
+        .with_context(|| format!("start the signer; its output is in {}", folder.display()))
 }

@@ -4,6 +4,7 @@
 use alloy::primitives::Address;
 use alloy::signers::local::PrivateKeySigner;
 use auspex_devnet::anvil::accounts;
+use auspex_oracle::keys::keystore::Strength;
 use auspex_oracle::keys::{file, keystore, password};
 use secrecy::SecretString;
 
@@ -43,7 +44,7 @@ impl Accounts {
         for (name, key) in NAMES.into_iter().zip(accounts::signers()) {
             let keystore = layout.keys().join(format!("{name}.json"));
             if !keystore.exists() {
-                keystore::import(&keystore, &key.to_bytes().0, &password)?;
+                keystore::import(&keystore, &key.to_bytes().0, &password, Strength::Light)?;
             }
             entries.push(WorldAccount { name: name.to_owned(), address: key.address(), keystore });
         }

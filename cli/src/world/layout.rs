@@ -3,12 +3,16 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use alloy::primitives::keccak256;
 use anyhow::Context;
 use auspex_protocol::deployment::Deployment;
 use serde::Serialize;
 
 use crate::connection::{ConnectionArguments, WorldFile, read_json};
 use crate::world::market::Market;
+
+/// Longest path of a Unix socket in bytes, with room for the NUL, on every system.
+const SOCKET_PATH_BYTES_MAX: usize = 100;
 
 /// The files of one world. All paths are absolute.
 #[derive(Debug, Clone)]
@@ -51,6 +55,23 @@ impl Layout {
         self.root.join("keys/password")
     }
 
+    /// The socket of an operator's signer. The kernel takes short paths only, so a world far down a tree has its sockets in
+    /// a private folder of the temporary directory.
+    pub(crate) fn signer_socket(&self, operator: &str) -> PathBuf {
+        let usual = self.root.join("signers").join(format!("{operator}.sock"));
+        if usual.as_os_str().len() < SOCKET_PATH_BYTES_MAX {
+            return usual;
+        }
+        let root = keccak256(self.root.as_os_str().as_encoded_bytes());
+        let folder = std::env::temp_dir().join(format!("auspex-{}", hex::encode(&root[..8])));
+        folder.join(format!("{operator}.sock"))
+    }
+
+    /// What an operator's signer has promised.
+    pub(crate) fn signer_log(&self, operator: &str) -> PathBuf {
+        self.root.join("signers").join(format!("{operator}.log"))
+    }
+
     pub(crate) fn documents(&self) -> PathBuf {
         self.root.join("documents")
     }
@@ -91,7 +112,7 @@ impl Layout {
 
     /// Removes the chain, the databases and the keys of a set-up that was cut short.
     pub(crate) fn clear_state(&self) -> anyhow::Result<()> {
-        for folder in [self.postgres(), self.keys(), self.documents()] {
+        for folder in [self.postgres(), self.keys(), self.documents(), self.root.join("signers")] {
             if folder.exists() {
                 fs::remove_dir_all(&folder)
                     .with_context(|| format!("remove {}", folder.display()))?;

@@ -10,6 +10,7 @@ use alloy::providers::{Provider, ProviderBuilder};
 use alloy::rpc::types::TransactionRequest;
 use anyhow::Context;
 use auspex_inference::DeviceChoice;
+use auspex_oracle::keys::keystore::Strength;
 use auspex_oracle::keys::{init, password};
 use auspex_protocol::bindings::IERC20;
 use auspex_protocol::deployment::Deployment;
@@ -181,7 +182,8 @@ async fn new_operator(
     name: &str,
 ) -> anyhow::Result<Operator> {
     let secret = password::from_file(&layout.password_file())?;
-    let keys = init::init(&layout.keys().join(format!("{name}-node")), &secret, &secret)?;
+    let folder = layout.keys().join(format!("{name}-node"));
+    let keys = init::init(&folder, &secret, &secret, Strength::Light)?;
     foundation.send_coins(keys.transmitter, U256::from(TRANSMITTER_FUNDS_WEI)).await?;
     let owner = accounts.address(name)?;
     let roles =

@@ -101,8 +101,9 @@ impl World {
             }
         };
         foundation.mine_every(block_time).await?;
-        output.say("starting three oracle nodes");
+        output.say("starting three oracle nodes, each with a signer process that holds its keys");
         for operator in &market.operators {
+            nodes.start_signer(&layout, operator)?;
             nodes.start_oracle(&foundation, &layout, operator)?;
         }
         nodes.wait_until_ready().await?;

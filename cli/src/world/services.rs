@@ -35,12 +35,13 @@ pub(crate) struct Foundation {
     chain: Anvil,
 }
 
-/// The indexer and the oracle nodes.
+/// The indexer, the oracle nodes and their signers.
 #[derive(Debug)]
 pub(crate) struct Nodes {
     program: PathBuf,
     model_dir: PathBuf,
     indexer: Option<Service>,
+    signers: Vec<Process>,
     oracles: Vec<Service>,
 }
 
@@ -152,6 +153,7 @@ impl Nodes {
             program: program()?,
             model_dir: tools.model_dir.clone(),
             indexer: None,
+            signers: Vec::new(),
             oracles: Vec::new(),
         })
     }
@@ -181,6 +183,33 @@ impl Nodes {
         Ok(())
     }
 
+    /// Starts the process that holds an operator's keys. The node waits for its socket.
+    pub(crate) fn start_signer(
+        &mut self,
+        layout: &Layout,
+        operator: &Operator,
+    ) -> anyhow::Result<()> {
+        let shown = |path: &std::path::Path| path.display().to_string();
+        let password = shown(&layout.password_file());
+        let name = format!("{}-signer", operator.name);
+        let mut config = ProcessConfig::new(&name, self.program.clone(), layout.log(&name));
+        config.args = vec!["operator".into(), "signer".into()];
+        let environment = [
+            ("AUSPEX_DEPLOYMENT", shown(&layout.deployment_file())),
+            ("AUSPEX_SIGNER_SOCKET", shown(&layout.signer_socket(&operator.name))),
+            ("AUSPEX_SIGNER_LOG", shown(&layout.signer_log(&operator.name))),
+            ("AUSPEX_SIGNER_KEYSTORE", shown(&operator.signer_keystore)),
+            ("AUSPEX_SIGNER_PASSWORD_FILE", password.clone()),
+            ("AUSPEX_TRANSMITTER_KEYSTORE", shown(&operator.transmitter_keystore)),
+            ("AUSPEX_TRANSMITTER_PASSWORD_FILE", password),
+        ];
+        config.env =
+            environment.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
+        config.restart = Restart::always();
+        self.signers.push(Process::start(config)?);
+        Ok(())
+    }
+
     pub(crate) fn start_oracle(
         &mut self,
         foundation: &Foundation,
@@ -188,7 +217,6 @@ impl Nodes {
         operator: &Operator,
     ) -> anyhow::Result<()> {
         let database = foundation.database_url(&operator.database())?;
-        let password = layout.password_file().display().to_string();
         let environment = vec![
             ("AUSPEX_ORACLE_DATABASE_URL", database.to_string()),
             ("AUSPEX_RPC_URL", foundation.http_url().to_string()),
@@ -197,10 +225,7 @@ impl Nodes {
             ("AUSPEX_DEPLOYMENT", layout.deployment_file().display().to_string()),
             ("AUSPEX_MODEL_DIR", self.model_dir.display().to_string()),
             ("AUSPEX_OPERATOR_OWNER", operator.owner.to_string()),
-            ("AUSPEX_SIGNER_KEYSTORE", operator.signer_keystore.display().to_string()),
-            ("AUSPEX_SIGNER_PASSWORD_FILE", password.clone()),
-            ("AUSPEX_TRANSMITTER_KEYSTORE", operator.transmitter_keystore.display().to_string()),
-            ("AUSPEX_TRANSMITTER_PASSWORD_FILE", password),
+            ("AUSPEX_SIGNER_SOCKET", layout.signer_socket(&operator.name).display().to_string()),
         ];
         let service = self.spawn(
             layout,
@@ -232,13 +257,15 @@ impl Nodes {
 
     /// Every process with its process id, for people who want to see what survives a kill.
     pub(crate) fn processes(&self) -> Vec<(String, u32)> {
-        let services = self.indexer.iter().chain(&self.oracles);
-        services.filter_map(|s| Some((s.name.clone(), s.process.pid()?))).collect()
+        let services = self.indexer.iter().chain(&self.oracles).map(|service| &service.process);
+        let processes = services.chain(&self.signers);
+        processes.filter_map(|p| Some((p.name().to_owned(), p.pid()?))).collect()
     }
 
     pub(crate) async fn stop(self) {
         let stops = self.oracles.into_iter().map(|service| service.process.stop());
         futures::future::join_all(stops).await;
+        futures::future::join_all(self.signers.into_iter().map(Process::stop)).await;
         if let Some(indexer) = self.indexer {
             indexer.process.stop().await;
         }

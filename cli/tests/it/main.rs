@@ -4,5 +4,6 @@
 mod bad_input;
 mod faults;
 mod main_job;
+mod operator;
 mod reorg;
 mod world;

@@ -100,7 +100,7 @@ impl Session<'_> {
                 },
                 () = self.bus.bells.bus.notified(), if connected => self.flush().await,
                 _ = sweep.tick(), if connected => self.flush().await,
-                _ = heartbeat.tick(), if connected => self.beat(),
+                _ = heartbeat.tick(), if connected => self.beat().await,
                 _ = watchdog.tick() => self.watch(),
             };
             if let Err(ended) = result {
@@ -178,14 +178,18 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn beat(&mut self) -> Result<(), Ended> {
+    async fn beat(&mut self) -> Result<(), Ended> {
         let bus = self.bus;
         let head_block = bus.heads.borrow().map_or(0, |heads| heads.latest.number);
         let message = QuorumMessage::Heartbeat { head_block, version: bus.identity.version() };
-        let envelope = bus
-            .signer
-            .seal(&bus.domain, &message, now())
-            .map_err(|error| Ended::Connection(error.to_string()))?;
+        let envelope = match bus.signer.seal(&bus.domain, &message, now()).await {
+            Ok(envelope) => envelope,
+            Err(error) => {
+                // Without a signer the node is silent; the broker has no part in that.
+                tracing::warn!(%error, "no heartbeat is sent");
+                return Ok(());
+            }
+        };
         let payload =
             serde_json::to_vec(&envelope).map_err(|error| Ended::Connection(error.to_string()))?;
         let topic = bus.topics.heartbeat(bus.signer.address());

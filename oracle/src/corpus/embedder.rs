@@ -57,6 +57,11 @@ impl Embedder {
         )
     }
 
+    /// The unit vectors of a few texts, as the model gives them.
+    pub async fn vectors(&self, texts: &[&str]) -> anyhow::Result<Vec<Vec<f32>>> {
+        (self.embed)(texts.iter().map(|&text| text.to_owned()).collect()).await
+    }
+
     /// How documents are cut for this model.
     pub fn rules(&self) -> ChunkRules {
         let tokens_max = self.tokens_max.max(1);

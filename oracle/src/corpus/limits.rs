@@ -21,6 +21,15 @@ pub const HTML_DEPTH_MAX: usize = 1024;
 /// Most pages of a PDF.
 pub const PDF_PAGES_MAX: usize = 10_000;
 
+/// Most bytes that the compressed streams of a PDF may inflate to, all of them together.
+pub const PDF_INFLATED_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// Most compressions on top of each other in a PDF's stream.
+pub const PDF_FILTERS_MAX: usize = 2;
+
+/// Most bytes of all streams of a PDF that are compressed by LZW, which may grow them by a factor of some 1,300.
+pub const PDF_LZW_BYTES_MAX: usize = 192 * 1024;
+
 /// Deepest nesting of form objects in a PDF.
 pub const PDF_FORM_DEPTH_MAX: usize = 16;
 

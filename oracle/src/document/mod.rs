@@ -6,6 +6,7 @@
 //! media type always give the same text, so that operators agree on spans.
 
 mod html;
+mod inflate;
 mod isolation;
 mod markdown;
 mod pdf;
@@ -19,7 +20,7 @@ use unicode_normalization::UnicodeNormalization;
 
 use crate::corpus::limits::{
     DOCUMENT_BYTES_MAX, DOCUMENT_NAME_BYTES_MAX, DOCUMENT_TEXT_BYTES_MAX, EXTRACTION_TIMEOUT,
-    PDF_FORM_DEPTH_MAX, PDF_PAGES_MAX,
+    PDF_FORM_DEPTH_MAX, PDF_INFLATED_BYTES_MAX, PDF_PAGES_MAX,
 };
 
 /// A document, ready to be cut into chunks.
@@ -83,6 +84,8 @@ pub enum DocumentError {
     NoText { name: String, media: Media },
     #[error("{name}: the PDF has {pages} pages, over the limit of {PDF_PAGES_MAX}; split the file")]
     TooManyPages { name: String, pages: usize },
+    #[error("{name}: the PDF's compressed parts grow beyond {} MiB", PDF_INFLATED_BYTES_MAX >> 20)]
+    Inflates { name: String },
     #[error("{name}: the PDF nests form objects deeper than {PDF_FORM_DEPTH_MAX} or in a circle")]
     FormsTooDeep { name: String },
     #[error("{name}: damaged: {reason}")]

@@ -5,8 +5,11 @@ use std::{collections::BTreeMap, fmt, io, time::Instant};
 
 use pdf_extract::{Dictionary, Object, ObjectId, PlainTextOutput, Stream};
 
-use super::{DocumentError, Extract, text};
-use crate::corpus::limits::{DOCUMENT_TEXT_BYTES_MAX, PDF_FORM_DEPTH_MAX, PDF_PAGES_MAX};
+use super::{DocumentError, Extract, inflate, text};
+use crate::corpus::limits::{
+    DOCUMENT_TEXT_BYTES_MAX, PDF_FORM_DEPTH_MAX, PDF_INFLATED_BYTES_MAX, PDF_LZW_BYTES_MAX,
+    PDF_PAGES_MAX,
+};
 
 /// Most steps from a page to the root of the page tree, over which pdf-extract recurses.
 const PAGE_TREE_DEPTH_MAX: usize = 64;
@@ -20,11 +23,18 @@ pub(super) fn extract(
         name: name.to_owned(),
         reason: reason.to_string(),
     };
+    // Before the reader sees the file: it inflates object streams while it loads.
+    if !inflate::is_bounded(bytes, PDF_INFLATED_BYTES_MAX, deadline) {
+        return Err(DocumentError::Inflates { name: name.to_owned() });
+    }
     let mut document =
         pdf_extract::Document::load_mem(bytes).map_err(|error| unreadable(&error))?;
     // An empty user password opens the file to every reader; any other one is a secret that we do not have.
     if document.is_encrypted() && document.decrypt("").is_err() {
         return Err(DocumentError::Encrypted { name: name.to_owned() });
+    }
+    if PDF_LZW_BYTES_MAX < lzw_bytes(&document) {
+        return Err(DocumentError::Inflates { name: name.to_owned() });
     }
     check_pages(name, &document)?;
     if !forms_end(&document) {
@@ -45,6 +55,17 @@ pub(super) fn extract(
             Ok(Extract { title, ..text::extract(&String::from_utf8_lossy(&written.text)) })
         }
     }
+}
+
+/// Bytes of all streams that name LZW among their filters.
+fn lzw_bytes(document: &pdf_extract::Document) -> usize {
+    let streams = document.objects.values().filter_map(|object| object.as_stream().ok());
+    streams
+        .filter(|stream| {
+            stream.filters().is_ok_and(|names| names.iter().any(|name| *name == b"LZWDecode"))
+        })
+        .map(|stream| stream.content.len())
+        .sum()
 }
 
 fn check_pages(name: &str, document: &pdf_extract::Document) -> Result<(), DocumentError> {

@@ -108,14 +108,15 @@ impl Desk {
             recorded.digest, recorded.result.output_hash
         ));
         tracing::warn!(request_id = %lease.request_id, reason, "another member derived another result");
-        let message = self.seal(
+        let sealing = self.seal(
             lease.request_id,
             QuorumMessage::Refusal {
                 request_id: lease.request_id,
                 result_digest: digest,
                 reason: reason.clone(),
             },
-        )?;
+        );
+        let message = sealing.await?;
         quorum_store::refuse(&self.pool, &lease, ours, digest, &reason, &message).await?;
         self.bells.bus.notify_one();
         self.bells.board.notify_one();
@@ -178,14 +179,14 @@ impl Desk {
     }
 
     /// Seals a message. A proposal whose answer makes it too large goes without it: the answer is with the indexer.
-    pub(super) fn seal(
+    pub(super) async fn seal(
         &self,
         request_id: B256,
         message: QuorumMessage,
     ) -> anyhow::Result<Outgoing> {
         let sent_at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let topic = self.topics.quorum(request_id);
-        let envelope = self.signer.seal(&self.domain, &message, sent_at)?;
+        let envelope = self.signer.seal(&self.domain, &message, sent_at).await?;
         if serde_json::to_vec(&envelope)?.len() <= MESSAGE_BYTES_MAX {
             return Ok(Outgoing { topic, envelope });
         }
@@ -193,7 +194,7 @@ impl Desk {
             return Err(anyhow!("a message is over the limit of {MESSAGE_BYTES_MAX} bytes"));
         };
         let message = QuorumMessage::Proposal { result, attestation, answer: None };
-        let envelope = self.signer.seal(&self.domain, &message, sent_at)?;
+        let envelope = self.signer.seal(&self.domain, &message, sent_at).await?;
         Ok(Outgoing { topic, envelope })
     }
 }

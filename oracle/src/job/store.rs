@@ -111,7 +111,7 @@ pub async fn is_known(connection: &mut PgConnection, request_id: B256) -> sqlx::
     .await
 }
 
-/// Leases the most urgent due job, if there is one. A time further ahead than any that is ever set was set before the
+/// Leases the most urgent due job, if there is one; while the operator drains its nodes, only one that was begun. A time further ahead than any that is ever set was set before the
 /// database's clock went back, and counts as past: the epoch protects from whoever may still hold the old lease.
 pub async fn claim(
     pool: &PgPool,
@@ -128,6 +128,12 @@ pub async fn claim(
         where request_id = (
             select request_id from oracle.jobs
             where state in ('queued', 'signed', 'delivering', 'delivered')
+                and (
+                    state <> 'queued'
+                    or not exists (
+                        select from oracle.identity where draining_since is not null
+                    )
+                )
                 and (due_at <= now() or now() + make_interval(secs => $3) < due_at)
                 and (
                     leased_until is null

@@ -26,11 +26,12 @@ use crate::heads::Heads;
 use crate::job::check::{Facts, Patience, check, patience};
 use crate::job::plan::{Decision, Policy, Presence, Standing, State, View, decide};
 use crate::job::store::{self, Claim, FencedError};
-use crate::keys::{ResultSigner, Transmitter};
+use crate::keys::{ResultSigner, SignerError, Transmitter};
 use crate::limits::{
     DELIVERED_RECHECK, JOB_RECHECK, LEASE, LEASE_RENEWAL, RETRY_WAIT, RETRY_WAIT_MAX, WORKER_SLEEP,
 };
 use crate::meter::Meters;
+use crate::quorum::reading::shortened;
 use crate::quorum::store::{self as quorum_store, Recorded};
 use crate::transaction::intent::deliveries;
 
@@ -277,7 +278,17 @@ impl Desk {
         let lease = claim.lease;
         let request_id = lease.request_id;
         let result = SignedResult::from(&recorded.result);
-        let signature: Bytes = self.signer.sign_result(&self.domain, &result)?.as_bytes().into();
+        let request = &claim.terms.request;
+        let signature = match self.signer.sign_result(&self.domain, request, &result).await {
+            Ok(signature) => Bytes::copy_from_slice(&signature.as_bytes()),
+            Err(SignerError::Refused { reason, lasting: true }) => {
+                tracing::error!(%request_id, reason, "the signer refuses for good");
+                let reason = shortened(&format!("the signer refuses: {reason}"));
+                store::become_state(&self.pool, &lease, State::Declined, &reason).await?;
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        };
         if let Some(answer) = &recorded.answer {
             // A first try: the delivery waits until the answer is stored, but readers profit from an early one.
             if let Err(error) = self.store_answer(&lease, recorded.result.output_hash, answer).await
@@ -299,7 +310,7 @@ impl Desk {
                 attestation: signature.clone(),
             }
         };
-        let message = self.seal(request_id, message)?;
+        let message = self.seal(request_id, message).await?;
         let address = self.signer.address();
         let digest = recorded.digest;
         quorum_store::sign(&self.pool, &lease, address, digest, &signature, &[message]).await?;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use alloy::primitives::Address;
 use secrecy::SecretString;
 
-use crate::keys::keystore::{KeystoreError, create};
+use crate::keys::keystore::{KeystoreError, Strength, create};
 
 /// The files and addresses of a new operator's keys.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -23,10 +23,11 @@ pub fn init(
     folder: &Path,
     signer_password: &SecretString,
     transmitter_password: &SecretString,
+    strength: Strength,
 ) -> Result<NewKeys, KeystoreError> {
     let signer_keystore = folder.join("signer.json");
     let transmitter_keystore = folder.join("transmitter.json");
-    let signer = create(&signer_keystore, signer_password)?;
-    let transmitter = create(&transmitter_keystore, transmitter_password)?;
+    let signer = create(&signer_keystore, signer_password, strength)?;
+    let transmitter = create(&transmitter_keystore, transmitter_password, strength)?;
     Ok(NewKeys { signer, signer_keystore, transmitter, transmitter_keystore })
 }

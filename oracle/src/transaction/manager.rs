@@ -215,9 +215,9 @@ impl Manager {
                 let terms = self.terms(*nonce, *fees, *gas_limit);
                 let open = slot_of(books, *intent)?;
                 let signed = if *cancels {
-                    sign::cancel(&self.key, terms)?
+                    sign::cancel(&self.key, terms).await?
                 } else {
-                    sign::call(&self.key, terms, &open.call)?
+                    sign::call(&self.key, terms, &open.call).await?
                 };
                 store::replace(&self.pool, custody, *intent, &signed).await?;
                 self.meters.transactions_raised.add(1);
@@ -225,7 +225,7 @@ impl Manager {
             }
             Action::Fill { nonce, fees } => {
                 let terms = self.terms(*nonce, *fees, crate::limits::CANCEL_GAS);
-                let signed = sign::cancel(&self.key, terms)?;
+                let signed = sign::cancel(&self.key, terms).await?;
                 store::fill(&self.pool, custody, *nonce, &signed).await?;
                 self.send_signed(&signed).await?;
             }
@@ -236,7 +236,7 @@ impl Manager {
                     .find(|waiting| waiting.intent == *intent)
                     .context("find the intent to send")?;
                 let terms = self.terms(*nonce, *fees, *gas_limit);
-                let signed = sign::call(&self.key, terms, &waiting.call)?;
+                let signed = sign::call(&self.key, terms, &waiting.call).await?;
                 store::assign(&self.pool, custody, *intent, *nonce, &signed).await?;
                 self.meters.transactions_sent.add(1);
                 tracing::info!(intent = intent.0, nonce, hash = %signed.hash, "transaction sent");

@@ -1,12 +1,12 @@
 //! Signed transactions. The same values give the same bytes, because the signatures are deterministic (RFC 6979).
 
-use alloy::consensus::{SignableTransaction, TxEip1559, TxEnvelope};
+use alloy::consensus::{SignableTransaction, TxEnvelope};
 use alloy::eips::eip2718::Encodable2718;
-use alloy::eips::eip2930::AccessList;
-use alloy::primitives::{Address, B256, Bytes, TxKind, U256};
+use alloy::primitives::{Address, B256, Bytes};
 
 use crate::keys::SignerError;
 use crate::keys::Transmitter;
+use crate::signer::wire::TransactionDocument;
 use crate::transaction::fee::Fees;
 use crate::transaction::intent::Call;
 
@@ -30,34 +30,32 @@ pub struct Terms {
 }
 
 /// Signs a call without value.
-pub fn call(key: &Transmitter, terms: Terms, call: &Call) -> Result<Signed, SignerError> {
-    sign(key, terms, call.target, call.calldata.clone(), false)
+pub async fn call(key: &Transmitter, terms: Terms, call: &Call) -> Result<Signed, SignerError> {
+    sign(key, terms, call.target, call.calldata.clone(), false).await
 }
 
 /// Signs a transfer of nothing to ourselves.
-pub fn cancel(key: &Transmitter, terms: Terms) -> Result<Signed, SignerError> {
-    sign(key, terms, key.address(), Bytes::new(), true)
+pub async fn cancel(key: &Transmitter, terms: Terms) -> Result<Signed, SignerError> {
+    sign(key, terms, key.address(), Bytes::new(), true).await
 }
 
-fn sign(
+async fn sign(
     key: &Transmitter,
     terms: Terms,
     target: Address,
-    input: Bytes,
+    calldata: Bytes,
     cancels: bool,
 ) -> Result<Signed, SignerError> {
-    let transaction = TxEip1559 {
+    let document = TransactionDocument {
         chain_id: terms.chain_id,
         nonce: terms.nonce,
         gas_limit: terms.gas_limit,
-        max_fee_per_gas: terms.fees.max_fee,
-        max_priority_fee_per_gas: terms.fees.priority,
-        to: TxKind::Call(target),
-        value: U256::ZERO,
-        access_list: AccessList::default(),
-        input,
+        max_fee: terms.fees.max_fee,
+        priority_fee: terms.fees.priority,
+        target,
+        calldata,
     };
-    let signature = key.sign_transaction(transaction.signature_hash())?;
+    let (transaction, signature) = key.sign_transaction(&document).await?;
     let envelope = TxEnvelope::from(transaction.into_signed(signature));
     Ok(Signed {
         hash: *envelope.tx_hash(),

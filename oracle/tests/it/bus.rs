@@ -101,17 +101,17 @@ impl Station {
             .expect("claim")
             .expect("a job");
         record(pool, &job.lease, digest, &result, None).await.expect("recorded");
-        let messages: Vec<Outgoing> = (0..count)
-            .map(|sent_at| {
-                let message = QuorumMessage::Cosignature {
-                    request_id: self.terms.request_id,
-                    result_digest: digest,
-                    attestation: signature.clone(),
-                };
-                let envelope = signer.seal(&domain(), &message, sent_at).expect("sealed");
-                Outgoing { topic: self.topics.quorum(self.terms.request_id), envelope }
-            })
-            .collect();
+        let mut messages = Vec::new();
+        for sent_at in 0..count {
+            let message = QuorumMessage::Cosignature {
+                request_id: self.terms.request_id,
+                result_digest: digest,
+                attestation: signature.clone(),
+            };
+            let envelope = signer.seal(&domain(), &message, sent_at).await.expect("sealed");
+            let topic = self.topics.quorum(self.terms.request_id);
+            messages.push(Outgoing { topic, envelope });
+        }
         let address = key(OURS).address();
         sign(pool, &job.lease, address, digest, &signature, &messages).await.expect("signed");
         self.bells.bus.notify_one();
@@ -236,7 +236,8 @@ async fn repeated_and_worthless_messages_change_nothing() {
         result_digest: digest,
         attestation: key(THEIRS).sign_hash_sync(&digest).expect("signed").as_bytes().into(),
     };
-    let envelope = ResultSigner::new(key(THEIRS)).seal(&domain(), &message, 5).expect("sealed");
+    let envelope =
+        ResultSigner::new(key(THEIRS)).seal(&domain(), &message, 5).await.expect("sealed");
     let vote = serde_json::to_vec(&envelope).expect("JSON");
     let topic = station.topics.quorum(request_id);
     let worthless: [&[u8]; 4] = [b"", b"{", b"null", &[0xff; 4096]];

@@ -7,7 +7,7 @@ use std::path::Path;
 use alloy::primitives::{Address, B256};
 use auspex_oracle::keys::file::write_secret;
 use auspex_oracle::keys::init::init;
-use auspex_oracle::keys::keystore::{KeystoreError, import, load, raw};
+use auspex_oracle::keys::keystore::{KeystoreError, Strength, import, load, raw};
 use auspex_oracle::keys::password::{PasswordError, find, from_file};
 use auspex_oracle::keys::{ResultSigner, Transmitter};
 use secrecy::SecretString;
@@ -38,7 +38,7 @@ fn without_canaries(said: &str) {
 fn new_keys_are_encrypted_private_and_come_back() {
     let folder = TempDir::new().expect("a folder");
     let keys = folder.path().join("keys");
-    let made = init(&keys, &password("one"), &password("two")).expect("keys");
+    let made = init(&keys, &password("one"), &password("two"), Strength::Light).expect("keys");
     assert_ne!(made.signer, made.transmitter);
     assert_eq!(mode(&keys), 0o700);
     for (path, words, address) in [
@@ -48,7 +48,7 @@ fn new_keys_are_encrypted_private_and_come_back() {
         assert_eq!(mode(path), 0o400);
         assert_eq!(load(path, &password(words)).expect("a key").address(), address);
     }
-    let again = init(&keys, &password("one"), &password("two"));
+    let again = init(&keys, &password("one"), &password("two"), Strength::Light);
     assert!(matches!(again, Err(KeystoreError::File(_))), "{again:?}");
     let files = fs::read_dir(&keys).expect("a folder").count();
     assert_eq!(files, 2, "nothing is left behind");
@@ -58,7 +58,7 @@ fn new_keys_are_encrypted_private_and_come_back() {
 fn a_wrong_password_names_the_file_and_says_nothing_secret() {
     let folder = TempDir::new().expect("a folder");
     let path = folder.path().join("signer.json");
-    import(&path, &CANARY_KEY, &password(CANARY_PASSWORD)).expect("a keystore");
+    import(&path, &CANARY_KEY, &password(CANARY_PASSWORD), Strength::Light).expect("a keystore");
     let text = fs::read_to_string(&path).expect("the keystore");
     without_canaries(&text);
     let error = load(&path, &password("wrong")).expect_err("refused");
@@ -72,7 +72,7 @@ fn a_wrong_password_names_the_file_and_says_nothing_secret() {
 fn a_file_that_others_can_read_is_refused() {
     let folder = TempDir::new().expect("a folder");
     let path = folder.path().join("signer.json");
-    import(&path, &CANARY_KEY, &password(CANARY_PASSWORD)).expect("a keystore");
+    import(&path, &CANARY_KEY, &password(CANARY_PASSWORD), Strength::Light).expect("a keystore");
     for open in [0o440, 0o404, 0o644, 0o420] {
         fs::set_permissions(&path, fs::Permissions::from_mode(open)).expect("chmod");
         let error = load(&path, &password(CANARY_PASSWORD)).expect_err("refused");
@@ -91,7 +91,8 @@ fn a_file_that_others_can_read_is_refused() {
 fn a_password_comes_from_its_file_or_from_systemd_and_has_one_line_end_at_most() {
     let folder = TempDir::new().expect("a folder");
     let keystore = folder.path().join("signer.json");
-    import(&keystore, &CANARY_KEY, &password(CANARY_PASSWORD)).expect("a keystore");
+    import(&keystore, &CANARY_KEY, &password(CANARY_PASSWORD), Strength::Light)
+        .expect("a keystore");
     let credential = folder.path().join("auspex-signer-password");
     write_secret(&credential, format!("{CANARY_PASSWORD}\n").as_bytes()).expect("a file");
 
@@ -112,7 +113,7 @@ fn a_password_comes_from_its_file_or_from_systemd_and_has_one_line_end_at_most()
 fn a_keystore_of_another_key_or_another_format_is_refused() {
     let folder = TempDir::new().expect("a folder");
     let path = folder.path().join("signer.json");
-    import(&path, &CANARY_KEY, &password(CANARY_PASSWORD)).expect("a keystore");
+    import(&path, &CANARY_KEY, &password(CANARY_PASSWORD), Strength::Light).expect("a keystore");
     let text = fs::read_to_string(&path).expect("the keystore");
     let address = hex::encode(key(B256::from(CANARY_KEY)).address());
     let cases = [
@@ -147,4 +148,16 @@ fn a_plain_key_is_for_development_chains_with_the_flag() {
     let error = raw("signer", &password("CANARY"), 31337, true).expect_err("refused");
     assert!(!format!("{error} {error:?}").contains("CANARY"));
     without_canaries(&format!("{:?} {:?}", ResultSigner::new(key.clone()), Transmitter::new(key)));
+}
+
+#[test]
+fn an_operators_keystore_costs_an_attacker_as_much_as_it_should() {
+    let folder = TempDir::new().expect("a folder");
+    let path = folder.path().join("signer.json");
+    let words = password(CANARY_PASSWORD);
+    let address = import(&path, &CANARY_KEY, &words, Strength::Standard).expect("a keystore");
+    let text = fs::read(&path).expect("the keystore");
+    let document: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+    assert_eq!(document["crypto"]["kdfparams"]["n"], 1 << 17);
+    assert_eq!(load(&path, &words).expect("a key").address(), address);
 }

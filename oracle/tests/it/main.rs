@@ -5,13 +5,17 @@
 mod account;
 mod answer;
 mod bus;
+mod chaos;
 mod corpus;
 mod document;
+mod isolation;
 mod keystore;
 mod lease;
 mod node;
+mod operation;
 mod quorum;
 mod retrieval;
 mod scene;
+mod signer;
 mod simulation;
 mod transaction;

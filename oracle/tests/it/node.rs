@@ -1,152 +1,20 @@
-//! Whole nodes in one process: a real chain with the contracts, a real database and broker, a small indexer.
+//! What whole nodes do together, and what stops them.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
-use alloy::primitives::{B256, keccak256};
+use alloy::primitives::keccak256;
 use alloy::providers::Provider;
 use auspex_devnet::broker::TestBroker;
 use auspex_devnet::postgres::TestDatabase;
-use auspex_oracle::answerer::{Answerer, Draft, Pins, Question};
-use auspex_oracle::config::Config;
 use auspex_oracle::identity::IdentityError;
 use auspex_oracle::node::Node;
 use auspex_protocol::bindings::IRequestEscrow::{Outcome, Status};
 use auspex_protocol::quorum::leader;
-use clap::Parser;
-use futures::FutureExt;
-use tempfile::TempDir;
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 
-use crate::scene::chain::{Operator, Scene};
+use crate::scene::chain::Operator;
 use crate::scene::eventually;
-use crate::scene::indexer::Indexer;
-
-#[derive(Parser)]
-struct Arguments {
-    #[command(flatten)]
-    config: Config,
-}
-
-/// A running node. `stop` ends it politely, `kill` like a power cut.
-struct Running {
-    database: TestDatabase,
-    shutdown: CancellationToken,
-    task: JoinHandle<anyhow::Result<()>>,
-    url: String,
-}
-
-impl Running {
-    async fn stop(self) -> TestDatabase {
-        self.shutdown.cancel();
-        self.task.await.expect("no panic").expect("a clean stop");
-        self.database
-    }
-
-    async fn kill(self) -> TestDatabase {
-        self.task.abort();
-        let _ = self.task.await;
-        self.database
-    }
-
-    async fn job_state(&self, request_id: B256) -> Option<String> {
-        sqlx::query_scalar::<_, String>("select state from oracle.jobs where request_id = $1")
-            .bind(request_id.as_slice())
-            .fetch_optional(&self.database.pool())
-            .await
-            .expect("read a job")
-    }
-}
-
-struct World {
-    scene: Scene,
-    indexer: Indexer,
-    broker: Option<TestBroker>,
-    folder: TempDir,
-}
-
-impl World {
-    async fn new(members: u8, threshold: u8, block_time: Option<Duration>) -> Self {
-        let scene = Scene::new(members, threshold, block_time).await;
-        let indexer = Indexer::start(&scene).await;
-        let folder = TempDir::new().expect("a folder");
-        let deployment = serde_json::to_string(&scene.deployment).expect("JSON");
-        std::fs::write(folder.path().join("deployment.json"), deployment).expect("write");
-        Self { scene, indexer, broker: None, folder }
-    }
-
-    fn config(&self, operator: &Operator, database: &str, more: &[&str]) -> Config {
-        let deployment = self.folder.path().join("deployment.json");
-        let mut arguments = vec![
-            "node".to_owned(),
-            format!("--database-url={database}"),
-            format!("--rpc-url={}", self.scene.anvil.http_url()),
-            format!("--indexer-url={}", self.indexer.url),
-            format!("--deployment={}", deployment.display()),
-            format!("--owner={}", operator.owner),
-            "--insecure-dev-keys".into(),
-            format!("--signer-insecure-key={}", operator.signer),
-            format!("--transmitter-insecure-key={}", operator.transmitter),
-            "--listen=127.0.0.1:0".into(),
-            "--head-interval-ms=50".into(),
-            "--discovery-interval-ms=50".into(),
-            "--takeover-ms=3000".into(),
-        ];
-        if let Some(broker) = &self.broker {
-            arguments.push(format!("--broker-url={}", broker.url()));
-        }
-        arguments.extend(more.iter().map(|&argument| argument.to_owned()));
-        Arguments::try_parse_from(arguments).expect("a configuration").config
-    }
-
-    async fn start(&self, number: usize) -> Running {
-        let database = TestDatabase::create().await.expect("a database");
-        self.start_on(number, database, echo()).await
-    }
-
-    async fn start_on(&self, number: usize, database: TestDatabase, answerer: Answerer) -> Running {
-        let config = self.config(&self.scene.operators[number], database.url(), &[]);
-        let node = Node::prepare(config, answerer).await.expect("a node");
-        let url = format!("http://{}", node.address().expect("an address"));
-        let shutdown = CancellationToken::new();
-        let task = tokio::spawn(node.run(shutdown.clone()));
-        Running { database, shutdown, task, url }
-    }
-
-    async fn settled(&self, request_id: B256) {
-        eventually("the request is settled", || async {
-            (self.scene.status(request_id).await == Status::Settled).then_some(())
-        })
-        .await;
-        assert_eq!(self.scene.deliveries(request_id).await.len(), 1);
-    }
-}
-
-/// Answers with the question.
-fn echo() -> Answerer {
-    answering(|question| {
-        let text = String::from_utf8_lossy(&question.input).into_owned();
-        serde_json::json!({ "text": text }).to_string()
-    })
-}
-
-fn answering(text: impl Fn(Question) -> String + Send + Sync + 'static) -> Answerer {
-    let pins = Pins { corpus_root: B256::repeat_byte(1), model_hash: B256::repeat_byte(2) };
-    let answer = move |question: Question| {
-        let answer = text(question);
-        let draft = Draft::Answered {
-            output_hash: keccak256(answer.as_bytes()),
-            answer,
-            trace_root: B256::ZERO,
-            retrieval_root: B256::repeat_byte(3),
-            model_hash: B256::repeat_byte(2),
-        };
-        async move { Ok(draft) }.boxed()
-    };
-    Answerer::Function { pins, answer: Arc::new(answer) }
-}
+use crate::scene::node::{World, answering, echo};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_nodes_answer_and_one_of_them_delivers() {
@@ -389,6 +257,8 @@ async fn a_key_or_a_database_of_another_operator_is_refused_at_start() {
     let mixed = Operator { owner: second.owner, ..first.clone() };
     let error = refusal(&world, &mixed, database.url()).await;
     assert!(matches!(error, IdentityError::KeyOfAnother { .. }), "{error}");
+    // The refused node has not taken the database for itself.
+    Node::prepare(world.config(first, database.url(), &[]), echo()).await.expect("a node");
 
     let fresh = TestDatabase::create().await.expect("a database");
     Node::prepare(world.config(first, fresh.url(), &[]), echo()).await.expect("a node");
@@ -449,7 +319,7 @@ async fn bad_configurations_say_what_is_wrong() {
     }
     let error = refused(&["no rpc"]).await;
     assert!(error.contains("rpc http://127.0.0.1:1") && !error.contains("SECRET"), "{error}");
-    assert!(refused(&["no keys"]).await.contains("operator init"));
+    assert!(refused(&["no keys"]).await.contains("operator signer"));
     assert!(refused(&["one key"]).await.contains("the same key"));
     assert!(refused(&["no flag"]).await.contains("--insecure-dev-keys"));
     let error = refused(&["wrong chain"]).await;

@@ -8,13 +8,12 @@ use alloy::signers::local::PrivateKeySigner;
 use auspex_devnet::postgres::TestDatabase;
 use auspex_oracle::job::store::{claim, discover};
 use auspex_oracle::job::terms::Terms;
-use auspex_oracle::keys::ResultSigner;
 use auspex_oracle::limits::MESSAGES_PER_SIGNER_MAX;
 use auspex_oracle::quorum::inbox::{Received, receive};
 use auspex_oracle::quorum::reading::Ignored;
 use auspex_oracle::quorum::store::{record, votes};
 use auspex_protocol::document::{OutcomeDocument, ResultDocument};
-use auspex_protocol::message::QuorumMessage;
+use auspex_protocol::message::{Envelope, QuorumMessage, body_of, envelope_digest};
 use auspex_protocol::quorum::result_digest;
 
 use crate::lease::{domain, terms};
@@ -70,8 +69,10 @@ impl Table {
     }
 
     fn seal(&self, member: &PrivateKeySigner, message: &QuorumMessage, sent_at: u64) -> Vec<u8> {
-        let signer = ResultSigner::new(member.clone());
-        let envelope = signer.seal(&domain(), message, sent_at).expect("sealed");
+        let body = body_of(message).expect("JSON");
+        let digest = envelope_digest(&domain(), &body, sent_at);
+        let signature = member.sign_hash_sync(&digest).expect("signed").as_bytes().into();
+        let envelope = Envelope { body, signer: member.address(), sent_at, signature };
         serde_json::to_vec(&envelope).expect("JSON")
     }
 

@@ -8,9 +8,11 @@ use alloy::primitives::{B256, Bytes, keccak256};
 use alloy::providers::{DynProvider, Provider};
 use alloy::rpc::types::Filter;
 use alloy::sol_types::SolEvent;
-use auspex_protocol::bindings::IRequestEscrow::{self, Offer, OperatorSet, Status};
+use auspex_protocol::bindings::IRequestEscrow::{self, Offer, OperatorSet, Split, Status};
 use auspex_protocol::deployment::Deployment;
-use auspex_protocol::document::{OfferDocument, OperatorSetDocument, RequestDocument};
+use auspex_protocol::document::{
+    OfferDocument, OperatorSetDocument, RequestDocument, SplitDocument,
+};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::routing::{get, put};
@@ -34,6 +36,7 @@ struct Memory {
     provider: DynProvider,
     deployment: Deployment,
     offer: Offer,
+    split: Split,
     set: OperatorSet,
     messages: Mutex<BTreeMap<B256, Vec<Value>>>,
     answers: Mutex<BTreeMap<B256, Bytes>>,
@@ -45,6 +48,7 @@ impl Indexer {
             provider: scene.provider.clone(),
             deployment: scene.deployment.clone(),
             offer: scene.offer.clone(),
+            split: scene.split.clone(),
             set: scene.set.clone(),
             messages: Mutex::default(),
             answers: Mutex::default(),
@@ -54,6 +58,7 @@ impl Indexer {
         let app = Router::new()
             .route("/v1/requests", get(requests))
             .route("/v1/requests/{id}/messages", get(messages).post(post))
+            .route("/v1/accounts/{account}/credits", get(credits))
             .route("/v1/answers/{hash}", put(store))
             .with_state(Arc::clone(&memory));
         let task = tokio::spawn(async move {
@@ -120,6 +125,13 @@ async fn requests(
         }));
     }
     Json(json!({ "items": items, "next": null }))
+}
+
+/// The account has a share of the scene's split, whatever it holds.
+async fn credits(State(memory): State<Arc<Memory>>) -> Json<Value> {
+    let split = SplitDocument::from(&memory.split);
+    let item = json!({ "token": memory.offer.token, "splits": [split] });
+    Json(json!({ "items": [item] }))
 }
 
 async fn messages(State(memory): State<Arc<Memory>>, Path(id): Path<B256>) -> Json<Value> {

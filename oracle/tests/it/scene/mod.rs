@@ -2,6 +2,7 @@
 
 pub(crate) mod chain;
 pub(crate) mod indexer;
+pub(crate) mod node;
 
 use std::future::Future;
 use std::time::Duration;
