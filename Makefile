@@ -11,7 +11,7 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/auspex/target
 endif
 AUSPEX = $(or $(CARGO_TARGET_DIR),target)/debug/auspex
 
-.PHONY: help setup build demo dev test test-rust test-contracts test-subgraph test-long check bench clean-worlds sqlx-prepare
+.PHONY: help setup build demo dev test test-rust test-contracts test-subgraph test-long mutation check bench clean-worlds sqlx-prepare
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -43,6 +43,9 @@ test-subgraph:
 test-long: setup ## the long profiles: more seeds, more fuzzing, more kills
 	contracts/test-all --long
 	AUSPEX_TEST_PROFILE=long cargo test --workspace --locked
+
+mutation: ## change the contracts bit by bit and expect their tests to fail; an hour, goes on where it was stopped
+	contracts/mutation
 
 check: ## format, lints, docs, SQL, contracts' artifacts, licences
 	scripts/check
