@@ -7,14 +7,15 @@ import {DeploymentPlan} from "./DeploymentPlan.sol";
 contract Predict {
     bool public constant IS_SCRIPT = true;
 
-    /// @notice What needs no multisig.
-    function run(address agentRegistry)
+    /// @notice What needs no multisig. The zero address stands for a chain without ERC-8004's own agent registry.
+    function run(address canonicalAgentRegistry)
         external
         pure
-        returns (address factory, bytes32 salt, address validationRegistry)
+        returns (address factory, bytes32 salt, address agentRegistry, address validationRegistry)
     {
-        DeploymentPlan.Config memory config = DeploymentPlan.Config(address(0), agentRegistry, address(0));
-        return (DeploymentPlan.FACTORY, DeploymentPlan.SALT, DeploymentPlan.predict(config).validationRegistry);
+        DeploymentPlan.Addresses memory addresses =
+            DeploymentPlan.predict(DeploymentPlan.Config(address(0), canonicalAgentRegistry, address(0)));
+        return (DeploymentPlan.FACTORY, DeploymentPlan.SALT, addresses.agentRegistry, addresses.validationRegistry);
     }
 
     /// @notice Everything, once the multisig is named.

@@ -49,14 +49,16 @@ contract ReputationRegistry is IReputationRegistry {
     }
 
     /// @inheritdoc IReputationRegistry
+    /// @dev The strings are in memory, because in calldata each takes two slots of the stack, and without the optimizer, where
+    /// coverage is measured, there are too few.
     function giveFeedback(
         uint256 agentId,
         int128 value,
         uint8 valueDecimals,
-        string calldata tag1,
-        string calldata tag2,
-        string calldata endpoint,
-        string calldata feedbackURI,
+        string memory tag1,
+        string memory tag2,
+        string memory endpoint,
+        string memory feedbackURI,
         bytes32 feedbackHash
     ) external {
         _give(agentId, Entry(value, valueDecimals, tag1, tag2, endpoint, feedbackURI, feedbackHash));
@@ -68,10 +70,10 @@ contract ReputationRegistry is IReputationRegistry {
         IRequestEscrow.Request calldata terms,
         int128 value,
         uint8 valueDecimals,
-        string calldata tag1,
-        string calldata tag2,
-        string calldata endpoint,
-        string calldata feedbackURI,
+        string memory tag1,
+        string memory tag2,
+        string memory endpoint,
+        string memory feedbackURI,
         bytes32 feedbackHash
     ) external {
         _back(terms);

@@ -29,6 +29,14 @@ contract RequestEscrow is IRequestEscrow, EIP712 {
     using TypedHash for Result;
     using TypedHash for Offer;
 
+    /* TYPES */
+
+    /// @dev `agentId` is for `isOfferActive` alone: a request shows the offer, and with it the agent.
+    struct OfferState {
+        address publisher;
+        uint256 agentId;
+    }
+
     /* CONSTANTS */
 
     /// @inheritdoc IRequestEscrow
@@ -56,8 +64,7 @@ contract RequestEscrow is IRequestEscrow, EIP712 {
     /// @inheritdoc IRequestEscrow
     uint64 public sequence;
     mapping(bytes32 requestId => RequestState) private _requests;
-    /// @inheritdoc IRequestEscrow
-    mapping(bytes32 offerHash => bool) public isOfferActive;
+    mapping(bytes32 offerHash => OfferState) private _offers;
     /// @inheritdoc IRequestEscrow
     mapping(bytes32 splitHash => mapping(address token => uint256)) public settledTotal;
     /// @dev What an account has taken out of a split.
@@ -113,7 +120,7 @@ contract RequestEscrow is IRequestEscrow, EIP712 {
         }
 
         hash = offer.offerHash();
-        isOfferActive[hash] = true;
+        _offers[hash] = OfferState(msg.sender, offer.agentId);
         emit OfferPublished(++sequence, hash, offer.agentId, offer, split);
     }
 
@@ -121,8 +128,8 @@ contract RequestEscrow is IRequestEscrow, EIP712 {
     function retireOffer(Offer calldata offer) external {
         _requireAgent(offer.agentId);
         bytes32 hash = offer.offerHash();
-        require(isOfferActive[hash], OfferNotActive(hash));
-        isOfferActive[hash] = false;
+        require(_offers[hash].publisher != address(0), OfferNotActive(hash));
+        delete _offers[hash];
         emit OfferRetired(++sequence, hash, offer.agentId);
     }
 
@@ -387,6 +394,11 @@ contract RequestEscrow is IRequestEscrow, EIP712 {
     }
 
     /// @inheritdoc IRequestEscrow
+    function isOfferActive(bytes32 offerHash) external view returns (bool) {
+        return _takesRequests(offerHash, _offers[offerHash].agentId);
+    }
+
+    /// @inheritdoc IRequestEscrow
     function DOMAIN_SEPARATOR() external view returns (bytes32) {
         return _domainSeparatorV4();
     }
@@ -397,7 +409,7 @@ contract RequestEscrow is IRequestEscrow, EIP712 {
     /// and operator set.
     function _checkTerms(Request calldata terms, Offer calldata offer) private view {
         bytes32 hash = offer.offerHash();
-        require(isOfferActive[hash], OfferNotActive(hash));
+        require(_takesRequests(hash, offer.agentId), OfferNotActive(hash));
         (bool allowed, uint16 feeBps, address feeRecipient) = IEntryPolicy(entryPolicy).entryTerms(offer.token);
         require(allowed, TokenNotAllowed(offer.token));
         bytes32 setHash = IOperatorRegistry(operatorRegistry).operatorSetHash(offer.operatorSetId);
@@ -420,6 +432,13 @@ contract RequestEscrow is IRequestEscrow, EIP712 {
         require(
             terms.deadline >= earliest && terms.deadline <= latest, DeadlineOutOfRange(terms.deadline, earliest, latest)
         );
+    }
+
+    /// @dev An offer speaks for the agent only while its publisher does, or the buyer of an agent would find the seller's
+    /// payees still paid for it.
+    function _takesRequests(bytes32 offerHash, uint256 agentId) private view returns (bool) {
+        address publisher = _offers[offerHash].publisher;
+        return publisher != address(0) && IAgentRegistry(agentRegistry).isAuthorizedOrOwner(publisher, agentId);
     }
 
     /// @dev Makes a checked request `Funded` and emits it.

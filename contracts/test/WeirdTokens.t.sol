@@ -17,23 +17,33 @@ contract WeirdTokensTest is EscrowTest {
         bool noReturn;
         bool falseReturn;
         bool revertOnZero;
+        bool blocks;
+        bool callsBack;
+        /// What entry reverts with; zero where the token is admitted.
         bytes4 error_;
     }
 
     function _table() private pure returns (Row[] memory rows) {
         bytes4 moved = IRequestEscrow.TokenMovedOtherAmount.selector;
-        rows = new Row[](11);
-        rows[0] = Row("plain", 18, 0, 0, false, false, false, 0);
-        rows[1] = Row("no return value", 18, 0, 0, true, false, false, 0);
-        rows[2] = Row("reverts on zero", 18, 0, 0, false, false, true, 0);
-        rows[3] = Row("0 decimals", 0, 0, 0, false, false, false, 0);
-        rows[4] = Row("6 decimals", 6, 0, 0, false, false, false, 0);
-        rows[5] = Row("6 decimals, no return, reverts on zero", 6, 0, 0, true, false, true, 0);
-        rows[6] = Row("fee on transfer", 18, 1, 0, false, false, false, moved);
-        rows[7] = Row("takes everything", 18, 10_000, 0, false, false, false, moved);
-        rows[8] = Row("rebases up", 18, 0, 1, false, false, false, moved);
-        rows[9] = Row("rebases down", 18, 0, -1, false, false, false, moved);
-        rows[10] = Row("returns false", 18, 0, 0, false, true, false, SafeERC20.SafeERC20FailedOperation.selector);
+        rows = new Row[](13);
+        for (uint256 i = 0; i < rows.length; ++i) {
+            rows[i].decimals = 18;
+        }
+        rows[0].name = "plain, 18 decimals";
+        (rows[1].name, rows[1].noReturn) = ("no return value", true);
+        (rows[2].name, rows[2].revertOnZero) = ("reverts on zero", true);
+        (rows[3].name, rows[3].decimals) = ("0 decimals", 0);
+        (rows[4].name, rows[4].decimals) = ("6 decimals", 6);
+        (rows[5].name, rows[5].decimals) = ("6 decimals, no return, reverts on zero", 6);
+        (rows[5].noReturn, rows[5].revertOnZero) = (true, true);
+        (rows[6].name, rows[6].blocks) = ("blacklists a payee", true);
+        (rows[7].name, rows[7].callsBack) = ("calls back", true);
+        (rows[8].name, rows[8].feeBps, rows[8].error_) = ("fee on transfer", 1, moved);
+        (rows[9].name, rows[9].feeBps, rows[9].error_) = ("takes everything", 10_000, moved);
+        (rows[10].name, rows[10].drift, rows[10].error_) = ("rebases up", 1, moved);
+        (rows[11].name, rows[11].drift, rows[11].error_) = ("rebases down", -1, moved);
+        (rows[12].name, rows[12].falseReturn) = ("returns false", true);
+        rows[12].error_ = SafeERC20.SafeERC20FailedOperation.selector;
     }
 
     function test_matrix() public {
@@ -54,6 +64,8 @@ contract WeirdTokensTest is EscrowTest {
         weird.setRevertOnZero(row.revertOnZero);
         weird.setDrift(row.drift);
         if (row.drift != 0) weird.mint(address(escrow), 1);
+        bytes memory reentry = abi.encodeCall(escrow.withdrawFor, (payer, address(weird), splits()));
+        if (row.callsBack) weird.setHook(address(escrow), reentry);
 
         IRequestEscrow.Request memory terms = termsOf(of_, "weird");
         bytes32 requestId = escrow.requestIdOf(terms);
@@ -66,13 +78,26 @@ contract WeirdTokensTest is EscrowTest {
             return;
         }
         deliverAnswer(terms, price - 3);
-        uint256 paid = escrow.withdrawFor(payer, address(weird), splits())
-            + escrow.withdrawFor(treasury, address(weird), splits());
-        for (uint256 i = 0; i < 3; ++i) {
-            paid += escrow.withdrawFor(split.recipients[i], address(weird), splits());
+        weird.setBlocked(split.recipients[0], row.blocks);
+        uint256 paid = _withdraw(weird, payer, row) + _withdraw(weird, treasury, row);
+        paid += _withdraw(weird, split.recipients[1], row) + _withdraw(weird, split.recipients[2], row);
+        if (row.blocks) {
+            vm.expectRevert("blocked");
+            escrow.withdrawFor(split.recipients[0], address(weird), splits());
+            weird.setBlocked(split.recipients[0], false);
         }
+        paid += _withdraw(weird, split.recipients[0], row);
         assertEq(weird.balanceOf(address(escrow)), price - paid, row.name);
         assertLe(price - paid, 2, row.name);
+    }
+
+    function _withdraw(WeirdToken weird, address account, Row memory row) private returns (uint256 amount) {
+        uint256 before = weird.balanceOf(account);
+        amount = escrow.withdrawFor(account, address(weird), splits());
+        assertEq(weird.balanceOf(account) - before, amount, row.name);
+        assertFalse(weird.hookSucceeded(), row.name);
+        bytes4 refusal = row.callsBack ? IRequestEscrow.Reentered.selector : bytes4(0);
+        assertEq(bytes32(bytes4(weird.hookAnswer())), bytes32(refusal), row.name);
     }
 
     /// @dev A payee that the token blocks waits alone.

@@ -201,7 +201,7 @@ interface IRequestEscrow {
     /// @notice Thrown when a referee is named without a window, or a window without a referee, when the referee is not
     /// the one that the operator set's members agreed to, or when a bond could be released before the window ends.
     error InvalidChallenge(uint32 challengeWindow, address referee);
-    /// @notice Thrown when the offer is unknown or retired.
+    /// @notice Thrown when the offer is unknown or retired, or its publisher may no longer act for the agent.
     error OfferNotActive(bytes32 offerHash);
     /// @notice Thrown when a field of the request differs from what the offer, the fee or the set says today.
     /// `field` is the name of the field in `Request`.
@@ -251,7 +251,8 @@ interface IRequestEscrow {
 
     /* OFFERS */
 
-    /// @notice Publishes an offer for new requests. Callable by the agent's owner or approved operator.
+    /// @notice Publishes an offer for new requests. Callable by the agent's owner or approved operator. The offer takes
+    /// requests while the caller is one or the other; after a transfer of the agent the new owner has to publish it again.
     function publishOffer(Offer calldata offer, Split calldata split) external returns (bytes32 offerHash);
 
     /// @notice Stops an offer from taking new requests. Callable by the agent's owner or approved operator.
@@ -361,7 +362,8 @@ interface IRequestEscrow {
     /// @notice What a settled request cost its payer, fee included; zero in every other status.
     function settledAmountOf(bytes32 requestId) external view returns (uint128);
 
-    /// @notice True while an offer takes new requests.
+    /// @notice True while an offer takes new requests: it was published, was not retired, and its publisher may still act
+    /// for the agent.
     function isOfferActive(bytes32 offerHash) external view returns (bool);
 
     /// @notice The EIP-712 digest of a request: its id, and the nonce of its EIP-3009 authorization.

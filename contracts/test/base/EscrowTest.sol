@@ -7,8 +7,8 @@ import {OperatorRegistry} from "../../src/OperatorRegistry.sol";
 import {PlatformToken} from "../../src/PlatformToken.sol";
 import {RequestEscrow} from "../../src/RequestEscrow.sol";
 import {IRequestEscrow} from "../../src/interfaces/IRequestEscrow.sol";
-import {Permit2Double} from "../doubles/Permit2Double.sol";
 import {Assert} from "./Assert.sol";
+import {Permit2} from "./Permit2.sol";
 import {vm} from "./Vm.sol";
 
 /// @notice The world of the escrow's tests: one agent with one offer of the platform's token and one of the native coin,
@@ -65,7 +65,7 @@ abstract contract EscrowTest is Assert {
         token = new PlatformToken(address(this), SUPPLY);
         agents = new AgentRegistry();
         policy = new EntryPolicy(timelock);
-        permit2 = address(new Permit2Double());
+        permit2 = Permit2.install();
         escrow = new RequestEscrow(address(agents), address(policy), permit2);
         registry = OperatorRegistry(escrow.operatorRegistry());
         vm.startPrank(timelock);

@@ -110,6 +110,16 @@ contract DeployTest is Assert {
                 chains[i]
             );
         }
+        DeploymentPlan.Config memory elsewhere;
+        DeploymentPlan.Addresses memory addresses = DeploymentPlan.predict(elsewhere);
+        assertEq(
+            vm.parseJsonAddress(json, ".otherChains.AgentRegistry.address"), addresses.agentRegistry, "agent registry"
+        );
+        assertEq(
+            vm.parseJsonAddress(json, ".otherChains.ValidationRegistry.address"),
+            addresses.validationRegistry,
+            "validation registry"
+        );
         assertEq(vm.parseJsonAddress(json, ".create2.factory"), DeploymentPlan.FACTORY, "factory");
         assertEq(vm.parseJsonBytes32(json, ".create2.salt"), DeploymentPlan.SALT, "salt");
     }

@@ -124,7 +124,7 @@ contract CallbackTest is EscrowTest {
         IRequestEscrow.Attestation[] memory attestations = attest(result, 3);
         IRequestEscrow.Delivery[] memory deliveries = new IRequestEscrow.Delivery[](1);
         deliveries[0] = IRequestEscrow.Delivery(other, result, quorum, attestations);
-        bytes[] memory calls = new bytes[](11);
+        bytes[] memory calls = new bytes[](12);
         calls[0] = abi.encodeCall(escrow.deliver, (other, result, quorum, attestations));
         calls[1] = abi.encodeCall(escrow.deliverBatch, (deliveries));
         calls[2] = abi.encodeCall(escrow.refund, (other));
@@ -136,6 +136,8 @@ contract CallbackTest is EscrowTest {
         calls[8] = abi.encodeCall(escrow.requestWithAuthorization, (other, offer, INPUT, 0, 0, ""));
         calls[9] = abi.encodeCall(escrow.requestWithPermit, (other, offer, INPUT, 0, 0, 0, 0));
         calls[10] = abi.encodeCall(escrow.requestWithPermit2, (other, offer, INPUT, 0, 0, ""));
+        calls[11] =
+            abi.encodeCall(escrow.convict, (other, result, quorum, signersOf(attestations), attestations[0].signer));
         for (uint256 i = 0; i < calls.length; ++i) {
             HostileConsumer consumer = new HostileConsumer(HostileConsumer.Way.Reenter, address(escrow), calls[i]);
             IRequestEscrow.Request memory terms = _terms(address(consumer));

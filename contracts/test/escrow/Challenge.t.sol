@@ -116,6 +116,16 @@ contract ConvictTest is ChallengeTest {
         assertEq(token.balanceOf(payer) - before, uint256(BOND) + PRICE, "paid");
     }
 
+    function test_convictionsAddUp() public {
+        _convict(signers[0]);
+        terms = termsOf(challengedOffer, "second");
+        fund(terms, challengedOffer);
+        result = deliverAnswer(terms, PRICE);
+        _convict(signers[1]);
+        assertEq(escrow.creditOf(payer, address(token)), 2 * uint256(PRICE), "refunded");
+        assertEq(registry.creditOf(payer, address(token)), 2 * uint256(BOND), "bonds");
+    }
+
     function test_RevertWhen_TheWindowIsOver() public {
         vm.warp(settleAt);
         _refused(abi.encodeWithSelector(IRequestEscrow.ChallengeWindow.selector, settleAt));

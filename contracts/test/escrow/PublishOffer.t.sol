@@ -166,6 +166,13 @@ contract PublishOfferTest is EscrowTest {
         _refusedSplit(3);
     }
 
+    function test_onePayeeMayHaveTheLargestAllocation() public {
+        _resize(1);
+        split.allocations[0] = type(uint64).max;
+        split.totalAllocation = type(uint64).max;
+        _publishSplit();
+    }
+
     function _resize(uint256 count) private {
         delete split.recipients;
         delete split.allocations;

@@ -26,6 +26,15 @@ contract RefundTest is EscrowTest {
         assertEq(escrow.settledAmountOf(_id), 0, "amount");
     }
 
+    function test_refundsAddUp() public {
+        IRequestEscrow.Request memory second = termsOf(offer, "second");
+        fund(second, offer);
+        vm.warp(_terms.deadline);
+        escrow.refund(_terms);
+        escrow.refund(second);
+        assertEq(escrow.creditOf(payer, address(token)), 2 * uint256(PRICE), "credit");
+    }
+
     /// @dev For every moment exactly one of the two can succeed.
     function testFuzz_deliverAndRefundPartitionTime(uint40 at_) public {
         uint256 moment = bound(at_, block.timestamp, type(uint40).max);

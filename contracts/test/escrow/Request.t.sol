@@ -79,6 +79,20 @@ contract RequestTest is EscrowTest {
         escrow.request(_terms, offer, input);
     }
 
+    /// @dev The domain is built anew then, in memory, where the draft of the request must not lie.
+    function test_afterAChainSplitARequestIsOfItsChain() public {
+        IRequestEscrow.Request memory terms = termsOf(offer, "split");
+        bytes32 old = escrow.requestIdOf(terms);
+        vm.chainId(block.chainid + 1);
+        bytes32 requestId = escrow.requestIdOf(terms);
+        assertTrue(requestId != old, "another id");
+        vm.expectEmit(true, true, true, true, address(escrow));
+        emit IRequestEscrow.Requested(escrow.sequence() + 1, requestId, agentId, payer, terms, INPUT);
+        assertEq(fund(terms, offer), requestId, "id");
+        assertStatus(requestId, IRequestEscrow.Status.Funded);
+        assertStatus(old, IRequestEscrow.Status.None);
+    }
+
     function test_RevertWhen_CallerIsNotThePayer() public {
         vm.expectRevert(abi.encodeWithSelector(IRequestEscrow.NotPayer.selector, payer, stranger));
         vm.prank(stranger);

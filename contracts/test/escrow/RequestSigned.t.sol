@@ -4,9 +4,10 @@ pragma solidity ^0.8.28;
 import {IPlatformToken} from "../../src/interfaces/IPlatformToken.sol";
 import {IRequestEscrow} from "../../src/interfaces/IRequestEscrow.sol";
 import {EscrowTest} from "../base/EscrowTest.sol";
+import {IPermit2} from "../base/Permit2.sol";
 import {vm} from "../base/Vm.sol";
 import {ContractSigner} from "../doubles/Accounts.sol";
-import {Permit2Double} from "../doubles/Permit2Double.sol";
+import {WeirdToken} from "../doubles/WeirdToken.sol";
 
 /// @notice `requestWithAuthorization`: the payer's one ERC-3009 signature is order and payment.
 contract RequestWithAuthorizationTest is EscrowTest {
@@ -47,6 +48,23 @@ contract RequestWithAuthorizationTest is EscrowTest {
         _terms.payer = address(wallet);
         escrow.requestWithAuthorization(_terms, offer, INPUT, 0, _terms.deadline, authorize(_terms));
         assertStatus(escrow.requestIdOf(_terms), IRequestEscrow.Status.Funded);
+    }
+
+    /// @dev The signature is good and the token says nothing, but less arrives than was signed for.
+    function test_RevertWhen_TheTokenTakesAFee() public {
+        SkimmingToken skimming = new SkimmingToken();
+        vm.prank(timelock);
+        policy.setTokenAllowed(address(skimming), true);
+        offer.token = address(skimming);
+        vm.prank(agentOwner);
+        escrow.publishOffer(offer, split);
+        _terms = termsOf(offer, "3009");
+        vm.expectRevert(
+            abi.encodeWithSelector(
+                IRequestEscrow.TokenMovedOtherAmount.selector, address(skimming), PRICE - 1, uint256(PRICE)
+            )
+        );
+        escrow.requestWithAuthorization(_terms, offer, INPUT, 0, _terms.deadline, new bytes(65));
     }
 
     function test_RevertWhen_SignatureIsReplayed() public {
@@ -196,12 +214,44 @@ contract RequestWithPermit2Test is EscrowTest {
     function test_RevertWhen_RelayerChangesTheRequest() public {
         bytes memory signature_ = _sign(_terms);
         _terms.callback = stranger;
-        vm.expectRevert(Permit2Double.InvalidSigner.selector);
+        vm.expectRevert(IPermit2.InvalidSigner.selector);
         escrow.requestWithPermit2(_terms, offer, INPUT, NONCE, _terms.deadline, signature_);
         _terms.callback = address(0);
         _terms.salt = "other";
-        vm.expectRevert(Permit2Double.InvalidSigner.selector);
+        vm.expectRevert(IPermit2.InvalidSigner.selector);
         escrow.requestWithPermit2(_terms, offer, INPUT, NONCE, _terms.deadline, signature_);
+    }
+
+    function test_RevertWhen_TheTokenTakesAFee() public {
+        WeirdToken weird = new WeirdToken();
+        weird.mint(payer, PRICE);
+        vm.prank(payer);
+        weird.approve(permit2, PRICE);
+        vm.prank(timelock);
+        policy.setTokenAllowed(address(weird), true);
+        offer.token = address(weird);
+        vm.prank(agentOwner);
+        escrow.publishOffer(offer, split);
+        weird.setFee(100);
+        _terms = termsOf(offer, "permit2");
+        bytes memory signature_ = _sign(_terms);
+        vm.expectRevert(
+            abi.encodeWithSelector(
+                IRequestEscrow.TokenMovedOtherAmount.selector, address(weird), PRICE - PRICE / 100, uint256(PRICE)
+            )
+        );
+        escrow.requestWithPermit2(_terms, offer, INPUT, NONCE, _terms.deadline, signature_);
+    }
+
+    function test_RevertWhen_ThePermitIsUsedOrLate() public {
+        bytes memory signature_ = _sign(_terms);
+        escrow.requestWithPermit2(_terms, offer, INPUT, NONCE, _terms.deadline, signature_);
+        _terms.salt = "second";
+        signature_ = _sign(_terms);
+        vm.expectRevert(IPermit2.InvalidNonce.selector);
+        escrow.requestWithPermit2(_terms, offer, INPUT, NONCE, _terms.deadline, signature_);
+        vm.expectRevert(abi.encodeWithSelector(IPermit2.SignatureExpired.selector, block.timestamp - 1));
+        escrow.requestWithPermit2(_terms, offer, INPUT, NONCE + 1, block.timestamp - 1, signature_);
     }
 
     function test_RevertWhen_TermsDifferFromTheOffer() public {
@@ -223,7 +273,7 @@ contract RequestWithPermit2Test is EscrowTest {
         bytes memory signature_ = _sign(_terms);
         escrow.requestWithPermit2(_terms, offer, INPUT, NONCE, _terms.deadline, signature_);
         _terms.payer = address(two);
-        vm.expectRevert(Permit2Double.InvalidSigner.selector);
+        vm.expectRevert(IPermit2.InvalidContractSignature.selector);
         escrow.requestWithPermit2(_terms, offer, INPUT, NONCE, _terms.deadline, signature_);
     }
 
@@ -240,8 +290,26 @@ contract RequestWithPermit2Test is EscrowTest {
         bytes32 witness = keccak256(bytes.concat(requestType, abi.encode(terms)));
         bytes32 hash =
             keccak256(abi.encode(permitType, permissions, address(escrow), NONCE, uint256(terms.deadline), witness));
-        return
-            signature(PAYER_KEY, keccak256(abi.encodePacked(hex"1901", Permit2Double(permit2).domainSeparator(), hash)));
+        return signature(PAYER_KEY, keccak256(abi.encodePacked(hex"1901", IPermit2(permit2).DOMAIN_SEPARATOR(), hash)));
+    }
+}
+
+/// @notice An ERC-3009 token that lets anyone move anything, and keeps one unit back.
+contract SkimmingToken {
+    mapping(address account => uint256) public balanceOf;
+
+    function receiveWithAuthorization(
+        address,
+        address to,
+        uint256 value,
+        uint256,
+        uint256,
+        bytes32,
+        uint8,
+        bytes32,
+        bytes32
+    ) external {
+        balanceOf[to] += value - 1;
     }
 }
 

@@ -28,6 +28,57 @@ contract RetireOfferTest is EscrowTest {
         assertStatus(requestId, IRequestEscrow.Status.Settled);
     }
 
+    /// @dev The seller of an agent keeps neither its customers nor a say in its offers; live requests stay as agreed.
+    function test_endsWithTheTransferOfTheAgent() public {
+        bytes32 hash = keccak256(abi.encode(offer));
+        IRequestEscrow.Request memory live = termsOf(offer, "live");
+        bytes32 requestId = fund(live, offer);
+        vm.prank(agentOwner);
+        agents.transferFrom(agentOwner, stranger, agentId);
+
+        assertFalse(escrow.isOfferActive(hash), "active for the seller");
+        IRequestEscrow.Request memory terms = termsOf(offer, "sold");
+        vm.expectRevert(abi.encodeWithSelector(IRequestEscrow.OfferNotActive.selector, hash));
+        vm.prank(payer);
+        escrow.request(terms, offer, INPUT);
+        deliverAnswer(live, PRICE);
+        assertStatus(requestId, IRequestEscrow.Status.Settled);
+
+        vm.prank(stranger);
+        escrow.publishOffer(offer, split);
+        assertTrue(escrow.isOfferActive(hash), "active for the buyer");
+        fund(terms, offer);
+    }
+
+    /// @dev Who was approved publishes for as long as that lasts, and another's word is not needed in between.
+    function test_endsWithTheApprovalOfItsPublisher() public {
+        bytes32 hash = keccak256(abi.encode(offer));
+        vm.prank(agentOwner);
+        agents.approve(stranger, agentId);
+        vm.prank(stranger);
+        escrow.publishOffer(offer, split);
+        fund(termsOf(offer, "approved"), offer);
+        vm.prank(agentOwner);
+        agents.approve(address(0), agentId);
+        assertFalse(escrow.isOfferActive(hash), "active without the approval");
+        vm.prank(agentOwner);
+        agents.approve(stranger, agentId);
+        assertTrue(escrow.isOfferActive(hash), "active again");
+    }
+
+    /// @dev The agent's id is part of the question: another agent's owner cannot stand in for this one's.
+    function test_activeForItsOwnAgentOnly() public {
+        vm.prank(agentOwner);
+        uint256 second = agents.register("https://agent.example/second.json");
+        offer.agentId = second;
+        vm.prank(agentOwner);
+        bytes32 hash = escrow.publishOffer(offer, split);
+        vm.prank(agentOwner);
+        agents.transferFrom(agentOwner, stranger, second);
+        assertFalse(escrow.isOfferActive(hash), "active with the first agent alone");
+        assertFalse(escrow.isOfferActive("unknown"), "unknown");
+    }
+
     function test_isTheNewOwnersAfterATransfer() public {
         vm.prank(agentOwner);
         agents.transferFrom(agentOwner, stranger, agentId);

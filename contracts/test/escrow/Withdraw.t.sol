@@ -26,6 +26,22 @@ contract WithdrawTest is EscrowTest {
         assertEq(claimableOf(payer, address(token)), 0, "nothing left");
     }
 
+    function test_creditsAndSharesAddUp() public {
+        _settle(PRICE / 2);
+        _settle(PRICE / 4);
+        assertEq(escrow.creditOf(payer, address(token)), PRICE / 2 + PRICE * 3 / 4, "change");
+        assertEq(escrow.creditOf(treasury, address(token)), PRICE / 200 + PRICE / 400, "fees");
+        address payee = split.recipients[0];
+        for (uint256 i = 0; i < 3; ++i) {
+            escrow.withdrawFor(payee, address(token), splits());
+            assertEq(claimableOf(payee, address(token)), 0, "taken");
+            _settle(PRICE);
+        }
+        uint256 net = uint256(PRICE) * 15 / 4 * 99 / 100;
+        assertEq(escrow.settledTotal(offer.splitHash, address(token)), net, "settled");
+        assertEq(token.balanceOf(payee) + claimableOf(payee, address(token)), net * 7 / 10, "share");
+    }
+
     function test_anyoneWithdrawsForAnAccount() public {
         _settle(PRICE);
         vm.prank(stranger);

@@ -14,6 +14,10 @@ abstract contract EscrowInvariants is Assert {
     /// @dev A handler that was called less often in one run proves nothing about its rate.
     uint256 private constant CALLS_MIN = 10;
     uint256 private constant EFFECTIVE_PERCENT_MIN = 30;
+    /// @dev A run of the long profile makes 500 calls, which choose each of the selectors about 36 times. In such a run each
+    /// negative path has to be hit, so the 1,000 runs of the profile hit each at least 1,000 times.
+    uint256 private constant LONG_RUN_CALLS_MIN = 400;
+    uint256 private constant HITS_MIN = 1;
 
     Handler internal handler;
 
@@ -22,6 +26,9 @@ abstract contract EscrowInvariants is Assert {
     }
 
     function selectors() internal view virtual returns (bytes4[] memory);
+
+    /// @notice The names of what is attempted and has to be refused.
+    function negativePaths() internal pure virtual returns (string[] memory);
 
     function targetContracts() external view returns (address[] memory targets) {
         targets = new address[](1);
@@ -58,6 +65,11 @@ abstract contract EscrowInvariants is Assert {
             }
         }
         assertGe(effective * 100, calls * EFFECTIVE_PERCENT_MIN, "the run is idle");
+        if (calls < LONG_RUN_CALLS_MIN) return;
+        string[] memory paths = negativePaths();
+        for (uint256 i = 0; i < paths.length; ++i) {
+            assertGe(handler.hits(paths[i]), HITS_MIN, string.concat("never hit: ", paths[i]));
+        }
     }
 }
 
@@ -80,6 +92,25 @@ contract PaymentInvariants is EscrowInvariants {
         list[12] = Handler.attackEarlyRefund.selector;
         list[13] = Handler.attackClosedRequest.selector;
     }
+
+    function negativePaths() internal pure override returns (string[] memory list) {
+        list = new string[](15);
+        list[0] = "a stranger's key";
+        list[1] = "high s";
+        list[2] = "v of 0 or 1";
+        list[3] = "64 bytes";
+        list[4] = "another output";
+        list[5] = "one signer twice";
+        list[6] = "the zero signer";
+        list[7] = "too few signers";
+        list[8] = "another operator set";
+        list[9] = "another chain";
+        list[10] = "late delivery";
+        list[11] = "early refund";
+        list[12] = "second delivery";
+        list[13] = "second refund";
+        list[14] = "second settlement";
+    }
 }
 
 /// @notice Convictions, bonds, administrators, and a token and a receiver that re-enter.
@@ -99,5 +130,22 @@ contract PowerInvariants is EscrowInvariants {
         list[10] = Handler.attackLockedBond.selector;
         list[11] = Handler.attackAsAdministrator.selector;
         list[12] = Handler.attackReentrancy.selector;
+    }
+
+    function negativePaths() internal pure override returns (string[] memory list) {
+        list = new string[](13);
+        list[0] = "early settlement";
+        list[1] = "a stranger convicts";
+        list[2] = "late conviction";
+        list[3] = "I11 a member unbonds";
+        list[4] = "I11 a member's bond is released";
+        list[5] = "I14 fee";
+        list[6] = "I14 token";
+        list[7] = "I14 offer";
+        list[8] = "I12 slash";
+        list[9] = "I14 epoch";
+        list[10] = "reentered refund";
+        list[11] = "reentered delivery";
+        list[12] = "reentered withdrawal";
     }
 }

@@ -26,6 +26,8 @@ contract Handler is Replay {
 
     mapping(bytes4 selector => uint256) public calls;
     mapping(bytes4 selector => uint256) public effective;
+    /// @dev How often each negative path was taken and refused.
+    mapping(string path => uint256) public hits;
 
     /// @dev Watches one bystander: what an action does to others may only add to its claims (I10), and an administrator's
     /// action changes nobody's (I14).
@@ -225,37 +227,42 @@ contract Handler is Replay {
         _did();
     }
 
-    /* ATTACKS: each has to be refused */
+    /* ATTACKS: each has to be refused, in every way in every call, so that each way is tried in each run */
 
     function attackSignatures(uint128 seed) external acts(seed) {
         (bytes32 id,) = _openRequest(seed);
-        IRequestEscrow.Delivery memory one = _delivery(id, uint128(seed));
-        bytes32 digest = escrow.resultDigest(one.result);
+        bytes32 digest = escrow.resultDigest(_delivery(id, uint128(seed)).result);
         (uint8 v, bytes32 r, bytes32 s) = vm.sign(signerKeys[0], digest);
-        uint256 way = seed % 7;
-        if (way == 0) one.attestations[0].signature = signature(0xBAD, digest);
-        if (way == 1) {
-            one.attestations[0].signature = abi.encodePacked(r, bytes32(ORDER - uint256(s)), v == 27 ? 28 : uint8(27));
-        }
-        if (way == 2) one.attestations[0].signature = abi.encodePacked(r, s, v - 27);
-        if (way == 3) one.attestations[0].signature = abi.encodePacked(r, s);
-        if (way == 4) one.result.outputHash = bytes32(uint256(seed));
-        if (way == 5) one.attestations[1] = one.attestations[0];
-        if (way == 6) one.attestations[0] = IRequestEscrow.Attestation(address(0), abi.encodePacked(r, s, v));
-        bytes4 wanted = way < 5 ? IRequestEscrow.InvalidSignature.selector : IRequestEscrow.SignersNotAscending.selector;
-        _refused(_deliverCall(one), stranger, wanted);
+        _refuseSignature("a stranger's key", id, seed, signature(0xBAD, digest));
+        _refuseSignature("high s", id, seed, abi.encodePacked(r, bytes32(ORDER - uint256(s)), v == 27 ? 28 : uint8(27)));
+        _refuseSignature("v of 0 or 1", id, seed, abi.encodePacked(r, s, v - 27));
+        _refuseSignature("64 bytes", id, seed, abi.encodePacked(r, s));
+
+        IRequestEscrow.Delivery memory one = _delivery(id, uint128(seed));
+        one.result.outputHash = bytes32(uint256(seed));
+        _refused("another output", _deliverCall(one), stranger, IRequestEscrow.InvalidSignature.selector);
+        one = _delivery(id, uint128(seed));
+        one.attestations[1] = one.attestations[0];
+        _refused("one signer twice", _deliverCall(one), stranger, IRequestEscrow.SignersNotAscending.selector);
+        one.attestations[0] = IRequestEscrow.Attestation(address(0), abi.encodePacked(r, s, v));
+        _refused("the zero signer", _deliverCall(one), stranger, IRequestEscrow.SignersNotAscending.selector);
+        _did();
+    }
+
+    function _refuseSignature(string memory path, bytes32 id, uint128 seed, bytes memory signature_) private {
+        IRequestEscrow.Delivery memory one = _delivery(id, seed);
+        one.attestations[0].signature = signature_;
+        _refused(path, _deliverCall(one), stranger, IRequestEscrow.InvalidSignature.selector);
     }
 
     function attackQuorum(uint128 seed) external acts(seed) {
         (bytes32 id,) = _openRequest(seed);
         IRequestEscrow.Delivery memory one = _delivery(id, uint128(seed));
-        if (seed % 2 == 0) {
-            one.attestations = attest(one.result, 2);
-            _refused(_deliverCall(one), stranger, IRequestEscrow.QuorumNotReached.selector);
-        } else {
-            one.operatorSet.threshold = 1;
-            _refused(_deliverCall(one), stranger, IRequestEscrow.WrongOperatorSet.selector);
-        }
+        one.attestations = attest(one.result, 2);
+        _refused("too few signers", _deliverCall(one), stranger, IRequestEscrow.QuorumNotReached.selector);
+        one.operatorSet.threshold = 1;
+        _refused("another operator set", _deliverCall(one), stranger, IRequestEscrow.WrongOperatorSet.selector);
+        _did();
     }
 
     function attackAnotherChain(uint128 seed) external acts(seed) {
@@ -263,8 +270,9 @@ contract Handler is Replay {
         IRequestEscrow.Delivery memory one = _delivery(id, uint128(seed));
         uint256 chain = block.chainid;
         vm.chainId(chain + 1 + seed % 1000);
-        _refused(_deliverCall(one), stranger, IRequestEscrow.WrongStatus.selector);
+        _refused("another chain", _deliverCall(one), stranger, IRequestEscrow.WrongStatus.selector);
         vm.chainId(chain);
+        _did();
     }
 
     function attackLateDelivery(uint128 seed) external acts(seed) {
@@ -272,96 +280,96 @@ contract Handler is Replay {
         IRequestEscrow.Delivery memory one = _delivery(id, uint128(seed));
         uint256 moment = block.timestamp;
         vm.warp(rows[id].terms.deadline + seed % 1000);
-        _refused(_deliverCall(one), stranger, IRequestEscrow.DeadlinePassed.selector);
+        _refused("late delivery", _deliverCall(one), stranger, IRequestEscrow.DeadlinePassed.selector);
         vm.warp(moment);
+        _did();
     }
 
     function attackEarlyRefund(uint128 seed) external acts(seed) {
         (bytes32 id,) = _openRequest(seed);
         _refused(
+            "early refund",
             abi.encodeCall(escrow.refund, (rows[id].terms)),
             rows[id].terms.payer,
             IRequestEscrow.DeadlineNotReached.selector
         );
+        _did();
     }
 
     function attackClosedRequest(uint128 seed) external acts(seed) {
         bytes32 id = _closedRequest(seed);
         IRequestEscrow.Request memory terms = rows[id].terms;
-        bytes memory data = abi.encodeCall(escrow.refund, (terms));
-        if (seed % 3 == 1) data = _deliverCall(_delivery(id, 1));
-        if (seed % 3 == 2) data = abi.encodeCall(escrow.settle, (terms, results[id], rows[id].signers));
+        bytes4 wanted = IRequestEscrow.WrongStatus.selector;
+        _refused("second delivery", _deliverCall(_delivery(id, 1)), stranger, wanted);
         uint256 moment = block.timestamp;
-        if (seed % 3 != 1) vm.warp(terms.deadline + WINDOW);
-        _refused(data, stranger, IRequestEscrow.WrongStatus.selector);
+        vm.warp(terms.deadline + WINDOW);
+        _refused("second refund", abi.encodeCall(escrow.refund, (terms)), stranger, wanted);
+        bytes memory data = abi.encodeCall(escrow.settle, (terms, results[id], rows[id].signers));
+        _refused("second settlement", data, stranger, wanted);
         vm.warp(moment);
+        _did();
     }
 
     function attackWindow(uint128 seed) external acts(seed) {
         (bytes32 id,) = _waitingRequest(seed);
         Row storage row = rows[id];
-        if (seed % 3 == 0) {
-            _refused(
-                abi.encodeCall(escrow.settle, (row.terms, results[id], row.signers)),
-                stranger,
-                IRequestEscrow.ChallengeWindow.selector
-            );
-        } else if (seed % 3 == 1) {
-            _refused(_convictCall(id), stranger, IRequestEscrow.NotReferee.selector);
-        } else {
-            uint256 moment = block.timestamp;
-            skipTime(WINDOW);
-            _refused(_convictCall(id), referee, IRequestEscrow.ChallengeWindow.selector);
-            vm.warp(moment);
-        }
+        bytes4 window = IRequestEscrow.ChallengeWindow.selector;
+        bytes memory data = abi.encodeCall(escrow.settle, (row.terms, results[id], row.signers));
+        _refused("early settlement", data, stranger, window);
+        _refused("a stranger convicts", _convictCall(id), stranger, IRequestEscrow.NotReferee.selector);
+        uint256 moment = block.timestamp;
+        skipTime(WINDOW);
+        _refused("late conviction", _convictCall(id), referee, window);
+        vm.warp(moment);
+        _did();
     }
 
     function attackLockedBond(uint128 seed) external acts(seed) {
         address owner = registry.ownerOfSigner(quorum.signers[seed % 5]);
-        vm.prank(owner);
-        (bool success,) = address(registry).call(abi.encodeCall(registry.startUnbonding, (quorumSet)));
-        assertFalse(success, "I11 a member unbonded");
-        vm.prank(owner);
-        (success,) = address(registry).call(abi.encodeCall(registry.releaseBond, (quorumSet, owner)));
-        assertFalse(success, "I11 a member's bond was released");
+        // A slashed member is none any more, so its leaving is refused for that reason.
+        _refusedBy(
+            "I11 a member unbonds", address(registry), abi.encodeCall(registry.startUnbonding, (quorumSet)), owner
+        );
+        bytes memory data = abi.encodeCall(registry.releaseBond, (quorumSet, owner));
+        _refusedBy("I11 a member's bond is released", address(registry), data, owner);
         _did();
     }
 
     function attackAsAdministrator(uint128 seed) external acts(seed) {
-        vm.startPrank(stranger);
-        (bool success,) = address(policy).call(abi.encodeCall(policy.setFee, (1, stranger)));
-        assertFalse(success, "I14 fee");
-        (success,) = address(policy).call(abi.encodeCall(policy.setTokenAllowed, (address(this), true)));
-        assertFalse(success, "I14 token");
-        (success,) = address(escrow).call(abi.encodeCall(escrow.retireOffer, (_offers[0])));
-        assertFalse(success, "I14 offer");
-        (success,) = address(registry)
-            .call(abi.encodeCall(registry.slash, (quorumSet, quorum.signers[0], bytes32(uint256(seed)), stranger)));
-        assertFalse(success, "I12 slash");
-        (success,) = address(registry).call(abi.encodeCall(registry.proposeEpoch, (quorumSet, 1, operators)));
-        assertFalse(success, "I14 epoch");
-        vm.stopPrank();
+        _refusedBy("I14 fee", address(policy), abi.encodeCall(policy.setFee, (1, stranger)), stranger);
+        bytes memory data = abi.encodeCall(policy.setTokenAllowed, (address(this), true));
+        _refusedBy("I14 token", address(policy), data, stranger);
+        _refusedBy("I14 offer", address(escrow), abi.encodeCall(escrow.retireOffer, (_offers[0])), stranger);
+        data = abi.encodeCall(registry.slash, (quorumSet, quorum.signers[0], bytes32(uint256(seed)), stranger));
+        _refusedBy("I12 slash", address(registry), data, stranger);
+        data = abi.encodeCall(registry.proposeEpoch, (quorumSet, 1, operators));
+        _refusedBy("I14 epoch", address(registry), data, stranger);
         _did();
     }
 
     /// @dev The token calls back into the escrow while it is paid in or out; the money moves once all the same.
     function attackReentrancy(uint128 seed) external acts(seed) {
         (bytes32 id,) = _openRequest(seed);
-        bytes memory data = abi.encodeCall(escrow.refund, (rows[id].terms));
-        if (seed % 3 == 1) data = _deliverCall(_delivery(id, 1));
-        if (seed % 3 == 2) {
-            data = abi.encodeCall(escrow.withdrawFor, (accounts[seed % accounts.length], address(weird), splits()));
-        }
+        _reenter("reentered refund", seed, abi.encodeCall(escrow.refund, (rows[id].terms)));
+        _reenter("reentered delivery", seed, _deliverCall(_delivery(id, 1)));
+        address account = accounts[seed % accounts.length];
+        bytes memory data = abi.encodeCall(escrow.withdrawFor, (account, address(weird), splits()));
+        _reenter("reentered withdrawal", seed, data);
+        weird.setHook(address(0), "");
+        _did();
+    }
+
+    function _reenter(string memory path, uint128 seed, bytes memory data) private {
         weird.setHook(address(escrow), data);
         receiver.set(address(escrow), data);
         _fundWith(seed, 2);
-        assertFalse(weird.hookSucceeded(), "reentered through the token");
+        assertFalse(weird.hookSucceeded(), path);
+        assertEq(bytes32(bytes4(weird.hookAnswer())), bytes32(IRequestEscrow.Reentered.selector), path);
         if (claimableOf(address(receiver), address(0)) != 0) {
             escrow.withdrawFor(address(receiver), address(0), splits());
-            assertFalse(receiver.succeeded(), "reentered through the receiver");
+            assertFalse(receiver.succeeded(), path);
         }
-        weird.setHook(address(0), "");
-        _did();
+        _hit(path);
     }
 
     /* VIEWS FOR THE INVARIANTS */
@@ -449,12 +457,24 @@ contract Handler is Replay {
         ++effective[msg.sig];
     }
 
-    function _refused(bytes memory data, address caller, bytes4 wanted) private {
+    function _refused(string memory path, bytes memory data, address caller, bytes4 wanted) private {
+        bytes memory answer = _refusedBy(path, address(escrow), data, caller);
+        assertEq(bytes32(bytes4(answer)), bytes32(wanted), string.concat(path, ": refused for another reason"));
+    }
+
+    function _refusedBy(string memory path, address target, bytes memory data, address caller)
+        private
+        returns (bytes memory answer)
+    {
+        bool success;
         vm.prank(caller);
-        (bool success, bytes memory answer) = address(escrow).call(data);
-        assertFalse(success, "an attack succeeded");
-        assertEq(bytes32(bytes4(answer)), bytes32(wanted), "refused for another reason");
-        _did();
+        (success, answer) = target.call(data);
+        assertFalse(success, path);
+        _hit(path);
+    }
+
+    function _hit(string memory path) private {
+        ++hits[path];
     }
 
     function _fund(uint256 seed) private {

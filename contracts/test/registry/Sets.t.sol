@@ -123,6 +123,19 @@ contract SetsTest is EscrowTest {
         assertEq(bytes32(bytes4(weird.hookAnswer())), bytes32(IOperatorRegistry.Reentered.selector), "Reentered");
     }
 
+    function test_RevertWhen_BondTokenReentersAWithdrawal() public {
+        WeirdToken weird = new WeirdToken();
+        uint64 setId = registry.createSet(setAdmin, address(weird), 1000, address(0));
+        weird.mint(operators[0], 1000);
+        vm.startPrank(operators[0]);
+        weird.approve(address(registry), 1000);
+        weird.setHook(address(registry), abi.encodeCall(registry.withdrawFor, (operators[0], address(weird))));
+        registry.join(setId);
+        vm.stopPrank();
+        assertFalse(weird.hookSucceeded(), "reentered");
+        assertEq(bytes32(bytes4(weird.hookAnswer())), bytes32(IOperatorRegistry.Reentered.selector), "Reentered");
+    }
+
     /* EPOCHS */
 
     function test_startsTheFirstEpochAtOnceSorted() public {
