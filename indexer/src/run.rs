@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use auspex_protocol::deployment::Deployment;
@@ -15,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{ChainConfig, IndexerConfig};
+use crate::contract::register;
 use crate::follow::{Follow, Follower, follow};
 use crate::health::Health;
 use crate::publish::{publish, trim};
@@ -57,6 +59,11 @@ pub async fn run(
     let health = Health::default();
     let mut parts = Parts::default();
     for chain in &chains {
+        let chain_id = chain.deployment.chain_id;
+        register(&pool, chain_id, &chain.contracts).await?;
+        for contract in &chain.contracts {
+            contract.serve(chain_id)?;
+        }
         start_following(&config, chain, &health, &changed, &stop, &mut parts).await?;
     }
     if let Some(broker) = &config.mqtt_url {
@@ -72,7 +79,8 @@ pub async fn run(
     };
     let resolving = resolve(pool.clone(), files, stop.clone());
     parts.spawn("registration files".into(), done(resolving));
-    let state = ServeState::new(pool.clone(), deployments, prometheus()?)?;
+    let age_max = Duration::from_secs(config.ready_age_max_seconds);
+    let state = ServeState::new(pool.clone(), deployments, prometheus()?, age_max)?;
     parts.spawn("server".into(), serve(listener, state, stop.clone()));
 
     let ended = parts.first_end(&shutdown).await;
@@ -98,8 +106,8 @@ async fn start_following(
         check_chain(endpoint, chain_id).await?;
     }
     let store = PgStore::new(&config.database()?, chain_id)?;
-    let watch = WatchList::new(&chain.deployment, &chain.tokens);
-    let start = chain.deployment.start_block;
+    let watch = WatchList::new(&chain.deployment, &chain.tokens, &chain.contracts);
+    let start = chain.start_block();
     let follower = Follower::new(
         chain_id,
         start,
@@ -164,7 +172,7 @@ fn prometheus() -> anyhow::Result<PrometheusHandle> {
 }
 
 async fn close(pool: PgPool) {
-    const LIMIT: std::time::Duration = std::time::Duration::from_secs(5);
+    const LIMIT: Duration = Duration::from_secs(5);
     if tokio::time::timeout(LIMIT, pool.close()).await.is_err() {
         tracing::warn!("database connections were still busy at the end and are cut");
     }
