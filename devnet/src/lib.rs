@@ -6,6 +6,7 @@
 //! - [`provision`] finds or installs PostgreSQL with pgvector, anvil and the embedding model;
 //! - [`port`] hands out ports, [`process`] keeps a child process, [`user`] drops root;
 //! - [`postgres`], [`broker`] and [`anvil`] are the three services;
+//! - [`replay`] is a node that serves a chain built beforehand, and lies on demand;
 //! - [`migrations`] is the one migrator that everybody uses;
 //! - [`limits`] names every limit.
 //!
@@ -25,5 +26,6 @@ pub mod anvil;
 pub mod broker;
 pub mod migrations;
 pub mod postgres;
+pub mod replay;
 
 pub mod limits;

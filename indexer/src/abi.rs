@@ -32,6 +32,15 @@ sol! {
             string responseURI,
             bytes32 responseHash
         );
+        /// Auspex's own registry only: the `NewFeedback` that follows in the same transaction is about this request, for
+        /// which its author paid `amount`.
+        event FeedbackBacked(
+            uint256 indexed agentId,
+            address indexed clientAddress,
+            uint64 feedbackIndex,
+            bytes32 indexed requestId,
+            uint128 amount
+        );
     }
 
     #[derive(Debug, PartialEq, Eq)]

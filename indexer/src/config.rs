@@ -14,6 +14,7 @@ use serde::Deserialize;
 use sqlx::postgres::PgConnectOptions;
 use url::Url;
 
+use crate::contract::{ContractFile, FollowedContract};
 use crate::follow::Policy;
 use crate::verify::Level;
 
@@ -43,7 +44,14 @@ pub struct IndexerConfig {
     #[arg(long, env = "AUSPEX_TOKENS", value_delimiter = ',', value_name = "ADDRESS")]
     pub token: Vec<Address>,
 
-    /// A file for one more chain, in JSON: {"deployment": {..}, "rpcUrls": [..], "tokens": [..]}. May be given again.
+    /// A file that names one more contract of that chain to follow, in JSON: {"name": "Usdc", "address": "0x..",
+    /// "abi": "erc20.json", "events": ["Transfer"], "startBlock": 1}. Its events are queried as `usdcTransfers` and so on.
+    /// May be given again.
+    #[arg(long, env = "AUSPEX_CONTRACTS", value_delimiter = ',', value_name = "FILE")]
+    pub contract: Vec<PathBuf>,
+
+    /// A file for one more chain, in JSON: {"deployment": {..}, "rpcUrls": [..], "tokens": [..], "contracts": [..]}. May be
+    /// given again.
     #[arg(long, env = "AUSPEX_CHAINS", value_delimiter = ',', value_name = "FILE")]
     pub chain: Vec<PathBuf>,
 
@@ -85,8 +93,8 @@ pub struct IndexerConfig {
     #[arg(long, env = "AUSPEX_ALLOW_PRIVATE_FILES")]
     pub allow_private_files: bool,
 
-    /// The age of the newest indexed block or answer, in seconds, over which the indexer is not ready.
-    #[arg(long, env = "AUSPEX_READY_AGE_MAX_SECONDS", default_value = "60")]
+    /// Seconds without any endpoint telling its head after which the indexer is not ready (`/ready` answers 503).
+    #[arg(long, env = "AUSPEX_READY_AGE_MAX_SECONDS", default_value = "60", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub ready_age_max_seconds: u64,
 }
 
@@ -96,6 +104,15 @@ pub struct ChainConfig {
     pub deployment: Deployment,
     pub rpc_urls: Vec<RpcUrl>,
     pub tokens: Vec<Address>,
+    pub contracts: Vec<FollowedContract>,
+}
+
+impl ChainConfig {
+    /// The first block that can hold a log that is kept.
+    pub fn start_block(&self) -> u64 {
+        let contracts = self.contracts.iter().map(|contract| contract.start_block);
+        contracts.chain([self.deployment.start_block]).min().unwrap_or_default()
+    }
 }
 
 impl IndexerConfig {
@@ -107,6 +124,7 @@ impl IndexerConfig {
                 deployment: read_deployment(file)?,
                 rpc_urls: self.rpc_url.clone(),
                 tokens: self.token.clone(),
+                contracts: self.contracts()?,
             }),
             (Some(file), true) => bail!(
                 "no endpoint for {}: name one with --rpc-url or AUSPEX_RPC_URL",
@@ -133,6 +151,10 @@ impl IndexerConfig {
             );
         }
         Ok(chains)
+    }
+
+    fn contracts(&self) -> anyhow::Result<Vec<FollowedContract>> {
+        self.contract.iter().map(|file| FollowedContract::read(file)).collect()
     }
 
     pub fn policy(&self) -> Policy {
@@ -225,6 +247,8 @@ struct ChainFile {
     rpc_urls: Vec<RpcUrl>,
     #[serde(default)]
     tokens: Vec<Address>,
+    #[serde(default)]
+    contracts: Vec<ContractFile>,
 }
 
 fn read_deployment(file: &Path) -> anyhow::Result<Deployment> {
@@ -241,12 +265,19 @@ fn read_chain(file: &Path) -> anyhow::Result<ChainConfig> {
         let (line, column) = (error.line(), error.column());
         anyhow::anyhow!(
             "{}: line {line} column {column} is not what a chain file holds: \
-             {{\"deployment\": {{..}}, \"rpcUrls\": [..], \"tokens\": [..]}}",
+             {{\"deployment\": {{..}}, \"rpcUrls\": [..], \"tokens\": [..], \"contracts\": [..]}}",
             file.display()
         )
     })?;
-    ensure!(!chain.rpc_urls.is_empty(), "{}: rpcUrls is empty", file.display());
-    Ok(ChainConfig { deployment: chain.deployment, rpc_urls: chain.rpc_urls, tokens: chain.tokens })
+    let ChainFile { deployment, rpc_urls, tokens, contracts } = chain;
+    ensure!(!rpc_urls.is_empty(), "{}: rpcUrls is empty", file.display());
+    let folder = file.parent().unwrap_or(Path::new("."));
+    let contracts = contracts
+        .into_iter()
+        .map(|contract| FollowedContract::new(contract, folder))
+        .collect::<anyhow::Result<Vec<_>>>()
+        .with_context(|| format!("{}: contracts", file.display()))?;
+    Ok(ChainConfig { deployment, rpc_urls, tokens, contracts })
 }
 
 fn share(text: &str) -> Result<f64, String> {

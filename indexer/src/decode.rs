@@ -61,7 +61,7 @@ pub fn decode(role: Role, fact: &Fact) -> Result<Option<Event>, String> {
         Role::Token if *topic0 == IPlatformToken::AuthorizationUsed::SIGNATURE_HASH => {
             event(fact, Event::Authorization)
         }
-        Role::Token => Ok(None),
+        Role::Token | Role::Followed => Ok(None),
     }
 }
 

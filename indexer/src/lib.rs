@@ -7,6 +7,7 @@
 pub mod abi;
 pub mod chain;
 pub mod config;
+pub mod contract;
 pub mod decode;
 pub mod digest;
 pub mod entity;

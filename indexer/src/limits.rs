@@ -31,14 +31,27 @@ pub const RANGES_IN_FLIGHT_MAX: usize = 6;
 /// Headers of one batch request.
 pub const BATCH_HEADERS_MAX: usize = 100;
 
-/// Receipt requests that are under way at once.
+/// Batches of headers of one range that are under way at once.
+pub const BATCHES_IN_FLIGHT_MAX: usize = 4;
+
+/// Blocks whose receipts are asked for in one batch.
+pub const BATCH_RECEIPTS_MAX: usize = 16;
+
+/// Requests for single blocks' logs, or for batches of receipts, that are under way at once.
 pub const RECEIPTS_IN_FLIGHT_MAX: usize = 8;
 
 /// Logs of one block; more than any chain's gas limit allows.
 pub const BLOCK_LOGS_MAX: usize = 1_000_000;
 
-/// Steps at the same block with a gap in an event sequence after which the chain is halted.
+/// Steps at the same block with a gap in an event sequence after which the chain is halted: the first ones read the new
+/// blocks again by their receipts, the next the stored ones.
 pub const GAP_ATTEMPTS_MAX: u32 = 3;
+
+/// Blocks that are read again at once in search of events that were left out.
+pub const HEAL_BLOCKS: u64 = 500;
+
+/// Found events after which a repair is written before the search goes on.
+pub const HEAL_FACTS_MAX: usize = 50_000;
 
 // ENDPOINTS
 
@@ -66,6 +79,14 @@ pub const PROJECT_ROUNDS_MAX: usize = 16;
 
 /// Longest metadata key in bytes that stands in an id as it is; a longer one stands as its hash.
 pub const ID_KEY_BYTES_MAX: usize = 128;
+
+// CONTRACTS BY CONFIGURATION
+
+/// Characters of such a contract's name.
+pub const CONTRACT_NAME_MAX: usize = 48;
+
+/// Events of such a contract.
+pub const CONTRACT_EVENTS_MAX: usize = 64;
 
 // STORE
 

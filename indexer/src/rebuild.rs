@@ -26,7 +26,7 @@ pub async fn rebuild(database_url: &SecretString, chain: &ChainConfig) -> anyhow
         waits -= 1;
         sleep(Duration::from_millis(500)).await;
     }
-    let watch = WatchList::new(&chain.deployment, &chain.tokens);
+    let watch = WatchList::new(&chain.deployment, &chain.tokens, &chain.contracts);
     let context = Context { chain_id, watch: &watch };
     store.rebuild(context).await.with_context(|| format!("rebuild chain {chain_id}"))
 }

@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{ChainConfig, IndexerConfig};
+use crate::contract::register;
 use crate::follow::{Follow, Follower, follow};
 use crate::health::Health;
 use crate::publish::{publish, trim};
@@ -70,6 +71,11 @@ pub async fn run(
     let health = Health::default();
     let mut parts = Parts::default();
     for chain in &chains {
+        let chain_id = chain.deployment.chain_id;
+        register(&pool, chain_id, &chain.contracts).await?;
+        for contract in &chain.contracts {
+            contract.serve(chain_id)?;
+        }
         start_following(&config, chain, &health, &changed, &stop, &mut parts).await?;
     }
     if let Some(broker) = &config.mqtt_url {
@@ -85,7 +91,8 @@ pub async fn run(
     };
     let resolving = resolve(pool.clone(), files, stop.clone());
     parts.spawn("registration files".into(), done(resolving));
-    let state = ServeState::new(pool.clone(), deployments, recorder.clone())?;
+    let age_max = Duration::from_secs(config.ready_age_max_seconds);
+    let state = ServeState::new(pool.clone(), deployments, recorder.clone(), age_max)?;
     parts.spawn("meters".into(), done(fold(recorder, stop.clone())));
     parts.spawn("server".into(), serve(listener, state, stop.clone()));
 
@@ -112,8 +119,8 @@ async fn start_following(
         check_chain(endpoint, chain_id).await?;
     }
     let store = PgStore::new(&config.database()?, chain_id)?;
-    let watch = WatchList::new(&chain.deployment, &chain.tokens);
-    let start = chain.deployment.start_block;
+    let watch = WatchList::new(&chain.deployment, &chain.tokens, &chain.contracts);
+    let start = chain.start_block();
     let follower = Follower::new(
         chain_id,
         start,

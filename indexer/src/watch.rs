@@ -8,6 +8,8 @@ use alloy::sol_types::SolEvent;
 use auspex_protocol::bindings::{IERC20, IPlatformToken};
 use auspex_protocol::deployment::Deployment;
 
+use crate::contract::FollowedContract;
+
 sol! {
     interface Ownable {
         event OwnershipTransferred(address indexed previousOwner, address indexed newOwner);
@@ -26,6 +28,8 @@ pub enum Role {
     ValidationRegistry,
     /// An ERC-20 token whose transfers and EIP-3009 authorizations are kept.
     Token,
+    /// A contract that the configuration names, of which only the named events are kept.
+    Followed,
 }
 
 impl Role {
@@ -36,7 +40,8 @@ impl Role {
             Self::AgentRegistry
             | Self::ReputationRegistry
             | Self::ValidationRegistry
-            | Self::Token => false,
+            | Self::Token
+            | Self::Followed => false,
         }
     }
 
@@ -61,7 +66,8 @@ impl Role {
             | Self::EntryPolicy
             | Self::RequestEscrow
             | Self::ReputationRegistry
-            | Self::ValidationRegistry => &[],
+            | Self::ValidationRegistry
+            | Self::Followed => &[],
         }
     }
 }
@@ -70,13 +76,22 @@ impl Role {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WatchList {
     roles: BTreeMap<Address, Role>,
+    /// The event signatures that are kept of each contract; all of them where none are named.
+    kept: BTreeMap<Address, Vec<B256>>,
+    /// What each address adds to a bloom, and what each kept event signature does.
+    addresses: BTreeMap<Address, Bloom>,
+    signatures: BTreeMap<B256, Bloom>,
     /// What a block's bloom holds when the block holds a log that is kept, one per contract and kept event.
     inputs: Vec<Bloom>,
 }
 
 impl WatchList {
-    /// Watches a deployment's contracts and the given further tokens.
-    pub fn new(deployment: &Deployment, tokens: &[Address]) -> Self {
+    /// Watches a deployment's contracts, further tokens, and what the configuration names.
+    pub fn new(
+        deployment: &Deployment,
+        tokens: &[Address],
+        contracts: &[FollowedContract],
+    ) -> Self {
         let mut roles = BTreeMap::new();
         for token in tokens.iter().copied().chain(deployment.platform_token) {
             roles.insert(token, Role::Token);
@@ -91,14 +106,33 @@ impl WatchList {
         if let Some(registry) = deployment.validation_registry {
             roles.insert(registry, Role::ValidationRegistry);
         }
-        Self::from_roles(roles)
+        Self::build(roles, contracts)
     }
 
     /// Watches exactly these contracts.
     pub fn from_roles(roles: BTreeMap<Address, Role>) -> Self {
-        let inputs =
-            roles.iter().flat_map(|(address, role)| bloom_inputs(*address, *role)).collect();
-        Self { roles, inputs }
+        Self::build(roles, &[])
+    }
+
+    fn build(mut roles: BTreeMap<Address, Role>, contracts: &[FollowedContract]) -> Self {
+        let mut kept: BTreeMap<Address, Vec<B256>> =
+            roles.iter().map(|(address, role)| (*address, role.topics().to_vec())).collect();
+        for contract in contracts {
+            // Of a contract that has a role the configuration can only add; where all is kept there is nothing to add.
+            let is_new = !roles.contains_key(&contract.address);
+            roles.entry(contract.address).or_insert(Role::Followed);
+            let topics = kept.entry(contract.address).or_default();
+            if is_new || !topics.is_empty() {
+                topics.extend(contract.events.iter().map(|event| event.topic0));
+            }
+        }
+        let inputs = kept.iter().flat_map(|(address, topics)| bloom_inputs(*address, topics));
+        let inputs = inputs.collect();
+        let addresses = roles.keys().map(|address| (*address, bloom_of(address.as_slice())));
+        let addresses = addresses.collect();
+        let topics = kept.values().flatten();
+        let signatures = topics.map(|topic| (*topic, bloom_of(topic.as_slice()))).collect();
+        Self { roles, kept, addresses, signatures, inputs }
     }
 
     pub fn role(&self, address: Address) -> Option<Role> {
@@ -107,8 +141,7 @@ impl WatchList {
 
     /// True when a log with this address and first topic is kept.
     pub fn keeps(&self, address: Address, topic0: Option<&B256>) -> bool {
-        let Some(role) = self.role(address) else { return false };
-        let topics = role.topics();
+        let Some(topics) = self.kept.get(&address) else { return false };
         topics.is_empty() || topic0.is_some_and(|topic| topics.contains(topic))
     }
 
@@ -121,22 +154,32 @@ impl WatchList {
         self.roles.iter().filter(|(_, role)| role.is_sequenced()).map(|(address, _)| *address)
     }
 
+    /// Whether a bloom accepts a log. What the watch list knows is not hashed again.
+    pub fn is_accepted(&self, bloom: &Bloom, address: Address, topics: &[B256]) -> bool {
+        let accepts = |known: Option<&Bloom>, bytes: &[u8]| match known {
+            Some(input) => bloom.contains(input),
+            None => bloom.contains(&bloom_of(bytes)),
+        };
+        accepts(self.addresses.get(&address), address.as_slice())
+            && topics.iter().all(|topic| accepts(self.signatures.get(topic), topic.as_slice()))
+    }
+
     /// Whether a block with this bloom may hold a log that is kept. A bloom never denies what is there.
     pub fn may_be_in(&self, bloom: &Bloom) -> bool {
         self.inputs.iter().any(|input| bloom.contains(input))
     }
 }
 
-fn bloom_inputs(address: Address, role: Role) -> Vec<Bloom> {
-    let mut of_address = Bloom::ZERO;
-    of_address.accrue(BloomInput::Raw(address.as_slice()));
-    if role.topics().is_empty() {
+fn bloom_inputs(address: Address, topics: &[B256]) -> Vec<Bloom> {
+    let of_address = bloom_of(address.as_slice());
+    if topics.is_empty() {
         return vec![of_address];
     }
-    let with_topic = |topic: &B256| {
-        let mut bloom = of_address;
-        bloom.accrue(BloomInput::Raw(topic.as_slice()));
-        bloom
-    };
-    role.topics().iter().map(with_topic).collect()
+    topics.iter().map(|topic| of_address | bloom_of(topic.as_slice())).collect()
+}
+
+fn bloom_of(bytes: &[u8]) -> Bloom {
+    let mut bloom = Bloom::ZERO;
+    bloom.accrue(BloomInput::Raw(bytes));
+    bloom
 }

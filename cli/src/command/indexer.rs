@@ -109,7 +109,9 @@ impl StoredArguments {
             .with_context(|| format!("--deployment: read {}", self.deployment.display()))?;
         let deployment = Deployment::from_json(&text)
             .with_context(|| format!("--deployment: read {}", self.deployment.display()))?;
-        let chain = ChainConfig { deployment, rpc_urls: Vec::new(), tokens: self.token.clone() };
+        let (rpc_urls, tokens) = (Vec::new(), self.token.clone());
+        let contracts = Vec::new();
+        let chain = ChainConfig { deployment, rpc_urls, tokens, contracts };
         let directory = private_directory();
         Ok((Database::open(self.database_url.as_ref(), &directory).await?, chain))
     }

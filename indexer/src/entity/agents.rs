@@ -120,6 +120,11 @@ pub(super) static FEEDBACK: Entity = Entity {
         field("createdAtBlock", "created_block", Kind::BigInt),
         field("createdTx", "created_tx", Kind::Bytes),
         field("revokedAt", "revoked_at", Kind::BigInt).or_null(),
+        one("backedRequest", "backed_request", "Request", "request_id", Key::Hex)
+            .about("The settled request that the feedback is about, as the registry checked."),
+        field("backedAmount", "backed_amount", Kind::BigInt)
+            .or_null()
+            .about("What the client paid for that request."),
         many("responses", "id", "FeedbackResponse", "feedback_id"),
     ],
 };

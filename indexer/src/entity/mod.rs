@@ -13,6 +13,8 @@ mod operators;
 
 pub mod operation;
 
+use std::sync::{PoisonError, RwLock};
+
 pub use operation::Operation;
 
 /// Everything that is served, in the order in which the schema lists it.
@@ -133,7 +135,34 @@ pub struct Enumeration {
 
 /// The entity of a GraphQL type.
 pub fn by_name(name: &str) -> Option<&'static Entity> {
-    ENTITIES.iter().copied().find(|entity| entity.name == name)
+    all().into_iter().find(|entity| entity.name == name)
+}
+
+/// What the configuration adds, for the whole process: a schema is built once, of everything that is known by then.
+static CONFIGURED: RwLock<Vec<&'static Entity>> = RwLock::new(Vec::new());
+
+/// Everything that is served: [`ENTITIES`], and what the configuration adds.
+pub fn all() -> Vec<&'static Entity> {
+    let configured = CONFIGURED.read().unwrap_or_else(PoisonError::into_inner);
+    ENTITIES.iter().chain(configured.iter()).copied().collect()
+}
+
+/// Serves one more entity. Adding the same one again changes nothing; fails when another one has its name.
+pub fn add(entity: &'static Entity) -> anyhow::Result<()> {
+    let mut configured = CONFIGURED.write().unwrap_or_else(PoisonError::into_inner);
+    let known = ENTITIES.iter().chain(configured.iter());
+    let names = |entity: &Entity| [entity.name, entity.one, entity.many];
+    for other in known {
+        if (other.name, other.source) == (entity.name, entity.source) {
+            return Ok(());
+        }
+        let same = names(other).into_iter().find(|name| names(entity).contains(name));
+        if let Some(name) = same {
+            anyhow::bail!("{name} is already the name of something else; choose another one");
+        }
+    }
+    configured.push(entity);
+    Ok(())
 }
 
 impl Entity {

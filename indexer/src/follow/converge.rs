@@ -4,17 +4,14 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use alloy::primitives::B256;
-use tokio_util::task::AbortOnDropHandle;
-
-use super::branch;
+use super::extend::ReadAhead;
+use super::heads::{head_numbers, keep_from};
+use super::heal::Omission;
+use super::outcome::{Outcome, Policy};
 use super::read::Reader;
-use crate::chain::{Block, BlockRef, Header, Heads};
+use crate::chain::{Block, BlockRef, Heads};
 use crate::fork::{LocalChain, Relation};
-use crate::limits::{
-    GAP_ATTEMPTS_MAX, LIVE_BLOCKS_MAX, RANGE_BLOCKS_MAX, RANGE_BLOCKS_MIN, RANGE_BLOCKS_START,
-    RANGE_LOGS_HIGH, RANGE_LOGS_LOW, REORG_DEPTH_MAX, SWAP_BLOCKS_MAX, WINDOW_BLOCKS_MIN,
-};
+use crate::limits::{GAP_ATTEMPTS_MAX, RANGE_BLOCKS_START};
 use crate::project::Context;
 use crate::source::pool::{Index, Pool};
 use crate::source::{Endpoint, Fault};
@@ -22,87 +19,34 @@ use crate::store::{Applied, Cursor, HeadNumbers, Step, Store, StoreError};
 use crate::verify::{Check, Level};
 use crate::watch::WatchList;
 
-/// How much is checked.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Policy {
-    /// Above the finalized block.
-    pub live: Level,
-    /// At or below it.
-    pub backfill: Level,
-    /// Count and log what fails, but use it.
-    pub observe_only: bool,
-    /// The share of blocks with logs whose receipts are read at level `linked`, between 0 and 1.
-    pub sample: f64,
-}
-
-/// What a step did.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// The indexed tip is the endpoint's head.
-    Idle,
-    Extended {
-        first: u64,
-        last: u64,
-        facts: usize,
-    },
-    RolledBack {
-        ancestor: u64,
-        depth: u64,
-        last: u64,
-        facts: usize,
-    },
-    /// Nothing can be done now; why, and for how long at least.
-    Waiting {
-        reason: String,
-        pause: Duration,
-    },
-    /// An endpoint's answer could not be used; another one is asked next.
-    Refused {
-        endpoint: String,
-        fault: Fault,
-    },
-    /// Somebody else moved the cursor.
-    Lost,
-    /// Going on would mean to take back what is final, or to accept a gap. Looked at again from time to time.
-    Halted {
-        reason: String,
-    },
-}
-
 /// Follows one chain. Everything that it knows is in the store; what it holds itself can be lost at any time.
 #[derive(Debug)]
 pub struct Follower<E, S> {
-    chain_id: u64,
+    pub(super) chain_id: u64,
     start: u64,
-    watch: Arc<WatchList>,
-    policy: Arc<Policy>,
-    pool: Arc<Pool<E>>,
-    store: S,
-    local: Option<Local>,
-    ahead: VecDeque<ReadAhead>,
-    range_blocks: u64,
+    pub(super) watch: Arc<WatchList>,
+    pub(super) policy: Arc<Policy>,
+    pub(super) pool: Arc<Pool<E>>,
+    pub(super) store: S,
+    pub(super) local: Option<Local>,
+    pub(super) ahead: VecDeque<ReadAhead>,
+    pub(super) range_blocks: u64,
     /// The heads, who said so, and when by the pool's clock.
     heads: Option<(Duration, Index, Heads)>,
     /// Endpoints whose chain leaves ours below the finalized block.
     contradicting: BTreeSet<Index>,
     /// Steps in a row that found a gap in an event sequence; the next read goes by receipts.
-    gaps: u32,
+    pub(super) gaps: u32,
+    /// What is missing from an event sequence, and how far its repair has come.
+    pub(super) omission: Option<Omission>,
 }
 
 #[derive(Debug)]
-struct Local {
-    cursor: Cursor,
-    chain: LocalChain,
+pub(super) struct Local {
+    pub(super) cursor: Cursor,
+    pub(super) chain: LocalChain,
 }
 
-/// Blocks that are being read before their turn comes.
-#[derive(Debug)]
-struct ReadAhead {
-    last: u64,
-    task: AbortOnDropHandle<Result<Vec<Block>, Fault>>,
-}
-
-/// While ranges are being read the tip is looked at this often.
 const HEADS_AGE_MAX: Duration = Duration::from_secs(2);
 
 impl<E: Endpoint + 'static, S: Store> Follower<E, S> {
@@ -128,6 +72,7 @@ impl<E: Endpoint + 'static, S: Store> Follower<E, S> {
             heads: None,
             contradicting: BTreeSet::new(),
             gaps: 0,
+            omission: None,
         }
     }
 
@@ -173,6 +118,7 @@ impl<E: Endpoint + 'static, S: Store> Follower<E, S> {
         self.local = None;
         self.heads = None;
         self.ahead.clear();
+        self.omission = None;
     }
 
     async fn step(&mut self, index: Index) -> Result<Outcome, StepError> {
@@ -185,6 +131,9 @@ impl<E: Endpoint + 'static, S: Store> Follower<E, S> {
             });
         };
         let tip = local.chain.tip();
+        if 1 < self.gaps && self.omission.is_some() {
+            return self.heal(index).await;
+        }
         let heads = self.look(index, tip).await?;
         let Some(local) = &self.local else { return Ok(Outcome::Lost) };
         match local.chain.relate(heads.latest.block_ref()) {
@@ -282,169 +231,8 @@ impl<E: Endpoint + 'static, S: Store> Follower<E, S> {
         Ok(outcome.unwrap_or(Outcome::Idle))
     }
 
-    /// At or below the finalized block: the next range, with the ones after it already being read.
-    async fn extend_by_range(
-        &mut self,
-        index: Index,
-        heads: &Heads,
-        finalized: u64,
-    ) -> Result<Outcome, StepError> {
-        let Some(local) = &self.local else { return Ok(Outcome::Lost) };
-        let tip = local.chain.tip();
-        let mut next = self.ahead.back().map_or(tip.number, |ahead| ahead.last) + 1;
-        while self.ahead.len() < self.pool.concurrency(index) && next <= finalized {
-            let last = finalized.min(next + self.range_blocks - 1);
-            self.ahead.push_back(self.read_ahead(index, next, last));
-            next = last + 1;
-        }
-        let Some(front) = self.ahead.pop_front() else { return Ok(Outcome::Idle) };
-        let blocks = match front.task.await {
-            Ok(blocks) => blocks,
-            Err(error) => {
-                return Err(Fault::Unavailable(format!("reading a range: {error}")).into());
-            }
-        };
-        let blocks = match blocks {
-            Err(Fault::TooLarge(text)) if RANGE_BLOCKS_MIN < self.range_blocks => {
-                self.ahead.clear();
-                self.range_blocks = (self.range_blocks / 2).max(RANGE_BLOCKS_MIN);
-                tracing::debug!(blocks = self.range_blocks, %text, "the log range was made smaller");
-                let reason = "the endpoint wants smaller questions".to_owned();
-                return Ok(Outcome::Waiting { reason, pause: Duration::ZERO });
-            }
-            blocks => blocks?,
-        };
-        let Some(first) = blocks.first() else { return Ok(Outcome::Idle) };
-        if first.header.parent_hash != tip.hash {
-            let top = first.header.clone();
-            return self.reorganize(index, heads, top).await;
-        }
-        let facts = blocks.iter().map(|block| block.facts.len()).sum::<usize>();
-        let Some(last) = blocks.last().map(|block| block.header.number) else {
-            return Ok(Outcome::Idle);
-        };
-        // The endpoint calls these blocks final, and they follow our tip.
-        let numbers = HeadNumbers { latest: heads.latest.number, safe: last, finalized: last };
-        if let Some(outcome) = self.apply(None, &blocks, numbers).await? {
-            return Ok(outcome);
-        }
-        self.pool.reward(index);
-        if RANGE_LOGS_HIGH < facts {
-            self.range_blocks = (self.range_blocks / 2).max(RANGE_BLOCKS_MIN);
-        } else if facts < RANGE_LOGS_LOW {
-            self.range_blocks =
-                (self.range_blocks + self.range_blocks / 4 + 1).min(RANGE_BLOCKS_MAX);
-        }
-        Ok(Outcome::Extended { first: tip.number + 1, last, facts })
-    }
-
-    fn read_ahead(&self, index: Index, first: u64, last: u64) -> ReadAhead {
-        let (pool, watch, policy) =
-            (Arc::clone(&self.pool), Arc::clone(&self.watch), Arc::clone(&self.policy));
-        let level = self.level(policy.backfill);
-        let task = tokio::spawn(async move {
-            let reader = Reader { endpoint: pool.endpoint(index), watch: &watch, policy: &policy };
-            reader.range(first..last + 1, level).await
-        });
-        ReadAhead { last, task: AbortOnDropHandle::new(task) }
-    }
-
-    /// Above the finalized block: the next blocks, each by its hash.
-    async fn extend_by_block(&mut self, index: Index, heads: &Heads) -> Result<Outcome, StepError> {
-        self.ahead.clear();
-        let Some(local) = &self.local else { return Ok(Outcome::Lost) };
-        let tip = local.chain.tip();
-        let last = heads.latest.number.min(tip.number + LIVE_BLOCKS_MAX);
-        let headers = if tip.number + 1 == heads.latest.number {
-            vec![heads.latest.clone()]
-        } else {
-            self.reader(index).headers(tip.number + 1, last).await?
-        };
-        let Some(first) = headers.first() else {
-            return Err(Fault::Absent(format!("block {}", tip.number + 1)).into());
-        };
-        if first.parent_hash != tip.hash {
-            let top = first.clone();
-            return self.reorganize(index, heads, top).await;
-        }
-        let blocks = self.reader(index).blocks(headers, self.level(self.policy.live)).await?;
-        let numbers = head_numbers(local, None, &blocks, heads);
-        if let Some(outcome) = self.apply(None, &blocks, numbers).await? {
-            return Ok(outcome);
-        }
-        self.pool.reward(index);
-        let facts = blocks.iter().map(|block| block.facts.len()).sum();
-        let last = blocks.last().map_or(tip.number, |block| block.header.number);
-        Ok(Outcome::Extended { first: tip.number + 1, last, facts })
-    }
-
-    /// Finds the ancestor, reads and checks the new branch, and only then swaps the branches in one write.
-    async fn reorganize(
-        &mut self,
-        index: Index,
-        heads: &Heads,
-        top: Header,
-    ) -> Result<Outcome, StepError> {
-        self.ahead.clear();
-        let Some(local) = &self.local else { return Ok(Outcome::Lost) };
-        let reader = self.reader(index);
-        let branch::Branch { ancestor, mut headers } =
-            branch::find(&reader, &local.chain, top).await?;
-        if let Some(objection) = self.objection(index, local, ancestor, &headers).await {
-            self.pool.rotate(index);
-            return Ok(Outcome::Waiting { reason: objection, pause: Duration::ZERO });
-        }
-        headers.truncate(SWAP_BLOCKS_MAX as usize);
-        let blocks = reader.blocks(headers, self.level(self.policy.live)).await?;
-        let depth = local.chain.tip().number.saturating_sub(ancestor.number);
-        let numbers = head_numbers(local, Some(ancestor), &blocks, heads);
-        if let Some(outcome) = self.apply(Some(ancestor), &blocks, numbers).await? {
-            return Ok(outcome);
-        }
-        self.pool.reward(index);
-        metrics::counter!("auspex_indexer_reorgs_total", "chain" => self.chain_id.to_string())
-            .increment(1);
-        metrics::histogram!("auspex_indexer_reorg_depth_blocks", "chain" => self.chain_id.to_string())
-            .record(depth as f64);
-        let facts = blocks.iter().map(|block| block.facts.len()).sum();
-        let last = blocks.last().map_or(ancestor.number, |block| block.header.number);
-        Ok(Outcome::RolledBack { ancestor: ancestor.number, depth, last, facts })
-    }
-
-    /// Another endpoint that is at least as far and is on our branch speaks against leaving it: then nobody is believed
-    /// until they agree, because one of the two is wrong.
-    async fn objection(
-        &self,
-        index: Index,
-        local: &Local,
-        ancestor: BlockRef,
-        branch: &[Header],
-    ) -> Option<String> {
-        let ours = local.chain.hash_at(ancestor.number + 1)?;
-        let top = branch.last()?;
-        for other in self.pool.others(index) {
-            let reader = self.reader(other);
-            let Ok(heads) = reader.heads().await else { continue };
-            if heads.latest.number < top.number {
-                continue;
-            }
-            let Ok(headers) = reader.headers(ancestor.number + 1, ancestor.number + 1).await else {
-                continue;
-            };
-            if headers.first().is_some_and(|header| header.hash == ours) {
-                return Some(format!(
-                    "endpoints disagree on block {}: {} left the indexed branch, {} did not",
-                    ancestor.number + 1,
-                    self.pool.endpoint(index).name(),
-                    self.pool.endpoint(other).name()
-                ));
-            }
-        }
-        None
-    }
-
     /// Writes a step. None when it was done; otherwise what happened in its place.
-    async fn apply(
+    pub(super) async fn apply(
         &mut self,
         roll_back: Option<BlockRef>,
         blocks: &[Block],
@@ -463,13 +251,20 @@ impl<E: Endpoint + 'static, S: Store> Follower<E, S> {
                 local.cursor = cursor;
                 self.contradicting.clear();
                 self.gaps = 0;
+                self.omission = None;
                 Ok(None)
             }
             Applied::Lost => {
                 self.forget();
                 Ok(Some(Outcome::Lost))
             }
-            Applied::Gap(lie) => Err(Fault::Lie(lie).into()),
+            Applied::Gap(gap) => {
+                let base = step.base();
+                if !self.omission.as_ref().is_some_and(|omission| omission.is_of(&gap, base)) {
+                    self.omission = Some(Omission::new(&gap, base));
+                }
+                Err(Fault::Lie(gap.lie).into())
+            }
         }
     }
 
@@ -509,54 +304,17 @@ impl<E: Endpoint + 'static, S: Store> Follower<E, S> {
     }
 
     /// After a gap the receipts are read, which leave nothing out.
-    fn level(&self, usual: Level) -> Level {
+    pub(super) fn level(&self, usual: Level) -> Level {
         if self.gaps == 0 { usual } else { Level::Full }
     }
 
-    fn reader(&self, index: Index) -> Reader<'_, E> {
+    pub(super) fn reader(&self, index: Index) -> Reader<'_, E> {
         Reader { endpoint: self.pool.endpoint(index), watch: &self.watch, policy: &self.policy }
     }
 }
 
-/// The lowest block whose hash is still needed.
-pub(crate) fn keep_from(cursor: &Cursor) -> u64 {
-    let tip = cursor.tip.number;
-    let window = cursor.finalized.min(tip.saturating_sub(WINDOW_BLOCKS_MIN));
-    // A chain without finality would keep its hashes for ever.
-    window.max(tip.saturating_sub(REORG_DEPTH_MAX))
-}
-
-/// Which of our blocks are safe and final after a step. A head counts only where it is a block of ours: a number alone says
-/// nothing about which branch it is on.
-fn head_numbers(
-    local: &Local,
-    roll_back: Option<BlockRef>,
-    blocks: &[Block],
-    heads: &Heads,
-) -> HeadNumbers {
-    let base = roll_back.unwrap_or(local.chain.tip());
-    let hash_after = |number: u64| -> Option<B256> {
-        if number <= base.number {
-            return if number == base.number {
-                Some(base.hash)
-            } else {
-                local.chain.hash_at(number)
-            };
-        }
-        let offset = usize::try_from(number - base.number - 1).ok()?;
-        blocks.get(offset).map(|block| block.header.hash)
-    };
-    let ours = |head: Option<BlockRef>, known: u64| match head {
-        Some(head) if hash_after(head.number) == Some(head.hash) => known.max(head.number),
-        Some(_) | None => known,
-    };
-    let finalized = ours(heads.finalized, local.cursor.finalized);
-    let safe = ours(heads.safe, local.cursor.safe.min(base.number)).max(finalized);
-    HeadNumbers { latest: heads.latest.number, safe, finalized }
-}
-
 #[derive(Debug)]
-enum StepError {
+pub(super) enum StepError {
     Store(StoreError),
     Fault(Fault),
 }

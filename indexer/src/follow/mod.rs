@@ -2,9 +2,15 @@
 
 mod branch;
 mod converge;
+mod extend;
+mod heads;
+mod heal;
+mod outcome;
 mod read;
 mod run;
+mod swap;
 
-pub(crate) use converge::keep_from;
-pub use converge::{Follower, Outcome, Policy};
+pub use converge::Follower;
+pub(crate) use heads::keep_from;
+pub use outcome::{Outcome, Policy};
 pub use run::{Follow, follow};

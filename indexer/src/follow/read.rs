@@ -1,13 +1,15 @@
 //! Reading blocks from one endpoint and checking them before anybody else sees them.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
+use alloy::primitives::B256;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use rand::Rng;
 
-use super::converge::Policy;
+use super::outcome::Policy;
 use crate::chain::{Block, BlockRef, Fact, Header, Heads, RawLog};
-use crate::limits::RECEIPTS_IN_FLIGHT_MAX;
+use crate::limits::{BATCH_RECEIPTS_MAX, RECEIPTS_IN_FLIGHT_MAX};
 use crate::source::{ClaimedHeads, Endpoint, Fault};
 use crate::verify::receipts::facts_of;
 use crate::verify::{self, Check, ClaimedHeader, Level, Lie};
@@ -79,25 +81,37 @@ impl<E: Endpoint> Reader<'_, E> {
         headers: Vec<Header>,
         level: Level,
     ) -> Result<Vec<Block>, Fault> {
-        stream::iter(headers)
-            .map(|header| self.block(header, level))
+        let parts: Vec<Vec<Header>> = match level {
+            Level::Full => headers.chunks(BATCH_RECEIPTS_MAX).map(<[Header]>::to_vec).collect(),
+            Level::Linked => headers.into_iter().map(|header| vec![header]).collect(),
+        };
+        let parts: Vec<Vec<Block>> = stream::iter(parts)
+            .map(|part| self.part(part, level))
             .buffered(RECEIPTS_IN_FLIGHT_MAX)
             .try_collect()
-            .await
+            .await?;
+        Ok(parts.into_iter().flatten().collect())
     }
 
     /// The watched logs of a range at or below the finalized block, asked for at once.
     pub(super) async fn range(&self, range: Range<u64>, level: Level) -> Result<Vec<Block>, Fault> {
         let (first, last) = (range.start, range.end - 1);
-        let headers = self.headers(first, last).await?;
+        let addresses: Vec<_> = self.watch.addresses().collect();
+        let (headers, logs) = match level {
+            Level::Full => (self.headers(first, last).await?, Vec::new()),
+            // Together, because on a slow line the waiting is what takes the time.
+            Level::Linked => tokio::try_join!(
+                self.headers(first, last),
+                self.endpoint.logs_in(first, last, &addresses)
+            )?,
+        };
         if headers.len() as u64 != range.end - range.start {
             return Err(Fault::Absent(format!("block {}", first + headers.len() as u64)));
         }
         if level == Level::Full {
             return self.blocks(headers, level).await;
         }
-        let addresses: Vec<_> = self.watch.addresses().collect();
-        let mut logs = self.endpoint.logs_in(first, last, &addresses).await?;
+        let mut logs = logs;
         // Nodes give logs in chain order; one that does not is caught by the check of each block.
         logs.sort_by_key(|log| log.block_number);
         if let Some(log) = logs.iter().find(|log| !range.contains(&log.block_number)) {
@@ -117,22 +131,39 @@ impl<E: Endpoint> Reader<'_, E> {
         Ok(blocks)
     }
 
-    async fn block(&self, header: Header, level: Level) -> Result<Block, Fault> {
+    /// Some blocks, with the receipts of those that need them in one request.
+    async fn part(&self, headers: Vec<Header>, level: Level) -> Result<Vec<Block>, Fault> {
         // A bloom has no false negatives and the header's hash binds it: this proves that there is nothing.
-        if !self.watch.may_be_in(&header.logs_bloom) {
-            metrics::counter!("auspex_indexer_blocks_proved_empty_total").increment(1);
-            return Ok(Block { header, facts: Vec::new() });
+        let may_hold = |header: &&Header| self.watch.may_be_in(&header.logs_bloom);
+        let busy: Vec<&Header> = headers.iter().filter(may_hold).collect();
+        metrics::counter!("auspex_indexer_blocks_proved_empty_total")
+            .increment((headers.len() - busy.len()) as u64);
+        let mut facts = BTreeMap::new();
+        if level == Level::Full && !busy.is_empty() {
+            for (header, proved) in busy.iter().zip(self.proved(&busy).await?) {
+                if let Some(proved) = proved {
+                    facts.insert(header.number, proved);
+                }
+            }
         }
-        if level == Level::Full
-            && let Some(facts) = self.proved(&header).await?
-        {
-            return Ok(Block { header, facts });
+        for header in busy {
+            if !facts.contains_key(&header.number) {
+                facts.insert(header.number, self.given(header).await?);
+            }
         }
+        let block = |header: Header| {
+            let facts = facts.remove(&header.number).unwrap_or_default();
+            Block { header, facts }
+        };
+        Ok(headers.into_iter().map(block).collect())
+    }
+
+    /// A block's watched logs as the endpoint gives them for its hash.
+    async fn given(&self, header: &Header) -> Result<Vec<Fact>, Fault> {
         let addresses: Vec<_> = self.watch.addresses().collect();
         let logs = self.endpoint.logs_of(header.hash, &addresses).await?;
-        let logs = logs.ok_or_else(|| absent(&header))?;
-        let facts = self.checked_logs(&header, &logs).await?;
-        Ok(Block { header, facts })
+        let logs = logs.ok_or_else(|| absent(header))?;
+        self.checked_logs(header, &logs).await
     }
 
     /// Logs without receipts, and the receipts where there is a doubt or the dice say so.
@@ -144,7 +175,7 @@ impl<E: Endpoint> Reader<'_, E> {
             Err(lie) => {
                 self.judge(Err(lie))?;
                 // Observing only: what cannot be checked is left to the receipts, or left out.
-                return Ok(self.proved(header).await?.unwrap_or_default());
+                return Ok(self.proved_one(header).await?.unwrap_or_default());
             }
         };
         let suspected = verify::omission_suspected(self.watch, header, &facts);
@@ -152,7 +183,7 @@ impl<E: Endpoint> Reader<'_, E> {
         if !suspected && !sampled {
             return Ok(facts);
         }
-        let proved = match self.proved(header).await {
+        let proved = match self.proved_one(header).await {
             Ok(Some(proved)) => proved,
             // A node without block receipts is read without this check.
             Ok(None) | Err(Fault::Unsupported(_)) => return Ok(facts),
@@ -175,20 +206,38 @@ impl<E: Endpoint> Reader<'_, E> {
         Ok(proved)
     }
 
-    /// The block's watched logs out of its receipts, which hash to the header's root. None when they do not and the policy
-    /// is only to observe.
-    async fn proved(&self, header: &Header) -> Result<Option<Vec<Fact>>, Fault> {
-        let receipts = self.endpoint.receipts(header.hash).await?.ok_or_else(|| absent(header))?;
-        match facts_of(self.watch, header, &receipts) {
-            Ok(facts) => {
-                count(Check::ReceiptsRoot, true);
-                Ok(Some(facts))
-            }
-            Err(lie) => {
-                self.judge(Err(lie))?;
-                Ok(None)
-            }
+    async fn proved_one(&self, header: &Header) -> Result<Option<Vec<Fact>>, Fault> {
+        Ok(self.proved(&[header]).await?.pop().flatten())
+    }
+
+    /// The blocks' watched logs out of their receipts, which hash to the headers' roots. None where they do not and the
+    /// policy is only to observe.
+    async fn proved(&self, headers: &[&Header]) -> Result<Vec<Option<Vec<Fact>>>, Fault> {
+        let hashes: Vec<B256> = headers.iter().map(|header| header.hash).collect();
+        let answers = self.endpoint.receipts(&hashes).await?;
+        if answers.len() != headers.len() {
+            let detail = format!(
+                "asked for the receipts of {} blocks, got {}",
+                headers.len(),
+                answers.len()
+            );
+            return Err(Fault::lie(Check::Shape, detail));
         }
+        let mut proved = Vec::with_capacity(headers.len());
+        for (header, receipts) in headers.iter().zip(answers) {
+            let receipts = receipts.ok_or_else(|| absent(header))?;
+            proved.push(match facts_of(self.watch, header, &receipts) {
+                Ok(facts) => {
+                    count(Check::ReceiptsRoot, true);
+                    Some(facts)
+                }
+                Err(lie) => {
+                    self.judge(Err(lie))?;
+                    None
+                }
+            });
+        }
+        Ok(proved)
     }
 
     fn header(&self, claimed: &ClaimedHeader) -> Result<Header, Fault> {

@@ -7,7 +7,8 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::converge::{Follower, Outcome};
+use super::converge::Follower;
+use super::outcome::Outcome;
 use crate::health::Health;
 use crate::limits::{HALTED_PAUSE, RETRY_PAUSE_MAX, RETRY_PAUSE_MIN, STALL_TIMEOUT};
 use crate::source::Endpoint;
@@ -105,7 +106,11 @@ pub async fn follow(
 
 fn pause_after(outcome: &Outcome, poll: Duration, retry: &mut Duration) -> Duration {
     match outcome {
-        Outcome::Extended { .. } | Outcome::RolledBack { .. } | Outcome::Lost => {
+        Outcome::Extended { .. }
+        | Outcome::RolledBack { .. }
+        | Outcome::ReadAgain { .. }
+        | Outcome::Healed { .. }
+        | Outcome::Lost => {
             *retry = RETRY_PAUSE_MIN;
             Duration::ZERO
         }
@@ -139,6 +144,13 @@ fn record<E: Endpoint + 'static, S: crate::store::Store>(
         Outcome::RolledBack { ancestor, depth, last, facts } => {
             follow.changed.notify_one();
             tracing::warn!(chain, ancestor, depth, last, facts, "the chain was reorganized");
+            None
+        }
+        Outcome::ReadAgain { first, last } => {
+            Some(format!("blocks {first} to {last} were read again for events that were left out"))
+        }
+        Outcome::Healed { .. } => {
+            follow.changed.notify_one();
             None
         }
         Outcome::Waiting { reason, .. } => {

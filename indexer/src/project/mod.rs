@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod money;
+pub mod offer;
 pub mod operator;
 pub mod other;
 pub mod reputation;
@@ -42,7 +43,8 @@ pub fn project(
         let done = match decode(role, fact) {
             Ok(Some(event)) => {
                 state.enter(fact.block_ref());
-                apply(context, &mut state, fact, &facts[index + 1..], &event)
+                let (before, after) = (&facts[..index], &facts[index + 1..]);
+                apply(context, &mut state, fact, before, after, &event)
             }
             Ok(None) => continue,
             Err(reason) => Err(reason),
@@ -72,7 +74,8 @@ fn apply(
     context: Context<'_>,
     state: &mut State<'_>,
     fact: &Fact,
-    following: &[Fact],
+    before: &[Fact],
+    after: &[Fact],
     event: &Event,
 ) -> Result<(), String> {
     let place = Place::new(fact);
@@ -82,9 +85,11 @@ fn apply(
         Event::Policy(event) => other::apply_policy(state, place, event),
         Event::Agents(event) => agent::apply(context.chain_id, state, place, event),
         Event::AgentTransfer(event) => agent::transfer(context.chain_id, state, place, event),
-        Event::Reputation(event) => reputation::apply(context.chain_id, state, place, event),
+        Event::Reputation(event) => {
+            reputation::apply(context.chain_id, state, place, before, event)
+        }
         Event::Validation(event) => reputation::apply_validation(state, place, event),
-        Event::Authorization(event) => other::authorization(state, place, following, event),
+        Event::Authorization(event) => other::authorization(state, place, after, event),
     }
 }
 

@@ -5,7 +5,8 @@ use auspex_protocol::bindings::IRequestEscrow;
 use auspex_protocol::split::{credits_of_settlement, entitlement};
 use serde::{Deserialize, Serialize};
 
-use super::request::{Request, Split};
+use super::offer::Split;
+use super::request::Request;
 use super::state::State;
 use super::value::{Account, Hash, Uint};
 use super::{Place, hex_id, pair_id};

@@ -226,8 +226,8 @@ pub(super) fn apply(
             set.operators = accounts(&event.operators);
             set.signers = accounts(&event.signers);
             set.operator_set_hash = Some(event.operatorSetHash.into());
-            // A refreshed epoch may overtake a proposed one, which then stays pending.
-            if set.pending_epoch.is_some_and(|pending| pending.0 <= event.epoch) {
+            // A refresh starts an epoch with the members that were, and leaves a proposal pending whatever its number.
+            if is_proposed(&set) {
                 set.pending_epoch = None;
                 set.pending_threshold = None;
                 set.pending_operators = None;
@@ -314,6 +314,19 @@ fn put_signer(
 ) {
     let row = Signer { signer, owner, status, updated_at: place.time };
     state.put(&format!("{:#x}", signer.0), row);
+}
+
+/// Whether the running epoch is the proposed one: the same threshold, and the same members in whatever order.
+fn is_proposed(set: &OperatorSet) -> bool {
+    let (Some(threshold), Some(proposed)) = (set.pending_threshold, &set.pending_operators) else {
+        return false;
+    };
+    let sorted = |members: &[Account]| {
+        let mut members = members.to_vec();
+        members.sort_unstable();
+        members
+    };
+    threshold == set.threshold && sorted(proposed) == sorted(&set.operators)
 }
 
 fn accounts(addresses: &[alloy::primitives::Address]) -> Vec<Account> {

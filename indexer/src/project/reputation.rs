@@ -1,13 +1,16 @@
 //! Feedback on agents and validations of their work (ERC-8004's reputation and validation registries).
 
+use alloy::sol_types::SolEvent;
 use serde::{Deserialize, Serialize};
 
 use super::agent::agent_key;
 use super::state::State;
 use super::value::{Account, Hash, Int128, Uint, Uint64};
 use super::{Place, hex_id, text};
+use crate::abi::IReputationRegistry;
 use crate::abi::IReputationRegistry::IReputationRegistryEvents;
 use crate::abi::IValidationRegistry::IValidationRegistryEvents;
+use crate::chain::Fact;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Feedback {
@@ -27,6 +30,8 @@ pub struct Feedback {
     pub created_at: u64,
     pub created_tx: Hash,
     pub revoked_at: Option<u64>,
+    pub backed_request: Option<Hash>,
+    pub backed_amount: Option<Uint>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -62,6 +67,7 @@ pub(super) fn apply(
     chain_id: u64,
     state: &mut State<'_>,
     place: Place,
+    before: &[Fact],
     event: &IReputationRegistryEvents,
 ) -> Result<(), String> {
     let feedback_key = |agent_id, client: alloy::primitives::Address, index: u64| {
@@ -70,6 +76,7 @@ pub(super) fn apply(
     match event {
         IReputationRegistryEvents::NewFeedback(event) => {
             let id = feedback_key(event.agentId, event.clientAddress, event.feedbackIndex);
+            let backing = backing(place, before, event);
             let feedback = Feedback {
                 agent_id: event.agentId.into(),
                 client: event.clientAddress.into(),
@@ -87,9 +94,13 @@ pub(super) fn apply(
                 created_at: place.time,
                 created_tx: place.transaction,
                 revoked_at: None,
+                backed_request: backing.as_ref().map(|backing| backing.requestId.into()),
+                backed_amount: backing.as_ref().map(|backing| backing.amount.into()),
             };
             state.put(&id, feedback);
         }
+        // Read together with the feedback that follows it.
+        IReputationRegistryEvents::FeedbackBacked(_) => {}
         IReputationRegistryEvents::FeedbackRevoked(event) => {
             let id = feedback_key(event.agentId, event.clientAddress, event.feedbackIndex);
             let mut feedback = known_feedback(state, &id)?;
@@ -159,6 +170,27 @@ pub(super) fn apply_validation(
         }
     }
     Ok(())
+}
+
+/// What the registry said of this feedback just before it, in the same transaction: the request that it is about.
+fn backing(
+    place: Place,
+    before: &[Fact],
+    feedback: &IReputationRegistry::NewFeedback,
+) -> Option<IReputationRegistry::FeedbackBacked> {
+    before
+        .iter()
+        .rev()
+        .take_while(|fact| fact.transaction_hash == place.transaction.0)
+        .filter(|fact| fact.address == place.contract.0)
+        .filter_map(|fact| {
+            let topics = fact.topics.iter().copied();
+            IReputationRegistry::FeedbackBacked::decode_raw_log(topics, &fact.data).ok()
+        })
+        .find(|backed| {
+            (backed.agentId, backed.clientAddress, backed.feedbackIndex)
+                == (feedback.agentId, feedback.clientAddress, feedback.feedbackIndex)
+        })
 }
 
 fn known_feedback(state: &mut State<'_>, id: &str) -> Result<Feedback, String> {

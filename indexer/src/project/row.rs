@@ -5,10 +5,11 @@ use serde::de::DeserializeOwned;
 
 use super::agent::{Agent, AgentMetadata};
 use super::money::{BondCredit, Credit, SettlementCredit, SplitTotal, Withdrawal};
+use super::offer::{Offer, Split, SplitShare};
 use super::operator::{Bond, Epoch, Operator, OperatorSet, Signer, Slash};
 use super::other::{FeePolicy, Token, UndecodableLog, X402Settlement};
 use super::reputation::{Feedback, FeedbackResponse, Validation};
-use super::request::{Offer, Request, RequestNote, Split, SplitShare};
+use super::request::{Request, RequestNote};
 
 /// A type whose values are the rows of one projection.
 pub trait Projection: Clone + PartialEq + Serialize + DeserializeOwned + Into<Row> {

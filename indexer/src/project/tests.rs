@@ -2,20 +2,32 @@ use std::collections::BTreeMap;
 
 use alloy::primitives::{Bytes, U256};
 use alloy::sol_types::SolEvent;
-use auspex_protocol::bindings::{IAgentRegistry, IERC20, IERC721, IPlatformToken};
+use auspex_protocol::bindings::{
+    IAgentRegistry, IERC20, IERC721, IOperatorRegistry, IPlatformToken,
+};
 use proptest::prelude::*;
 
 use super::agent::{Agent, AgentMetadata};
+use super::operator::OperatorSet;
 use super::other::X402Settlement;
+use super::reputation::Feedback;
 use super::row::{Kind, Projection};
 use super::*;
+use crate::abi::IReputationRegistry;
 use crate::watch::Role;
 
 const AGENTS: Address = Address::repeat_byte(0xa0);
+const OPERATORS: Address = Address::repeat_byte(0xa1);
+const REPUTATION: Address = Address::repeat_byte(0xa3);
 const TOKEN: Address = Address::repeat_byte(0xa4);
 
 fn watch() -> WatchList {
-    WatchList::from_roles(BTreeMap::from([(AGENTS, Role::AgentRegistry), (TOKEN, Role::Token)]))
+    WatchList::from_roles(BTreeMap::from([
+        (AGENTS, Role::AgentRegistry),
+        (OPERATORS, Role::OperatorRegistry),
+        (REPUTATION, Role::ReputationRegistry),
+        (TOKEN, Role::Token),
+    ]))
 }
 
 fn fact(block: u64, log_index: u32, address: Address, event: &impl SolEvent) -> Fact {
@@ -120,6 +132,88 @@ fn only_a_transfer_with_an_authorization_is_an_x402_settlement() {
     // The transfer of another transaction does not count.
     let apart = changes(&[fact(1, 0, TOKEN, &used), fact(2, 0, TOKEN, &transfer(payer, 2))]);
     assert_eq!(apart, Changes::default());
+}
+
+fn started(epoch: u64, threshold: u8, operators: &[Address]) -> IOperatorRegistry::EpochStarted {
+    IOperatorRegistry::EpochStarted {
+        sequence: 3,
+        setId: 1,
+        epoch,
+        threshold,
+        operators: operators.to_vec(),
+        signers: operators.to_vec(),
+        operatorSetHash: B256::repeat_byte(8),
+    }
+}
+
+#[test]
+fn a_proposal_stays_pending_until_an_epoch_with_its_threshold_and_members_starts() {
+    let [a, b, c] = [1, 2, 3].map(Address::repeat_byte);
+    let created = IOperatorRegistry::SetCreated {
+        sequence: 1,
+        setId: 1,
+        admin: a,
+        bondToken: TOKEN,
+        bond: 0,
+        referee: Address::ZERO,
+    };
+    let proposed = IOperatorRegistry::EpochProposed {
+        sequence: 2,
+        setId: 1,
+        epoch: 2,
+        threshold: 2,
+        operators: vec![a, b, c],
+        activeAt: 100,
+    };
+    let pending_after = |started: IOperatorRegistry::EpochStarted| {
+        let facts = [
+            fact(1, 0, OPERATORS, &created),
+            fact(2, 0, OPERATORS, &proposed),
+            fact(3, 0, OPERATORS, &started),
+        ];
+        last::<OperatorSet>(&changes(&facts)).pending_threshold
+    };
+    // A refresh takes the proposed number, with the members that were.
+    assert_eq!(pending_after(started(2, 1, &[a])), Some(2));
+    assert_eq!(pending_after(started(2, 1, &[a, b, c])), Some(2));
+    assert_eq!(pending_after(started(2, 2, &[a, b])), Some(2));
+    // The proposal after a refresh, its members in the order of their signers.
+    assert_eq!(pending_after(started(3, 2, &[c, a, b])), None);
+}
+
+#[test]
+fn feedback_names_the_request_that_backs_it_and_no_other() {
+    let client = Address::repeat_byte(1);
+    let backed = |index| IReputationRegistry::FeedbackBacked {
+        agentId: U256::from(4),
+        clientAddress: client,
+        feedbackIndex: index,
+        requestId: B256::repeat_byte(7),
+        amount: 30,
+    };
+    let given = IReputationRegistry::NewFeedback {
+        agentId: U256::from(4),
+        clientAddress: client,
+        feedbackIndex: 2,
+        value: 90,
+        valueDecimals: 0,
+        indexedTag1: B256::ZERO,
+        tag1: String::new(),
+        tag2: String::new(),
+        endpoint: String::new(),
+        feedbackURI: String::new(),
+        feedbackHash: B256::ZERO,
+    };
+    let backing = |facts: &[Fact]| {
+        let feedback = last::<Feedback>(&changes(facts));
+        feedback.backed_request.map(|request| (request.0, feedback.backed_amount.unwrap().0))
+    };
+    let given_at = |block, index| fact(block, index, REPUTATION, &given);
+    let named = Some((B256::repeat_byte(7), U256::from(30)));
+    assert_eq!(backing(&[fact(1, 0, REPUTATION, &backed(2)), given_at(1, 1)]), named);
+    assert_eq!(backing(&[fact(1, 0, REPUTATION, &backed(1)), given_at(1, 1)]), None);
+    assert_eq!(backing(&[fact(1, 0, AGENTS, &backed(2)), given_at(1, 1)]), None);
+    assert_eq!(backing(&[fact(1, 0, REPUTATION, &backed(2)), given_at(2, 0)]), None);
 }
 
 #[test]

@@ -38,7 +38,7 @@ pub(super) async fn health() -> &'static str {
 pub(super) async fn ready(State(state): State<ServeState>) -> Result<Response, ApiError> {
     let mut reasons = Vec::new();
     for deployment in state.chains.iter() {
-        let chain = status::chain(&state.pool, deployment).await?;
+        let chain = status::chain(&state, deployment).await?;
         if let Some(reason) = chain.reason {
             reasons.push(format!("chain {}: {reason}", chain.chain_id));
         }

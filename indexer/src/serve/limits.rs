@@ -114,8 +114,5 @@ pub const ANSWERS_SWEEP: Duration = Duration::from_secs(60);
 
 // HEALTH
 
-/// A chain is not ready when no node has told its head for this long.
-pub const HEAD_AGE_MAX: Duration = Duration::from_secs(60);
-
 /// A chain is not ready when it is this many blocks behind its head.
 pub const LAG_BLOCKS_MAX: i64 = 64;

@@ -1,6 +1,7 @@
 //! What every handler shares.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use auspex_protocol::deployment::Deployment;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -22,6 +23,8 @@ pub struct ServeState {
     pub hub: Hub,
     /// Renders `/metrics`.
     pub metrics: PrometheusHandle,
+    /// A chain is not ready when no node has told its head for this long.
+    pub head_age_max: Duration,
     /// The tasks that requests run in; they outlive a client that goes away, and the process waits for them.
     pub(super) tasks: TaskTracker,
     pub(super) in_flight: Arc<Semaphore>,
@@ -34,6 +37,7 @@ impl ServeState {
         pool: PgPool,
         chains: Vec<Deployment>,
         metrics: PrometheusHandle,
+        head_age_max: Duration,
     ) -> anyhow::Result<Self> {
         let hub = Hub::new(pool.clone());
         let schema = super::graphql::schema()?;
@@ -42,6 +46,7 @@ impl ServeState {
             chains: Arc::new(chains),
             hub,
             metrics,
+            head_age_max,
             tasks: TaskTracker::new(),
             in_flight: Arc::new(Semaphore::new(REQUESTS_IN_FLIGHT_MAX)),
             readers: Arc::new(Semaphore::new(STREAM_READERS_MAX)),

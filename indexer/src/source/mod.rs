@@ -54,11 +54,11 @@ pub trait Endpoint: Send + Sync {
         addresses: &[Address],
     ) -> impl Future<Output = Result<Option<Vec<RawLog>>, Fault>> + Send;
 
-    /// All receipts of one block; null when the endpoint does not know the block.
+    /// All receipts of some blocks; null for a block that the endpoint does not know.
     fn receipts(
         &self,
-        block: B256,
-    ) -> impl Future<Output = Result<Option<Vec<ClaimedReceipt>>, Fault>> + Send;
+        blocks: &[B256],
+    ) -> impl Future<Output = Result<Vec<Option<Vec<ClaimedReceipt>>>, Fault>> + Send;
 }
 
 /// An endpoint's heads, before any check.

@@ -9,6 +9,7 @@ use alloy::rpc::client::RpcClient;
 use alloy::rpc::json_rpc::RpcError;
 use alloy::transports::{TransportError, TransportErrorKind};
 use anyhow::{Context, bail};
+use futures::stream::{self, StreamExt, TryStreamExt};
 use serde_json::json;
 use serde_json::value::RawValue;
 use tokio::sync::OnceCell;
@@ -19,7 +20,7 @@ use super::wire::{self, WireLog, WireReceipt};
 use super::{ClaimedHeads, Endpoint, Fault};
 use crate::chain::RawLog;
 use crate::config::RpcUrl;
-use crate::limits::{BATCH_HEADERS_MAX, RPC_TIMEOUT};
+use crate::limits::{BATCH_HEADERS_MAX, BATCHES_IN_FLIGHT_MAX, RPC_TIMEOUT};
 use crate::source::refusal;
 use crate::verify::receipts::ClaimedReceipt;
 use crate::verify::{Check, ClaimedHeader};
@@ -69,34 +70,47 @@ impl RpcEndpoint {
         answer(call.into_future()).await
     }
 
+    /// Calls in one request; null where the node says that it has no such block.
+    async fn batch<R>(
+        &self,
+        method: &'static str,
+        params: impl IntoIterator<Item = serde_json::Value>,
+    ) -> Result<Vec<Option<R>>, Fault>
+    where
+        R: serde::de::DeserializeOwned + std::fmt::Debug + Send + Sync + Unpin + 'static,
+    {
+        let client = self.client().await?;
+        let mut batch = client.new_batch();
+        let mut waiters = Vec::new();
+        for params in params {
+            let waiter = batch.add_call::<_, R>(method, &params).map_err(|error| fault(&error))?;
+            waiters.push(waiter);
+        }
+        answer(batch.send().into_future()).await?;
+        let mut results = Vec::with_capacity(waiters.len());
+        for waiter in waiters {
+            results.push(match answer(waiter).await {
+                Ok(result) => Some(result),
+                // Some nodes answer with an error where others answer null.
+                Err(Fault::Absent(_)) => None,
+                Err(fault) => return Err(fault),
+            });
+        }
+        Ok(results)
+    }
+
     /// One batch of block requests; null where there is no such block.
     async fn blocks(
         &self,
         method: &'static str,
         keys: impl IntoIterator<Item = serde_json::Value>,
     ) -> Result<Vec<Option<ClaimedHeader>>, Fault> {
-        let client = self.client().await?;
-        let mut batch = client.new_batch();
-        let mut waiters = Vec::new();
-        for key in keys {
-            let params = json!([key, false]);
-            let waiter = batch
-                .add_call::<_, Option<Box<RawValue>>>(method, &params)
-                .map_err(|error| fault(&error))?;
-            waiters.push(waiter);
-        }
-        answer(batch.send().into_future()).await?;
-        let mut headers = Vec::with_capacity(waiters.len());
-        for waiter in waiters {
-            let block = match answer(waiter).await {
-                Ok(block) => block,
-                // Some nodes answer with an error where others answer null.
-                Err(Fault::Absent(_)) => None,
-                Err(fault) => return Err(fault),
-            };
-            headers.push(block.as_deref().map(wire::header).transpose()?);
-        }
-        Ok(headers)
+        let params = keys.into_iter().map(|key| json!([key, false]));
+        let blocks = self.batch::<Option<Box<RawValue>>>(method, params).await?;
+        blocks
+            .into_iter()
+            .map(|block| block.flatten().as_deref().map(wire::header).transpose())
+            .collect()
     }
 }
 
@@ -121,15 +135,14 @@ impl Endpoint for RpcEndpoint {
     }
 
     async fn headers(&self, first: u64, last: u64) -> Result<Vec<Option<ClaimedHeader>>, Fault> {
-        let mut headers = Vec::new();
-        let mut next = first;
-        while next <= last {
-            let end = last.min(next + BATCH_HEADERS_MAX as u64 - 1);
-            let keys = (next..=end).map(|number| format!("{number:#x}").into());
-            headers.extend(self.blocks("eth_getBlockByNumber", keys).await?);
-            next = end + 1;
-        }
-        Ok(headers)
+        let batches = (first..=last).step_by(BATCH_HEADERS_MAX).map(|start| {
+            let end = last.min(start + BATCH_HEADERS_MAX as u64 - 1);
+            let keys = (start..=end).map(|number| format!("{number:#x}").into());
+            self.blocks("eth_getBlockByNumber", keys)
+        });
+        let headers: Vec<Vec<_>> =
+            stream::iter(batches).buffered(BATCHES_IN_FLIGHT_MAX).try_collect().await?;
+        Ok(headers.into_iter().flatten().collect())
     }
 
     async fn header_by_hash(&self, hash: B256) -> Result<Option<ClaimedHeader>, Fault> {
@@ -166,17 +179,12 @@ impl Endpoint for RpcEndpoint {
         }
     }
 
-    async fn receipts(&self, block: B256) -> Result<Option<Vec<ClaimedReceipt>>, Fault> {
-        let receipts =
-            self.request::<Option<Vec<WireReceipt>>>("eth_getBlockReceipts", json!([block]));
-        match receipts.await {
-            Ok(receipts) => {
-                Ok(receipts
-                    .map(|receipts| receipts.into_iter().map(ClaimedReceipt::from).collect()))
-            }
-            Err(Fault::Absent(_)) => Ok(None),
-            Err(fault) => Err(fault),
-        }
+    async fn receipts(&self, blocks: &[B256]) -> Result<Vec<Option<Vec<ClaimedReceipt>>>, Fault> {
+        let keys = blocks.iter().map(|block| json!([block]));
+        let answers = self.batch::<Option<Vec<WireReceipt>>>("eth_getBlockReceipts", keys).await?;
+        let claimed =
+            |receipts: Vec<WireReceipt>| receipts.into_iter().map(ClaimedReceipt::from).collect();
+        Ok(answers.into_iter().map(|receipts| receipts.flatten().map(claimed)).collect())
     }
 }
 

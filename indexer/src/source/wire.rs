@@ -95,3 +95,69 @@ impl From<WireReceipt> for ClaimedReceipt {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const RECEIPTS: &str = r#"[{"type":"0x7e","status":"0x1","cumulativeGasUsed":"0xb3e1",
+        "transactionHash":"0x0101010101010101010101010101010101010101010101010101010101010101","transactionIndex":"0x0",
+        "blockHash":"0x0202020202020202020202020202020202020202020202020202020202020202","blockNumber":"0x10",
+        "logsBloom":"0x","logs":[{"address":"0x0303030303030303030303030303030303030303","topics":[],"data":"0x01",
+        "blockNumber":"0x10","transactionIndex":"0x0","logIndex":"0x0","removed":false,
+        "blockHash":"0x0202020202020202020202020202020202020202020202020202020202020202",
+        "transactionHash":"0x0101010101010101010101010101010101010101010101010101010101010101"}],
+        "depositNonce":"0x5","depositReceiptVersion":"0x1"}]"#;
+
+    fn receipts() -> String {
+        RECEIPTS
+            .replace("\"logsBloom\":\"0x\"", &format!("\"logsBloom\":\"0x{}\"", "0".repeat(512)))
+    }
+
+    fn block() -> String {
+        let header = ConsensusHeader { number: 7, ..Default::default() };
+        let mut object = serde_json::to_value(&header).unwrap();
+        object["hash"] = serde_json::to_value(header.hash_slow()).unwrap();
+        object.to_string()
+    }
+
+    #[test]
+    fn honest_answers_are_read() {
+        let read: Vec<WireReceipt> = serde_json::from_str(&receipts()).unwrap();
+        let claimed = ClaimedReceipt::from(read.into_iter().next().unwrap());
+        assert_eq!((claimed.transaction_type, claimed.deposit_nonce), (0x7e, Some(5)));
+        assert_eq!(claimed.logs[0].block_number, 16);
+        let raw = RawValue::from_string(block()).unwrap();
+        assert_eq!(header(&raw).unwrap().header.number, 7);
+    }
+
+    /// Replaces some bytes of an honest answer: most of the time what is left is nearly right, which is where panics hide.
+    fn spoiled(honest: &str, changes: &[(prop::sample::Index, u8)]) -> Vec<u8> {
+        let mut bytes = honest.as_bytes().to_vec();
+        for (place, byte) in changes {
+            let place = place.index(bytes.len());
+            bytes[place] = *byte;
+        }
+        bytes
+    }
+
+    proptest! {
+        #[test]
+        fn no_answer_panics(
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+        ) {
+            if let Ok(read) = serde_json::from_slice::<Vec<WireReceipt>>(&spoiled(&receipts(), &changes)) {
+                let claimed: Vec<ClaimedReceipt> = read.into_iter().map(ClaimedReceipt::from).collect();
+                let _ = crate::verify::receipts::root(&claimed);
+            }
+            if let Ok(text) = String::from_utf8(spoiled(&block(), &changes))
+                && let Ok(raw) = RawValue::from_string(text)
+                && let Ok(claimed) = header(&raw)
+            {
+                let _ = crate::verify::header(&claimed);
+            }
+        }
+    }
+}

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use alloy::primitives::{Address, B256, Bytes};
 use sqlx::PgConnection;
 
+use super::copy::{self, CopyRows};
 use super::{Cursor, StoreError};
 use crate::chain::{Block, BlockRef, Fact};
 
@@ -177,6 +178,24 @@ pub(super) async fn last_sequences(
         .collect()
 }
 
+/// The block of one event of a contract.
+pub(super) async fn block_of(
+    connection: &mut PgConnection,
+    chain_id: i64,
+    contract: Address,
+    sequence: u64,
+) -> Result<Option<u64>, StoreError> {
+    let number = sqlx::query_scalar!(
+        "select block_number from indexer.facts where chain_id = $1 and address = $2 and sequence = $3",
+        chain_id,
+        contract.as_slice(),
+        signed(sequence)?,
+    )
+    .fetch_optional(connection)
+    .await?;
+    number.map(unsigned).transpose()
+}
+
 /// Removes blocks and facts above the ancestor, which may itself be new to us.
 pub(super) async fn take_back(
     connection: &mut PgConnection,
@@ -245,47 +264,53 @@ pub(super) async fn add_blocks(
     Ok(())
 }
 
+/// The columns of a fact, in the order in which they are sent.
+const FACT_COLUMNS: i16 = 15;
+const COPY_FACTS: &str = "copy indexer.facts
+     (chain_id, block_number, block_hash, block_time, log_index, transaction_hash, transaction_index, gas_used,
+      address, topic0, topic1, topic2, topic3, data, sequence)
+     from stdin (format binary)";
+
+/// A fact's bytes on the wire without its data: what to reserve for it.
+const FACT_BYTES: usize = 400;
+
 pub(super) async fn add_facts<'a>(
     connection: &mut PgConnection,
     chain_id: i64,
-    facts: impl Iterator<Item = &'a Fact>,
+    facts: impl ExactSizeIterator<Item = &'a Fact>,
 ) -> Result<(), StoreError> {
-    let mut columns = FactColumns::default();
-    for fact in facts {
-        columns.push(fact)?;
-    }
-    if columns.block_number.is_empty() {
+    if facts.len() == 0 {
         return Ok(());
     }
-    let [topic0, topic1, topic2, topic3] = &columns.topics;
-    sqlx::query!(
-        "insert into indexer.facts
-             (chain_id, block_number, block_hash, block_time, log_index, transaction_hash, transaction_index,
-              gas_used, address, topic0, topic1, topic2, topic3, data, sequence)
-         select $1, block_number, block_hash, block_time, log_index, transaction_hash, transaction_index,
-              gas_used, address, topic0, topic1, topic2, topic3, data, sequence
-         from unnest($2::bigint[], $3::bytea[], $4::bigint[], $5::int[], $6::bytea[], $7::int[], $8::bigint[],
-              $9::bytea[], $10::bytea[], $11::bytea[], $12::bytea[], $13::bytea[], $14::bytea[], $15::bigint[])
-             as f(block_number, block_hash, block_time, log_index, transaction_hash, transaction_index,
-              gas_used, address, topic0, topic1, topic2, topic3, data, sequence)",
-        chain_id,
-        &columns.block_number,
-        &columns.block_hash as &[&[u8]],
-        &columns.block_time,
-        &columns.log_index,
-        &columns.transaction_hash as &[&[u8]],
-        &columns.transaction_index,
-        &columns.gas_used as &[Option<i64>],
-        &columns.address as &[&[u8]],
-        topic0 as &[Option<&[u8]>],
-        topic1 as &[Option<&[u8]>],
-        topic2 as &[Option<&[u8]>],
-        topic3 as &[Option<&[u8]>],
-        &columns.data as &[&[u8]],
-        &columns.sequence as &[Option<i64>],
-    )
-    .execute(connection)
-    .await?;
+    let mut rows = CopyRows::with_capacity(facts.len() * FACT_BYTES);
+    for fact in facts {
+        rows.row(FACT_COLUMNS);
+        rows.int8(chain_id);
+        rows.int8(signed(fact.block_number)?);
+        rows.bytes(fact.block_hash.as_slice())?;
+        rows.int8(signed(fact.block_time)?);
+        rows.int4(fact.log_index.cast_signed());
+        rows.bytes(fact.transaction_hash.as_slice())?;
+        rows.int4(fact.transaction_index.cast_signed());
+        optional(&mut rows, fact.gas_used)?;
+        rows.bytes(fact.address.as_slice())?;
+        for index in 0..4 {
+            match fact.topics.get(index) {
+                Some(topic) => rows.bytes(topic.as_slice())?,
+                None => rows.null(),
+            }
+        }
+        rows.bytes(&fact.data)?;
+        optional(&mut rows, fact.sequence)?;
+    }
+    copy::send(connection, COPY_FACTS, rows.finish()).await
+}
+
+fn optional(rows: &mut CopyRows, value: Option<u64>) -> Result<(), StoreError> {
+    match value {
+        Some(value) => rows.int8(signed(value)?),
+        None => rows.null(),
+    }
     Ok(())
 }
 
@@ -333,41 +358,7 @@ pub(super) async fn facts(
         .collect()
 }
 
-#[derive(Debug, Default)]
-struct FactColumns<'a> {
-    block_number: Vec<i64>,
-    block_hash: Vec<&'a [u8]>,
-    block_time: Vec<i64>,
-    log_index: Vec<i32>,
-    transaction_hash: Vec<&'a [u8]>,
-    transaction_index: Vec<i32>,
-    gas_used: Vec<Option<i64>>,
-    address: Vec<&'a [u8]>,
-    topics: [Vec<Option<&'a [u8]>>; 4],
-    data: Vec<&'a [u8]>,
-    sequence: Vec<Option<i64>>,
-}
-
-impl<'a> FactColumns<'a> {
-    fn push(&mut self, fact: &'a Fact) -> Result<(), StoreError> {
-        self.block_number.push(signed(fact.block_number)?);
-        self.block_hash.push(fact.block_hash.as_slice());
-        self.block_time.push(signed(fact.block_time)?);
-        self.log_index.push(fact.log_index.cast_signed());
-        self.transaction_hash.push(fact.transaction_hash.as_slice());
-        self.transaction_index.push(fact.transaction_index.cast_signed());
-        self.gas_used.push(fact.gas_used.map(signed).transpose()?);
-        self.address.push(fact.address.as_slice());
-        for (index, column) in self.topics.iter_mut().enumerate() {
-            column.push(fact.topics.get(index).map(|topic| topic.as_slice()));
-        }
-        self.data.push(&fact.data);
-        self.sequence.push(fact.sequence.map(signed).transpose()?);
-        Ok(())
-    }
-}
-
-pub(super) fn signed(value: u64) -> Result<i64, StoreError> {
+pub(crate) fn signed(value: u64) -> Result<i64, StoreError> {
     i64::try_from(value).map_err(|_| StoreError::Defect(format!("{value} is over 2^63 - 1")))
 }
 

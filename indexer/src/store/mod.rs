@@ -1,6 +1,7 @@
 //! What is remembered between two steps, and the one write that a step makes.
 
 mod chain_rows;
+mod copy;
 pub mod postgres;
 mod projection_rows;
 mod statements;
@@ -8,13 +9,13 @@ mod statements;
 use std::collections::BTreeMap;
 use std::future::Future;
 
-use alloy::primitives::B256;
+use alloy::primitives::{Address, B256};
 
-use crate::chain::{Block, BlockRef};
+use crate::chain::{Block, BlockRef, Fact};
 use crate::project::Context;
 use crate::project::row::Kind;
-use crate::verify::Lie;
-use chain_rows::signed;
+use crate::verify::Gap;
+pub(crate) use chain_rows::signed;
 
 /// The text of the row versions of one projection that begin in a block range, in a fixed order.
 pub(crate) async fn digest_lines(
@@ -86,6 +87,16 @@ impl Step<'_> {
     }
 }
 
+/// Facts that belong among the stored ones, and the block above which the projections have to be derived again with them.
+/// The chain stays where it is.
+#[derive(Debug, Clone)]
+pub struct Repair<'a> {
+    pub expected: &'a Cursor,
+    pub ancestor: BlockRef,
+    /// None of them is stored, and all of them are verified and lie above the ancestor and not above the tip.
+    pub facts: &'a [Fact],
+}
+
 /// What became of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Applied {
@@ -93,7 +104,7 @@ pub enum Applied {
     /// The cursor is not where it was: somebody else follows this chain. Nothing was written.
     Lost,
     /// The blocks' event sequences do not go on from what is stored. Nothing was written.
-    Gap(Lie),
+    Gap(Gap),
 }
 
 /// Why the store did not do what it was asked.
@@ -128,6 +139,27 @@ pub trait Store: Send {
         &mut self,
         context: Context<'_>,
         step: &Step<'_>,
+    ) -> impl Future<Output = Result<Applied, StoreError>> + Send;
+
+    /// The block that holds this event of a contract, by its sequence number.
+    fn block_of(
+        &mut self,
+        contract: Address,
+        sequence: u64,
+    ) -> impl Future<Output = Result<Option<u64>, StoreError>> + Send;
+
+    /// The stored facts of a block range, both ends included, in chain order.
+    fn facts(
+        &mut self,
+        first: u64,
+        last: u64,
+    ) -> impl Future<Output = Result<Vec<Fact>, StoreError>> + Send;
+
+    /// Makes a repair, whole or not at all.
+    fn repair(
+        &mut self,
+        context: Context<'_>,
+        repair: &Repair<'_>,
     ) -> impl Future<Output = Result<Applied, StoreError>> + Send;
 
     /// Remembers why following stopped; deletes nothing.

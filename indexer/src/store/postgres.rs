@@ -3,13 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use alloy::primitives::B256;
+use alloy::primitives::{Address, B256};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, PgConnection};
 
 use super::chain_rows::{self, signed};
 use super::projection_rows;
-use super::{Applied, Cursor, Step, Store, StoreError};
+use super::{Applied, Cursor, Repair, Step, Store, StoreError};
 use crate::chain::{BlockRef, Fact};
 use crate::follow::keep_from;
 use crate::limits::STATEMENT_TIMEOUT;
@@ -77,28 +77,35 @@ impl PgStore {
         for kind in crate::project::row::Kind::ALL {
             super::statements::clear(&mut transaction, *kind, chain_id).await?;
         }
-        let mut count = 0;
-        let mut first = cursor.start;
-        let mut width = REBUILD_BLOCKS_START;
-        while first <= cursor.tip.number {
-            let last = cursor.tip.number.min(first + width - 1);
-            let facts = chain_rows::facts(&mut transaction, chain_id, first, last).await?;
-            let changes = projection_rows::derive(&mut transaction, context, &facts).await?;
-            projection_rows::write(&mut transaction, chain_id, &changes).await?;
-            count += facts.len() as u64;
-            if facts.len() < REBUILD_FACTS_LOW {
-                width *= 2;
-            } else if REBUILD_FACTS_HIGH < facts.len() {
-                width = (width / 2).max(1);
-            }
-            first = last + 1;
-        }
+        let range = (cursor.start, cursor.tip.number);
+        let count = derive_again(&mut transaction, context, range, Telling::Nobody).await?;
         transaction.commit().await?;
         Ok(count)
     }
 
     fn connection(&mut self) -> Result<&mut PgConnection, StoreError> {
         self.connection.as_mut().ok_or(StoreError::Database(sqlx::Error::PoolClosed))
+    }
+
+    async fn try_repair(
+        &mut self,
+        context: Context<'_>,
+        repair: &Repair<'_>,
+    ) -> Result<Applied, StoreError> {
+        let chain_id = self.chain_id;
+        let mut transaction = self.connection()?.begin().await?;
+        let connection = &mut *transaction;
+        if !chain_rows::is_at(connection, chain_id, repair.expected).await? {
+            return Ok(Applied::Lost);
+        }
+        projection_rows::take_back(connection, chain_id, repair.ancestor).await?;
+        chain_rows::add_facts(connection, chain_id, repair.facts.iter()).await?;
+        let range = (repair.ancestor.number + 1, repair.expected.tip.number);
+        derive_again(connection, context, range, Telling::Outbox).await?;
+        let cursor = Cursor { epoch: repair.expected.epoch + 1, ..repair.expected.clone() };
+        chain_rows::move_to(connection, chain_id, &cursor).await?;
+        transaction.commit().await?;
+        Ok(Applied::Done(cursor))
     }
 
     async fn try_apply(
@@ -124,18 +131,54 @@ impl PgStore {
             let contracts: Vec<_> = context.watch.sequenced().collect();
             let last = chain_rows::last_sequences(connection, chain_id, &contracts).await?;
             let last = |contract| last.get(&contract).copied().unwrap_or(0);
-            if let Err(lie) = verify::sequences(context.watch, last, step.blocks) {
-                return Ok(Applied::Gap(lie));
+            if let Err(gap) = verify::sequences(context.watch, last, step.blocks) {
+                return Ok(Applied::Gap(gap));
             }
             chain_rows::add_facts(connection, chain_id, facts.iter()).await?;
             let changes = projection_rows::derive(connection, context, &facts).await?;
             let documents = projection_rows::write(connection, chain_id, &changes).await?;
-            projection_rows::announce(connection, chain_id, &changes, documents).await?;
+            projection_rows::announce(connection, chain_id, &changes, &documents).await?;
         }
         chain_rows::move_to(connection, chain_id, &cursor).await?;
         transaction.commit().await?;
         Ok(Applied::Done(cursor))
     }
+}
+
+/// Who hears of rows that are derived again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Telling {
+    Nobody,
+    Outbox,
+}
+
+/// Derives the projections of a block range, both ends included, from the stored facts. Returns the number of facts.
+async fn derive_again(
+    connection: &mut PgConnection,
+    context: Context<'_>,
+    (mut first, tip): (u64, u64),
+    telling: Telling,
+) -> Result<u64, StoreError> {
+    let chain_id = signed(context.chain_id)?;
+    let mut count = 0;
+    let mut width = REBUILD_BLOCKS_START;
+    while first <= tip {
+        let last = tip.min(first + width - 1);
+        let facts = chain_rows::facts(connection, chain_id, first, last).await?;
+        let changes = projection_rows::derive(connection, context, &facts).await?;
+        let documents = projection_rows::write(connection, chain_id, &changes).await?;
+        if telling == Telling::Outbox {
+            projection_rows::announce(connection, chain_id, &changes, &documents).await?;
+        }
+        count += facts.len() as u64;
+        if facts.len() < REBUILD_FACTS_LOW {
+            width *= 2;
+        } else if REBUILD_FACTS_HIGH < facts.len() {
+            width = (width / 2).max(1);
+        }
+        first = last + 1;
+    }
+    Ok(count)
 }
 
 /// Blocks of one batch of a rebuild at the start, and the facts between which it adapts.
@@ -175,6 +218,32 @@ impl Store for PgStore {
         let applied = self.try_apply(context, step).await;
         if applied.is_err() {
             // Whether the write took place is not known; a new connection reads what is.
+            self.connection = None;
+        }
+        applied
+    }
+
+    async fn block_of(
+        &mut self,
+        contract: Address,
+        sequence: u64,
+    ) -> Result<Option<u64>, StoreError> {
+        let chain_id = self.chain_id;
+        chain_rows::block_of(self.connection()?, chain_id, contract, sequence).await
+    }
+
+    async fn facts(&mut self, first: u64, last: u64) -> Result<Vec<Fact>, StoreError> {
+        let chain_id = self.chain_id;
+        chain_rows::facts(self.connection()?, chain_id, first, last).await
+    }
+
+    async fn repair(
+        &mut self,
+        context: Context<'_>,
+        repair: &Repair<'_>,
+    ) -> Result<Applied, StoreError> {
+        let applied = self.try_repair(context, repair).await;
+        if applied.is_err() {
             self.connection = None;
         }
         applied

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use alloy::hex;
 use sqlx::PgConnection;
 
-use super::StoreError;
 use super::chain_rows::signed;
-use super::statements::{self, VersionColumns};
+use super::copy::{self, CopyText};
+use super::{StoreError, statements};
 use crate::chain::{BlockRef, Fact};
 use crate::limits::PROJECT_ROUNDS_MAX;
 use crate::project::row::{Kind, Row};
@@ -56,20 +57,29 @@ pub(super) async fn write(
         }
     }
     let mut documents = Vec::with_capacity(changes.versions.len());
-    let mut tables: BTreeMap<Kind, VersionColumns> = BTreeMap::new();
+    let mut tables: BTreeMap<Kind, (Vec<&str>, CopyText)> = BTreeMap::new();
     for version in &changes.versions {
         let (kind, id) = &version.key;
         let document =
             version.row.to_json().map_err(|error| StoreError::Defect(error.to_string()))?;
-        let columns = tables.entry(*kind).or_default();
-        columns.ids.push(id.clone());
-        columns.from.push(signed(version.from.number)?);
-        columns.until.push(version.until.map(signed).transpose()?);
-        columns.rows.push(document.clone());
+        let (columns, rows) = tables
+            .entry(*kind)
+            .or_insert_with(|| (statements::columns(*kind), CopyText::default()));
+        let until = version.until.map(|until| until.to_string()).unwrap_or_default();
+        rows.field(&chain_id.to_string());
+        rows.field(id);
+        rows.field(&format!("[{},{until})", version.from.number));
+        rows.object(&document, columns)?;
+        rows.end_row();
         documents.push(document);
     }
-    for (kind, versions) in &tables {
-        statements::insert(connection, *kind, chain_id, versions).await?;
+    for (kind, (columns, rows)) in tables {
+        let statement = format!(
+            "copy indexer.{} (chain_id, id, block_range, {}) from stdin",
+            kind.table(),
+            columns.join(", ")
+        );
+        copy::send(connection, &statement, rows.finish()).await?;
     }
     Ok(documents)
 }
@@ -79,20 +89,18 @@ pub(super) async fn announce(
     connection: &mut PgConnection,
     chain_id: i64,
     changes: &Changes,
-    documents: Vec<String>,
+    documents: &[String],
 ) -> Result<(), StoreError> {
     let mut order: Vec<usize> = (0..changes.versions.len()).collect();
     // Versions come sorted by entity; readers get them in the order of the chain.
     order.sort_by_key(|index| changes.versions[*index].from.number);
-    let mut columns = OutboxColumns::default();
-    let mut documents: Vec<Option<String>> = documents.into_iter().map(Some).collect();
+    let mut rows = OutboxRows::new(chain_id);
     for index in order {
         let version = &changes.versions[index];
         let change = if version.replaces { "update" } else { "insert" };
-        let document = documents.get_mut(index).and_then(Option::take);
-        columns.push(version.from, &version.key, change, document)?;
+        rows.push(version.from, &version.key, change, documents.get(index).map(String::as_str));
     }
-    columns.write(connection, chain_id).await?;
+    rows.write(connection).await?;
     claim_answers(connection, changes).await
 }
 
@@ -103,7 +111,7 @@ pub(super) async fn take_back(
     ancestor: BlockRef,
 ) -> Result<(), StoreError> {
     let number = signed(ancestor.number)?;
-    let mut columns = OutboxColumns::default();
+    let mut rows = OutboxRows::new(chain_id);
     for kind in Kind::ALL.iter().copied() {
         let removed = statements::take_back(connection, kind, chain_id, number).await?;
         let reopened = statements::reopen(connection, kind, chain_id, number).await?;
@@ -115,10 +123,10 @@ pub(super) async fn take_back(
             retracted.insert(stored.id, Some(document));
         }
         for (id, document) in retracted {
-            columns.push(ancestor, &(kind, id), "retract", document)?;
+            rows.push(ancestor, &(kind, id), "retract", document.as_deref());
         }
     }
-    columns.write(connection, chain_id).await
+    rows.write(connection).await
 }
 
 async fn load(
@@ -163,36 +171,41 @@ async fn claim_answers(connection: &mut PgConnection, changes: &Changes) -> Resu
 /// One lock for all writers of the outbox, of all chains: see the migration's note on the order of ids.
 const OUTBOX_LOCK: &str = "auspex indexer outbox";
 
-#[derive(Debug, Default)]
-struct OutboxColumns {
-    numbers: Vec<i64>,
-    hashes: Vec<Vec<u8>>,
-    entities: Vec<String>,
-    ids: Vec<String>,
-    changes: Vec<String>,
-    payloads: Vec<Option<String>>,
+const COPY_OUTBOX: &str = "copy indexer.outbox
+     (chain_id, block_number, block_hash, entity, entity_id, change, payload) from stdin";
+
+/// Rows of the outbox, in the order in which they are told.
+#[derive(Debug)]
+struct OutboxRows {
+    chain_id: String,
+    rows: CopyText,
+    count: usize,
 }
 
-impl OutboxColumns {
-    fn push(
-        &mut self,
-        block: BlockRef,
-        key: &Key,
-        change: &str,
-        payload: Option<String>,
-    ) -> Result<(), StoreError> {
-        let (kind, id) = key;
-        self.numbers.push(signed(block.number)?);
-        self.hashes.push(block.hash.to_vec());
-        self.entities.push(kind.table().to_owned());
-        self.ids.push(id.clone());
-        self.changes.push(change.to_owned());
-        self.payloads.push(payload);
-        Ok(())
+impl OutboxRows {
+    fn new(chain_id: i64) -> Self {
+        Self { chain_id: chain_id.to_string(), rows: CopyText::default(), count: 0 }
     }
 
-    async fn write(self, connection: &mut PgConnection, chain_id: i64) -> Result<(), StoreError> {
-        if self.ids.is_empty() {
+    fn push(&mut self, block: BlockRef, key: &Key, change: &str, payload: Option<&str>) {
+        let (kind, id) = key;
+        let rows = &mut self.rows;
+        rows.field(&self.chain_id);
+        rows.field(&block.number.to_string());
+        rows.field(&format!("\\x{}", hex::encode(block.hash)));
+        rows.field(kind.table());
+        rows.field(id);
+        rows.field(change);
+        match payload {
+            Some(payload) => rows.field(payload),
+            None => rows.null(),
+        }
+        rows.end_row();
+        self.count += 1;
+    }
+
+    async fn write(self, connection: &mut PgConnection) -> Result<(), StoreError> {
+        if self.count == 0 {
             return Ok(());
         }
         sqlx::query!(
@@ -201,23 +214,8 @@ impl OutboxColumns {
         )
         .fetch_one(&mut *connection)
         .await?;
-        sqlx::query!(
-            "insert into indexer.outbox (chain_id, block_number, block_hash, entity, entity_id, change, payload)
-             select $1, number, hash, entity, id, change, payload::jsonb
-             from unnest($2::bigint[], $3::bytea[], $4::text[], $5::text[], $6::text[], $7::text[])
-                 with ordinality as o(number, hash, entity, id, change, payload, place)
-             order by place",
-            chain_id,
-            &self.numbers,
-            &self.hashes as &[Vec<u8>],
-            &self.entities,
-            &self.ids,
-            &self.changes,
-            &self.payloads as &[Option<String>],
-        )
-        .execute(&mut *connection)
-        .await?;
-        sqlx::query!("select pg_notify('auspex_outbox', $1)::text as rung", chain_id.to_string())
+        copy::send(connection, COPY_OUTBOX, self.rows.finish()).await?;
+        sqlx::query!("select pg_notify('auspex_outbox', $1)::text as rung", self.chain_id)
             .fetch_one(connection)
             .await?;
         Ok(())

@@ -11,15 +11,6 @@ pub(super) struct StoredRow {
     pub(super) row: String,
 }
 
-/// One version, as arrays of columns because all versions of a table are written at once.
-#[derive(Debug, Default)]
-pub(super) struct VersionColumns {
-    pub(super) ids: Vec<String>,
-    pub(super) from: Vec<i64>,
-    pub(super) until: Vec<Option<i64>>,
-    pub(super) rows: Vec<String>,
-}
-
 macro_rules! projections {
     ($($kind:ident, $table:literal, $columns:literal;)*) => {
         /// The current rows among these ids.
@@ -62,29 +53,12 @@ macro_rules! projections {
             Ok(done.rows_affected())
         }
 
-        /// Writes new versions.
-        pub(super) async fn insert(
-            connection: &mut PgConnection,
-            kind: Kind,
-            chain_id: i64,
-            versions: &VersionColumns,
-        ) -> sqlx::Result<()> {
-            match kind {
-                $(Kind::$kind => sqlx::query!(
-                    "insert into indexer." + $table + " (chain_id, id, block_range, " + $columns + ") "
-                    + "select $1, i.id, int8range(i.from_block, i.until_block), " + $columns + " "
-                    + "from unnest($2::text[], $3::bigint[], $4::bigint[], $5::text[]) "
-                    + "as i(id, from_block, until_block, document), "
-                    + "lateral json_populate_record(null::indexer." + $table + ", i.document::json) as r"
-                    + "(vid, chain_id, row_id, block_range, " + $columns + ")",
-                    chain_id,
-                    &versions.ids,
-                    &versions.from,
-                    &versions.until as &[Option<i64>],
-                    &versions.rows,
-                ).execute(connection).await?,)*
+        /// The columns of a projection beside chain, id and block range, in the order of its rows' type.
+        pub(super) fn columns(kind: Kind) -> Vec<&'static str> {
+            let columns = match kind {
+                $(Kind::$kind => $columns,)*
             };
-            Ok(())
+            columns.split(',').map(str::trim).collect()
         }
 
         /// Takes back the versions that begin above a block; returns their ids.
@@ -171,7 +145,7 @@ projections! {
     Feedback, "feedback",
         "agent_id, client, feedback_index, value, value_decimals, tag1, tag2, endpoint, \
          feedback_uri, feedback_hash, revoked, response_count, created_block, created_at, \
-         created_tx, revoked_at";
+         created_tx, revoked_at, backed_request, backed_amount";
     FeedbackResponse, "feedback_responses",
         "feedback_id, agent_id, responder, response_uri, response_hash, created_block, \
          created_at, created_tx";

@@ -15,7 +15,7 @@
 pub mod receipts;
 
 use alloy::consensus::Header as ConsensusHeader;
-use alloy::primitives::{B256, Bloom};
+use alloy::primitives::{Address, B256, Bloom};
 
 use crate::chain::{Block, Fact, Header, RawLog};
 use crate::decode;
@@ -71,6 +71,15 @@ impl Lie {
     pub fn new(check: Check, detail: impl Into<String>) -> Self {
         Self { check, detail: detail.into() }
     }
+}
+
+/// A contract's event sequence that does not go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gap {
+    pub contract: Address,
+    /// The number of the last event before the gap.
+    pub after: u64,
+    pub lie: Lie,
 }
 
 /// How much is read to check a block's logs.
@@ -146,7 +155,7 @@ pub fn logs(watch: &WatchList, header: &Header, logs: &[RawLog]) -> Result<Vec<F
         if !watch.keeps(log.address, log.topics.first()) {
             continue;
         }
-        if !header.logs_bloom.contains_raw_log(log.address, &log.topics) {
+        if !watch.is_accepted(&header.logs_bloom, log.address, &log.topics) {
             let detail =
                 format!("block {}: log {} is not in the bloom", header.number, log.log_index);
             return Err(Lie::new(Check::Bloom, detail));
@@ -177,9 +186,9 @@ pub fn saturation(bloom: &Bloom) -> f64 {
 /// Checks that every contract's events go on from the last sequence number without a gap.
 pub fn sequences(
     watch: &WatchList,
-    last: impl Fn(alloy::primitives::Address) -> u64,
+    last: impl Fn(Address) -> u64,
     blocks: &[Block],
-) -> Result<(), Lie> {
+) -> Result<(), Gap> {
     let mut seen = std::collections::BTreeMap::new();
     for fact in blocks.iter().flat_map(|block| &block.facts) {
         if !watch.role(fact.address).is_some_and(|role| role.numbers(fact.topics.first())) {
@@ -192,7 +201,8 @@ pub fn sequences(
                 "contract {}: event {got} in block {} log {} follows event {before}",
                 fact.address, fact.block_number, fact.log_index
             );
-            return Err(Lie::new(Check::Sequence, detail));
+            let lie = Lie::new(Check::Sequence, detail);
+            return Err(Gap { contract: fact.address, after: before, lie });
         }
         seen.insert(fact.address, before + 1);
     }

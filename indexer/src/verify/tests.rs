@@ -170,11 +170,11 @@ fn a_gap_in_an_event_sequence_is_caught() {
         sequences(&watch(), |_| last, &[Block { header: header.clone(), facts }])
     };
     assert_eq!(after(0, facts.clone()), Ok(()));
-    assert_eq!(after(1, facts.clone()).unwrap_err().check, Check::Sequence);
-    assert_eq!(after(0, facts[1..].to_vec()).unwrap_err().check, Check::Sequence);
+    assert_eq!(after(1, facts.clone()).unwrap_err().lie.check, Check::Sequence);
+    assert_eq!(after(0, facts[1..].to_vec()).unwrap_err().lie.check, Check::Sequence);
     let mut unnumbered = facts;
     unnumbered[0].sequence = None;
-    assert_eq!(after(0, unnumbered.clone()).unwrap_err().check, Check::Sequence);
+    assert_eq!(after(0, unnumbered.clone()).unwrap_err().lie.check, Check::Sequence);
     // OpenZeppelin's own events stand between ours without a number.
     unnumbered[0].topics = vec![keccak256("OwnershipTransferred(address,address)")];
     unnumbered[1].sequence = Some(1);

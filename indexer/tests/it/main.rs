@@ -3,5 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that unwraps fails with the place and the value")]
 
 mod chain;
+mod contract;
+mod liar;
 mod serve;
 mod sim;

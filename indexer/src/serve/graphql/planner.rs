@@ -13,7 +13,7 @@ use super::plan::{
     BlockField, Collection, Connection, ConnectionField, EdgeField, Item, MetaField, PageField,
     Read, Root,
 };
-use crate::entity::{ENTITIES, Entity, Kind};
+use crate::entity::{self, Entity, Kind};
 use crate::serve::limits::{NESTED_ROWS_EXPECTED, QUERY_COST_MAX};
 
 /// Plans an operation.
@@ -148,7 +148,7 @@ impl<'a> Planner<'a> {
             _ => {}
         }
         let view = argument::view(&selected.arguments)?;
-        for entity in ENTITIES.iter().copied() {
+        for entity in entity::all() {
             if entity.one == selected.name {
                 let (items, cost) = self.items(entity, &selected.sets)?;
                 let id = selected.arguments.get("id").cloned().unwrap_or_default();

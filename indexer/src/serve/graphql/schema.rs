@@ -7,14 +7,14 @@ use async_graphql::dynamic::{
 };
 
 use super::subscription;
-use crate::entity::{self, ENTITIES, Element, Entity, Kind};
+use crate::entity::{self, Element, Entity, Kind};
 use crate::serve::limits::{INTROSPECTION_DEPTH_MAX, PAGE_ROWS_DEFAULT};
 
 /// Builds the schema. Fails only when the entity tables contradict each other.
 pub(in super::super) fn schema() -> anyhow::Result<Schema> {
     let mut query = Object::new("Query");
     let mut builder = Schema::build("Query", None, Some("Subscription"));
-    for entity in ENTITIES {
+    for entity in entity::all() {
         query = query.field(one(entity)).field(many(entity.many, entity)).field(connection(entity));
         builder = builder
             .register(object(entity))
@@ -248,7 +248,7 @@ fn enumerations() -> Vec<Enum> {
         Enum::new("ChangeKind").item("insert").item("update").item("retract").item("reset"),
     ];
     let mut names = Vec::new();
-    for field in ENTITIES.iter().flat_map(|entity| entity.fields) {
+    for field in entity::all().into_iter().flat_map(|entity| entity.fields) {
         let Kind::Enum(enumeration) = field.kind else { continue };
         if !names.contains(&enumeration.name) {
             names.push(enumeration.name);

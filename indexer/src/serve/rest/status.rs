@@ -1,15 +1,16 @@
 //! `GET /v1/status`: how far every chain is indexed, and whether all is well.
 
+use std::time::Duration;
+
 use alloy::primitives::{Address, B256};
 use auspex_protocol::deployment::Deployment;
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
-use sqlx::PgPool;
 use utoipa::ToSchema;
 
 use super::super::error::ApiError;
-use super::super::limits::{HEAD_AGE_MAX, LAG_BLOCKS_MAX};
+use super::super::limits::LAG_BLOCKS_MAX;
 use super::super::state::{ServeState, chain_key};
 
 /// The indexer as a whole.
@@ -72,14 +73,14 @@ pub(in super::super) async fn status(
 ) -> Result<Json<Status>, ApiError> {
     let mut chains = Vec::with_capacity(state.chains.len());
     for deployment in state.chains.iter() {
-        chains.push(chain(&state.pool, deployment).await?);
+        chains.push(chain(&state, deployment).await?);
     }
     Ok(Json(Status { chains, version: env!("CARGO_PKG_VERSION") }))
 }
 
 /// One chain's state.
 pub(in super::super) async fn chain(
-    pool: &PgPool,
+    state: &ServeState,
     deployment: &Deployment,
 ) -> Result<ChainStatus, ApiError> {
     let row = sqlx::query!(
@@ -98,7 +99,7 @@ pub(in super::super) async fn chain(
         "#,
         chain_key(deployment),
     )
-    .fetch_optional(pool)
+    .fetch_optional(&state.pool)
     .await?;
     let mut status = ChainStatus {
         chain_id: deployment.chain_id,
@@ -119,7 +120,7 @@ pub(in super::super) async fn chain(
     };
     if let Some(row) = row {
         let lag = row.head_number.saturating_sub(row.number).max(0);
-        status.reason = ill(row.halted, row.head_age, lag);
+        status.reason = ill(row.halted, row.head_age, lag, state.head_age_max);
         status.healthy = status.reason.is_none();
         status.lag_blocks = Some(lag.unsigned_abs());
         status.head_age_seconds = Some(row.head_age.max(0).unsigned_abs());
@@ -141,8 +142,13 @@ fn block(number: i64, hash: Option<&[u8]>, time: Option<i64>) -> BlockView {
 }
 
 /// Why a chain is not healthy; `None` when it is.
-fn ill(halted: Option<String>, head_age_seconds: i64, lag_blocks: i64) -> Option<String> {
-    let head_age_max = i64::try_from(HEAD_AGE_MAX.as_secs()).unwrap_or(i64::MAX);
+fn ill(
+    halted: Option<String>,
+    head_age_seconds: i64,
+    lag_blocks: i64,
+    head_age_max: Duration,
+) -> Option<String> {
+    let head_age_max = i64::try_from(head_age_max.as_secs()).unwrap_or(i64::MAX);
     if let Some(reason) = halted {
         return Some(format!("stopped, and waits for a person: {reason}"));
     }
@@ -165,9 +171,12 @@ mod tests {
 
     #[test]
     fn a_chain_is_ill_when_it_stopped_or_its_head_is_old_or_far() {
-        assert_eq!(ill(None, 60, 64), None);
-        assert!(ill(None, 61, 0).unwrap().contains("61 s"));
-        assert!(ill(None, 0, 65).unwrap().contains("65 blocks"));
-        assert!(ill(Some("reorg below finalized".into()), 0, 0).unwrap().contains("reorg below"));
+        let minute = Duration::from_secs(60);
+        assert_eq!(ill(None, 60, 64, minute), None);
+        assert!(ill(None, 61, 0, minute).unwrap().contains("61 s"));
+        assert!(ill(None, 10, 0, Duration::from_secs(9)).unwrap().contains("limit 9 s"));
+        assert!(ill(None, 0, 65, minute).unwrap().contains("65 blocks"));
+        let halted = Some("reorg below finalized".to_owned());
+        assert!(ill(halted, 0, 0, minute).unwrap().contains("reorg below"));
     }
 }

@@ -78,6 +78,7 @@ async fn rebuilt_rows_are_the_same(world: &World) {
         deployment: world.deployment.clone(),
         rpc_urls: Vec::new(),
         tokens: Vec::new(),
+        contracts: Vec::new(),
     };
     rebuild(&url, &chain).await.unwrap();
     assert_eq!(digests(&url, chain_id, 1, 100, 7).await.unwrap(), before);

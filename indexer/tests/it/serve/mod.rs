@@ -3,6 +3,7 @@
 mod board;
 mod dialect;
 mod filters;
+mod fuzz;
 mod limits;
 mod rest;
 mod server;
@@ -53,7 +54,13 @@ impl World {
     async fn empty() -> Self {
         let database = TestDatabase::create().await.unwrap();
         let metrics = PrometheusBuilder::new().build_recorder().handle();
-        let state = ServeState::new(database.pool(), vec![deployment()], metrics).unwrap();
+        let state = ServeState::new(
+            database.pool(),
+            vec![deployment()],
+            metrics,
+            std::time::Duration::from_secs(60),
+        )
+        .unwrap();
         Self { database, app: app(state.clone()), state }
     }
 

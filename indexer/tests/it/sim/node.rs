@@ -314,7 +314,13 @@ impl Endpoint for SimEndpoint {
         Ok(Some(view.spoil(logs)))
     }
 
-    async fn receipts(&self, block: B256) -> Result<Option<Vec<ClaimedReceipt>>, Fault> {
+    async fn receipts(&self, blocks: &[B256]) -> Result<Vec<Option<Vec<ClaimedReceipt>>>, Fault> {
+        blocks.iter().map(|block| self.receipts_of(*block)).collect()
+    }
+}
+
+impl SimEndpoint {
+    fn receipts_of(&self, block: B256) -> Result<Option<Vec<ClaimedReceipt>>, Fault> {
         let mut view = self.look();
         view.reachable()?;
         let Some(block) = view.by_hash(block) else { return Ok(None) };

@@ -18,6 +18,9 @@ use super::{EVENTS, Time, create, follower, happen, heal, policy, until_idle};
 /// Each seed is a chain of its own in one database.
 const SEEDS: u64 = 200;
 
+/// About as long as a step takes that writes something.
+const CRASH_MICROS_MAX: u64 = 6_000;
+
 #[test]
 fn two_hundred_seeds_leave_the_same_rows_in_postgresql() {
     let runtime =
@@ -55,6 +58,13 @@ async fn play(seed: u64, options: &PgConnectOptions) {
     for _ in 0..EVENTS {
         happen(&mut world.lock().expect("the world"), &mut rng, busy);
         if rng.random_range(0..20) == 0 {
+            drop(follower);
+            follower = self::following(&world, &time, policy.clone(), open().await, seed);
+        }
+        if rng.random_range(0..8) == 0 {
+            // A crash in the middle of a step, wherever it is by then; what was not committed is gone.
+            let moment = Duration::from_micros(rng.random_range(0..CRASH_MICROS_MAX));
+            let _ = tokio::time::timeout(moment, follower.converge()).await;
             drop(follower);
             follower = self::following(&world, &time, policy.clone(), open().await, seed);
         }
