@@ -5,6 +5,7 @@
 mod batching;
 mod engine;
 mod golden;
+mod int8;
 mod load;
 mod model_dir;
 mod parity;
