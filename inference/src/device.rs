@@ -41,6 +41,9 @@ pub enum DeviceError {
         /// The highest adapter number.
         last: usize,
     },
+    /// The profile does not run there.
+    #[error("profile deterministic-int8 does not run on {0}; choose cpu")]
+    NoInt8(DeviceChoice),
 }
 
 impl FromStr for DeviceChoice {

@@ -6,9 +6,10 @@ use crate::{
     batch::{Batch, split_by_tokens},
     config::{BertConfig, check_pooling},
     cpu::CpuModel,
-    device::{DeviceChoice, Resolved, resolve},
+    device::{DeviceChoice, DeviceError, Resolved, resolve},
     error::{EncodeError, LoadError},
     files::ModelFiles,
+    int8::Int8Model,
     limits::BATCH_TOKENS_MAX,
     model::Model,
     pooling::{mean, normalize},
@@ -32,11 +33,24 @@ pub struct Encoder {
     hash: [u8; 32],
 }
 
-/// The encoder's layers in one of their two forms.
+/// The arithmetic of a model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Profile {
+    /// `f32`: on the CPU in one fixed order (`deterministic-cpu`), on a GPU as its driver does it.
+    #[default]
+    F32,
+    /// `deterministic-int8`: integers throughout, whose bits depend on no order and no device. The
+    /// vectors are others than in `f32`: near them, and as good at ranking.
+    Int8,
+}
+
+/// The encoder's layers in one of their forms.
 #[derive(Debug)]
 enum Network {
     /// Own operators, for the CPU: faster there than burn's, and the same bits on every machine.
     Cpu(Box<CpuModel>),
+    /// Integers, for the CPU.
+    Int8(Box<Int8Model>),
     /// burn's tensors, for a GPU.
     Burn(Box<Model>),
 }
@@ -50,6 +64,19 @@ impl Encoder {
     /// Names the file, and in it the field or tensor, that is missing, damaged, over its limit in
     /// [`limits`](crate::limits), or of another architecture; or the device that is not there.
     pub fn load(dir: &Path, device: DeviceChoice) -> Result<Self, LoadError> {
+        Self::load_profile(dir, device, Profile::F32)
+    }
+
+    /// As [`load`](Self::load), in the arithmetic of `profile`.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load), and if the profile does not run this model or on this device.
+    pub fn load_profile(
+        dir: &Path,
+        device: DeviceChoice,
+        profile: Profile,
+    ) -> Result<Self, LoadError> {
         let files = ModelFiles::read(dir)?;
         let config = BertConfig::parse(&files.config.path, &files.config.bytes)?;
         if let Some(pooling) = &files.pooling {
@@ -58,11 +85,17 @@ impl Encoder {
         let tokens = Tokens::parse(&files.tokenizer.path, &files.tokenizer.bytes, &config)?;
         let Resolved { device, choice } = resolve(device)?;
         let weights = Weights::parse(&files.weights.path, &files.weights.bytes)?;
-        let network = if choice == DeviceChoice::Cpu {
-            CpuModel::check(&files.config.path, &config)?;
-            Network::Cpu(Box::new(CpuModel::load(&weights, &config)?))
-        } else {
-            Network::Burn(Box::new(Model::load(&weights, &config, &device)?))
+        let network = match (profile, choice) {
+            (Profile::F32, DeviceChoice::Cpu) => {
+                CpuModel::check(&files.config.path, &config)?;
+                Network::Cpu(Box::new(CpuModel::load(&weights, &config)?))
+            }
+            (Profile::F32, _) => Network::Burn(Box::new(Model::load(&weights, &config, &device)?)),
+            (Profile::Int8, DeviceChoice::Cpu) => {
+                Int8Model::check(&files.config.path, &config)?;
+                Network::Int8(Box::new(Int8Model::load(&weights, &config)?))
+            }
+            (Profile::Int8, _) => return Err(DeviceError::NoInt8(choice).into()),
         };
         Ok(Self {
             tokens: Arc::new(tokens),
@@ -173,6 +206,7 @@ impl Encoder {
         let batch = Batch::pack(sequences);
         let states = match &self.network {
             Network::Cpu(model) => model.hidden_states(&batch),
+            Network::Int8(model) => model.hidden_states(&batch),
             Network::Burn(model) => model.hidden_states(&batch).map_err(|reason| {
                 EncodeError::Device { device: self.device.to_string(), reason }
             })?,

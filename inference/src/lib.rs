@@ -6,7 +6,7 @@
 //! - [`quantize()`] and [`dot_i8()`] make vectors that can be committed and checked on chain.
 //!
 //! The way of a text: `tokens` (ids) → `batch` (which texts run together) → the layers, as `model`
-//! (burn's tensors, on a GPU) or as `cpu` (own operators from `kernels`) → `pooling` (one unit
+//! (burn's tensors, on a GPU), as `cpu` (own operators from `kernels`) or as `int8` (integers) → `pooling` (one unit
 //! vector). `files`, `config` and `weights` read a model directory; `device` finds the hardware;
 //! `self_test` keeps a faulty one from serving.
 //!
@@ -26,6 +26,7 @@ mod encoder;
 mod engine;
 mod error;
 mod files;
+mod int8;
 mod kernels;
 pub mod limits;
 mod model;
@@ -37,7 +38,7 @@ mod tokens;
 mod weights;
 
 pub use device::{Adapter, DeviceChoice, DeviceError, adapters};
-pub use encoder::Encoder;
+pub use encoder::{Encoder, Profile};
 pub use engine::{Engine, EngineError, StartError};
 pub use error::{EncodeError, LoadError};
 pub use quantize::{QUANTIZED_MAX, dot_i8, quantize};

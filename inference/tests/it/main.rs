@@ -6,6 +6,7 @@ mod batching;
 mod decoder;
 mod engine;
 mod golden;
+mod int8;
 mod load;
 mod model_dir;
 mod parity;

@@ -1,0 +1,115 @@
+//! Numbers with a fixed point, and the few functions of them that the encoder needs.
+//!
+//! Everything here is 32-bit integer addition, multiplication, division of positive numbers and
+//! shifting, which every CPU and GPU does alike, and no intermediate result passes 31 bits.
+
+use crate::kernels::{exp::exp, gelu::gelu};
+
+/// Fraction bits of states: one unit is 1/4096.
+pub(super) const STATE_BITS: u32 = 12;
+
+/// Largest magnitude of a state, 256 in real terms; trained encoders stay below 64. It bounds the
+/// sums over a row.
+pub(super) const STATE_MAX: i32 = 1 << 20;
+
+/// Number of bits of a positive number.
+#[inline(always)]
+pub(super) fn bits(value: i32) -> i32 {
+    32 - value.leading_zeros() as i32
+}
+
+/// `value * 2^-shift`, rounded down; a negative shift multiplies.
+#[inline(always)]
+pub(super) fn shift(value: i32, shift: i32) -> i32 {
+    if shift < 0 { value.wrapping_shl(shift.unsigned_abs()) } else { value >> shift.min(31) }
+}
+
+/// The largest integer whose square is at most `value`, bit by bit.
+pub(super) fn square_root(value: i32) -> i32 {
+    let mut root = 0;
+    for bit in (0..16).rev() {
+        let trial = root + (1 << bit);
+        // 46340 is the largest root of a 31-bit number.
+        if trial <= 46_340 && trial * trial <= value {
+            root = trial;
+        }
+    }
+    root
+}
+
+/// A real number as a state.
+pub(super) fn state(value: f32) -> i32 {
+    let scaled = (f64::from(value) * f64::from(1 << STATE_BITS)).round();
+    scaled.clamp(-f64::from(STATE_MAX), f64::from(STATE_MAX)) as i32
+}
+
+/// Tables that are computed once, from exactly rounded operations.
+#[derive(Debug)]
+pub(super) struct Tables {
+    /// `2^15 * 2^-(i / 1024)`
+    power: Vec<i32>,
+    /// What GELU lacks of `max(x, 0)` at `|x| = i / 256`, as a state; zero from 8 on.
+    tail: Vec<i32>,
+}
+
+impl Tables {
+    pub(super) fn new() -> Self {
+        let power = |index: i32| {
+            let exponent = -(index as f32) / 1024.0 * std::f32::consts::LN_2;
+            (exp(exponent) * 32_768.0).round() as i32
+        };
+        let tail = |index: i32| {
+            let x = index as f32 / 256.0;
+            ((x - gelu(x)) * (1 << STATE_BITS) as f32).round() as i32
+        };
+        let tail = (0..=2048).map(|index| if index < 2048 { tail(index) } else { 0 }).collect();
+        Self { power: (0..1024).map(power).collect(), tail }
+    }
+
+    /// `2^15 * 2^(-octaves / 1024)` for `octaves >= 0`.
+    #[inline(always)]
+    pub(super) fn power(&self, octaves: i32) -> i32 {
+        self.power[(octaves & 1023) as usize] >> (octaves >> 10).min(31)
+    }
+
+    /// GELU of a state.
+    #[inline(always)]
+    pub(super) fn gelu(&self, x: i32) -> i32 {
+        // 16 states make a step of the table; the nearest one is taken.
+        let index = ((x.abs() + 8) >> 4).min(2048);
+        x.max(0) - self.tail[index as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn roots_are_the_largest_whose_square_fits() {
+        for value in (0..i32::MAX - 50_021).step_by(50_021) {
+            let root = i64::from(square_root(value));
+            assert!(root * root <= i64::from(value) && i64::from(value) < (root + 1) * (root + 1));
+        }
+        assert_eq!(square_root(i32::MAX), 46_340);
+    }
+
+    #[test]
+    fn functions_are_near_the_real_ones() {
+        let tables = Tables::new();
+        for octaves in 0..16 * 1024 {
+            let real = 32_768.0 * (-f64::from(octaves) / 1024.0).exp2();
+            assert!((f64::from(tables.power(octaves)) - real).abs() <= 1.0, "{octaves}");
+        }
+        for x in -60_000..60_000 {
+            let real = f64::from(gelu(x as f32 / 4096.0)) * 4096.0;
+            assert!((f64::from(tables.gelu(x)) - real).abs() <= 10.0, "{x}");
+        }
+    }
+
+    #[test]
+    fn shifts_go_both_ways() {
+        assert_eq!((shift(5, 1), shift(-5, 1), shift(5, -2), shift(-1, 40)), (2, -3, 20, -1));
+        assert_eq!((bits(1), bits(255), bits(256)), (1, 8, 9));
+    }
+}
