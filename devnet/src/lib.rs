@@ -4,7 +4,8 @@
 //! Layout, in reading order:
 //!
 //! - [`provision`] finds or installs PostgreSQL with pgvector, anvil and the embedding model;
-//! - [`port`] hands out ports, [`process`] keeps a child process, [`user`] drops root;
+//! - [`port`] hands out ports, [`process`] keeps a child process, [`user`] drops root,
+//!   [`proxy`] breaks connections for tests;
 //! - [`postgres`], [`broker`] and [`anvil`] are the three services;
 //! - [`replay`] is a node that serves a chain built beforehand, and lies on demand;
 //! - [`migrations`] is the one migrator that everybody uses;
@@ -20,6 +21,7 @@ pub mod provision;
 
 pub mod port;
 pub mod process;
+pub mod proxy;
 pub mod user;
 
 pub mod anvil;

@@ -94,3 +94,6 @@ pub const BROKER_OUTGOING_PACKETS_MAX: u64 = 200;
 
 /// Installing one tool must be done within this time; the installer is then stopped with an error.
 pub const INSTALL_DEADLINE: Duration = Duration::from_secs(20 * 60);
+
+/// Bytes that a fault proxy passes on at once.
+pub const PROXY_CHUNK_BYTES: usize = 16 * 1024;

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use auspex_inference::DeviceChoice;
 use auspex_devnet::process::{Process, ProcessConfig, Restart};
+use auspex_inference::DeviceChoice;
 use auspex_oracle::config::{Config, SecretUrl};
-use auspex_oracle::keys::file;
 use auspex_oracle::corpus::Embedder;
+use auspex_oracle::keys::file;
 use auspex_oracle::model::{self, process::ModelProcess};
 use auspex_oracle::node;
 use auspex_oracle::signer::config::KeyOptions;

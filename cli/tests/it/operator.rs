@@ -24,7 +24,8 @@ fn an_operator_is_examined_killed_drained_and_given_a_new_key() {
         assert_eq!(verdict(&findings, subject), "good", "{findings:#}");
     }
     let stranger = text(&world.market()["operators"][1]["owner"]);
-    let error = world.refused(&["operator", "doctor", "--owner", &stranger, "--database-url", &database]);
+    let error =
+        world.refused(&["operator", "doctor", "--owner", &stranger, "--database-url", &database]);
     assert!(error.contains("checks found something"), "{error}");
 
     // Every signer and every model dies; the request is answered all the same.
@@ -32,7 +33,8 @@ fn an_operator_is_examined_killed_drained_and_given_a_new_key() {
         world.signal(&format!("{name}-signer"), Signal::SIGKILL);
         kill(model_of(world.pid(name)), Signal::SIGKILL).expect("a model process");
     }
-    let request = world.submit(&world.native_offer(), "How does the indexer follow a reorg?", "direct");
+    let request =
+        world.submit(&world.native_offer(), "How does the indexer follow a reorg?", "direct");
     assert_eq!(world.watch(&request)["status"], "settled");
     no_secret_in_any_log(&world);
 
@@ -48,8 +50,16 @@ fn an_operator_is_examined_killed_drained_and_given_a_new_key() {
 fn a_new_key_takes_over_and_the_old_one_is_revoked(world: &World) {
     let old = text(&world.market()["operators"][0]["signer"]);
     let new = "0x00000000000000000000000000000000000a11ce";
-    let rotate =
-        ["operator", "rotate-signer", "--new-signer", new, "--operator-set", "1", "--as", "operator-1"];
+    let rotate = [
+        "operator",
+        "rotate-signer",
+        "--new-signer",
+        new,
+        "--operator-set",
+        "1",
+        "--as",
+        "operator-1",
+    ];
     assert_eq!(world.run(&rotate)["state"], "announced");
     assert_eq!(world.run(&rotate)["state"], "announced", "asking again changes nothing");
     world.rpc("evm_increaseTime", &serde_json::json!([24 * 60 * 60 + 1]));

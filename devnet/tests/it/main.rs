@@ -6,5 +6,6 @@ mod port;
 mod postgres;
 mod process;
 mod provision;
+mod proxy;
 mod test_database;
 mod wait;

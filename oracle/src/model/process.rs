@@ -31,7 +31,8 @@ pub struct ModelProcess {
 /// Starts the first child, waits until it has passed its self-test, and keeps one from then on, as long as the embedder
 /// or a copy of it lives.
 pub async fn start(process: ModelProcess) -> anyhow::Result<Embedder> {
-    let mut keeper = Keeper { breaker: Breaker::new(process.devices.len()), process, child: None, hash: None };
+    let mut keeper =
+        Keeper { breaker: Breaker::new(process.devices.len()), process, child: None, hash: None };
     let hello = keeper.first().await?;
     let (jobs, waiting) = mpsc::channel(MODEL_QUEUE_MAX);
     tokio::spawn(keeper.run(waiting));
@@ -198,9 +199,11 @@ impl Running {
             .map_err(Failure::Broken)?;
         match reply {
             Reply::Refused { reason } => Err(Failure::Refused(reason)),
-            Reply::Vectors { vectors } => {
-                vectors.iter().map(|text| read(text)).collect::<Result<_, _>>().map_err(Failure::Broken)
-            }
+            Reply::Vectors { vectors } => vectors
+                .iter()
+                .map(|text| read(text))
+                .collect::<Result<_, _>>()
+                .map_err(Failure::Broken),
         }
     }
 }

@@ -7,6 +7,7 @@ use anyhow::{Context, bail};
 use auspex_protocol::deployment::Deployment;
 use tokio_util::sync::CancellationToken;
 
+use crate::keys::file::private_directory;
 use crate::keys::keystore::{self, KeystoreError};
 use crate::keys::password;
 use crate::signer::config::{KeyOptions, SignerConfig};
@@ -25,6 +26,9 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     // Neither a core dump nor a debugger of the same user gets at the keys.
     nix::sys::prctl::set_dumpable(false).context("protect the process's memory")?;
+    if let Some(folder) = config.log.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        private_directory(folder)?;
+    }
     let (ledger, memory) = Ledger::open(&config.log, deployment.request_escrow)?;
     let keys = load(&config.keys).await?;
     let policy = Policy {

@@ -20,7 +20,7 @@ pub(super) async fn examine(
     let mut findings = Vec::new();
     let hot = match &arguments.signer_socket {
         Some(socket) => of_signer(socket, connection, &mut findings).await,
-        None => of_keystores(arguments, &mut findings).await,
+        None => of_keystores(arguments, &mut findings),
     };
     if let Some(hot) = hot {
         let roles = [hot.signer, hot.transmitter, arguments.owner];
@@ -70,7 +70,7 @@ async fn of_signer(
     Some(HotKeys { signer: who.signer, transmitter: who.transmitter })
 }
 
-async fn of_keystores(arguments: &DoctorArguments, findings: &mut Vec<Finding>) -> Option<HotKeys> {
+fn of_keystores(arguments: &DoctorArguments, findings: &mut Vec<Finding>) -> Option<HotKeys> {
     let keys = &arguments.keys;
     if keys.is_empty() {
         findings.push(Finding::wrong(
