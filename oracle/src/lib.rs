@@ -23,6 +23,7 @@ pub mod keys;
 pub mod limits;
 pub mod meter;
 pub mod node;
+pub mod openai;
 pub mod outbox;
 pub mod quorum;
 pub mod retrieval;

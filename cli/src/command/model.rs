@@ -1,4 +1,9 @@
-//! `auspex model`: devices and the embedding model.
+//! `auspex model`: devices, the embedding model and decoders.
+
+mod bench;
+mod chat;
+pub(crate) mod decoder;
+pub(crate) mod serve;
 
 use std::path::PathBuf;
 
@@ -17,6 +22,26 @@ pub(crate) enum ModelCommand {
     /// Show the embedding model and the hash that offers and results pin.
     #[command(after_help = "Example:\n  auspex model show --model-dir ~/models/all-MiniLM-L6-v2")]
     Show(ModelArguments),
+    /// Talk to a local decoder; with --json, one document with the hash of the transcript.
+    #[command(
+        after_help = "Example:\n  auspex model chat --decoder-dir ~/models/Qwen2.5-0.5B-Instruct \"Who may refund?\""
+    )]
+    Chat(Box<chat::ChatArguments>),
+    /// Measure a decoder on this machine.
+    #[command(
+        after_help = "Example:\n  auspex model bench --decoder-dir ~/models/Qwen2.5-0.5B-Instruct --weights int8"
+    )]
+    Bench(bench::BenchArguments),
+    /// Load a decoder, test it, and show its hash.
+    #[command(
+        after_help = "Example:\n  auspex model verify --decoder-dir ~/models/Qwen2.5-0.5B-Instruct"
+    )]
+    Verify(decoder::DecoderArguments),
+    /// Serve models behind OpenAI's interface: /v1/chat/completions, /v1/embeddings, /v1/rerank, /v1/models.
+    #[command(
+        after_help = "Example:\n  auspex model serve --decoder-dir ~/models/Qwen2.5-0.5B-Instruct --listen 127.0.0.1:8088"
+    )]
+    Serve(Box<serve::ServeArguments>),
     /// Embed a text.
     #[command(after_help = "Example:\n  auspex model embed \"How does a refund work?\" --json")]
     Embed {
@@ -73,6 +98,10 @@ pub(crate) async fn run(command: ModelCommand, output: Output) -> anyhow::Result
                 )
             })
         }
+        ModelCommand::Chat(arguments) => chat::run(*arguments, output).await,
+        ModelCommand::Bench(arguments) => bench::run(arguments, output).await,
+        ModelCommand::Verify(arguments) => bench::verify(arguments, output).await,
+        ModelCommand::Serve(arguments) => serve::run(*arguments, output).await,
         ModelCommand::Show(model) => {
             let encoder = model.load().await?;
             let facts = serde_json::json!({

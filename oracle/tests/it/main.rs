@@ -9,6 +9,7 @@ mod document;
 mod keystore;
 mod lease;
 mod node;
+mod openai;
 mod quorum;
 mod retrieval;
 mod scene;
