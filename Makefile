@@ -12,7 +12,7 @@ endif
 MODEL = $(or $(AUSPEX_MODEL_DIR),$(or $(AUSPEX_TOOLS),$(HOME)/.cache/auspex/tools)/model)
 AUSPEX = $(or $(CARGO_TARGET_DIR),target)/debug/auspex
 
-.PHONY: help setup build demo dev test test-rust test-contracts test-subgraph test-long check bench bench-inference clean-worlds sqlx-prepare mutation
+.PHONY: help setup build demo dev test test-rust test-contracts test-subgraph test-long check bench bench-inference clean-worlds sqlx-prepare mutation bench-decoder
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -57,6 +57,10 @@ bench: build ## measure the main job; the table is printed and written to target
 bench-inference: setup ## measure the encoder beside ONNX Runtime, which is installed into target/bench
 	bench/peers/onnx/install
 	$(dir $(AUSPEX))auspex-bench inference --model $(MODEL)
+
+bench-decoder: build ## measure the decoder beside llama.cpp, which is compiled into target/bench
+	bench/peers/llama/install
+	target/bench/llama/bin/python bench/peers/llama/run.py $(AUSPEX)
 
 sqlx-prepare: ## write .sqlx after a query or a migration has changed
 	scripts/sqlx-prepare

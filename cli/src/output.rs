@@ -19,6 +19,11 @@ impl Output {
         Self { json }
     }
 
+    /// Whether machines read.
+    pub(crate) fn is_json(self) -> bool {
+        self.json
+    }
+
     /// Prints a command's result: `value` for machines, what `people` makes of it otherwise.
     pub(crate) fn result<T: Serialize>(
         self,

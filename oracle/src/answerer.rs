@@ -1,17 +1,19 @@
-//! What turns a request into a result. A closed set, each deterministic: the same request on the same corpus with the same
-//! model gives the same bytes on every operator's machine, so that their signatures fit together.
+//! What turns a request into a result. A closed set. All but a remote model are deterministic: the same request on the
+//! same corpus with the same model gives the same bytes on every operator's machine, so that their signatures fit together.
 
 use std::fmt;
 use std::sync::Arc;
 
 use alloy::primitives::{B256, U256};
 use anyhow::{Context, bail};
+use auspex_inference::decoder::GenerateError;
 use futures::future::BoxFuture;
 use sqlx::PgPool;
 
+use crate::answer::written::{self, Writer, WrittenError};
 use crate::answer::{self, ExtractiveError, Outcome};
 use crate::corpus::{self, Corpus, CorpusError, Embedder};
-use crate::retrieval::RetrievalError;
+use crate::retrieval::{Retrieval, RetrievalError};
 
 /// What is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +58,8 @@ pub type AnswerFunction =
 pub enum Answerer {
     /// The sentences of a corpus that answer, word for word.
     Extractive(Extractive),
+    /// What a model writes from the passages of a corpus.
+    Written(Written),
     /// A given function with given pins.
     Function { pins: Pins, answer: Arc<AnswerFunction> },
 }
@@ -70,6 +74,13 @@ pub struct Extractive {
     pub default_corpus: Option<String>,
 }
 
+/// What the generative answerer works with: a corpus, and who writes.
+#[derive(Clone, Debug)]
+pub struct Written {
+    pub sources: Extractive,
+    pub writer: Writer,
+}
+
 impl Answerer {
     /// What the answers to requests of an offer are made of; `None` when the node has no corpus for it. `corpus_root` is
     /// the root that the offer pins, zero when it pins none.
@@ -80,6 +91,11 @@ impl Answerer {
                 let Some(corpus) = extractive.corpus(corpus_root).await? else { return Ok(None) };
                 Ok(Some(Pins { corpus_root, model_hash: corpus.model_hash }))
             }
+            Self::Written(Written { sources, writer }) => {
+                let Some(corpus) = sources.corpus(corpus_root).await? else { return Ok(None) };
+                let model_hash = writer.model_hash(corpus.model_hash);
+                Ok(Some(Pins { corpus_root, model_hash }))
+            }
         }
     }
 
@@ -88,6 +104,7 @@ impl Answerer {
         match self {
             Self::Function { answer, .. } => answer(question).await,
             Self::Extractive(extractive) => extractive.answer(question).await,
+            Self::Written(written) => written.answer(question).await,
         }
     }
 }
@@ -119,22 +136,56 @@ impl Extractive {
             }
             Err(error) => return Err(error).context("answer from the corpus"),
         };
-        // Documents may have come or gone since the check.
-        if !root.is_zero() && retrieval.corpus_root != root {
-            bail!("the corpus changed from {root} to {} meanwhile", retrieval.corpus_root);
-        }
-        match outcome {
-            Outcome::NoAnswer { reason } => Ok(Draft::Declined { reason }),
-            Outcome::Answered(answer) => {
-                let bytes = answer.canonical_bytes()?;
-                Ok(Draft::Answered {
-                    output_hash: answer.output_hash()?,
-                    answer: String::from_utf8(bytes).context("write the answer")?,
-                    trace_root: B256::ZERO,
-                    retrieval_root: retrieval.root(),
-                    model_hash: answer.model_hash,
-                })
-            }
+        draft(root, &retrieval, outcome, B256::ZERO)
+    }
+}
+
+impl Written {
+    async fn answer(&self, question: Question) -> anyhow::Result<Draft> {
+        let Ok(text) = String::from_utf8(question.input) else {
+            return Ok(Draft::Declined { reason: "the input is not UTF-8".into() });
+        };
+        let Self { sources, writer } = self;
+        let root = question.corpus_root;
+        let corpus = sources.corpus(root).await?.context("the corpus is gone")?;
+        let written = written::answer(&sources.pool, &corpus, &sources.embedder, writer, &text);
+        let written = match written.await {
+            Ok(written) => written,
+            Err(WrittenError::Source(ExtractiveError::Retrieval(
+                error @ RetrievalError::Question(_),
+            ))) => return Ok(Draft::Declined { reason: error.to_string() }),
+            // A question that is too long for the model will be too long again.
+            Err(
+                WrittenError::Prompt(error) | WrittenError::Generate(GenerateError::Prompt(error)),
+            ) => return Ok(Draft::Declined { reason: error.to_string() }),
+            Err(error) => return Err(error).context("write an answer from the corpus"),
+        };
+        draft(root, &written.retrieval, written.outcome, written.trace)
+    }
+}
+
+/// The result of an outcome. `root` is what the offer pins, zero when it pins nothing.
+fn draft(
+    root: B256,
+    retrieval: &Retrieval,
+    outcome: Outcome,
+    trace_root: B256,
+) -> anyhow::Result<Draft> {
+    // Documents may have come or gone since the check.
+    if !root.is_zero() && retrieval.corpus_root != root {
+        bail!("the corpus changed from {root} to {} meanwhile", retrieval.corpus_root);
+    }
+    match outcome {
+        Outcome::NoAnswer { reason } => Ok(Draft::Declined { reason }),
+        Outcome::Answered(answer) => {
+            let bytes = answer.canonical_bytes()?;
+            Ok(Draft::Answered {
+                output_hash: answer.output_hash()?,
+                answer: String::from_utf8(bytes).context("write the answer")?,
+                trace_root,
+                retrieval_root: retrieval.root(),
+                model_hash: answer.model_hash,
+            })
         }
     }
 }
@@ -143,6 +194,7 @@ impl fmt::Debug for Answerer {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Extractive(extractive) => fmt::Debug::fmt(extractive, formatter),
+            Self::Written(written) => fmt::Debug::fmt(written, formatter),
             Self::Function { pins, .. } => {
                 formatter.debug_struct("Function").field("pins", pins).finish_non_exhaustive()
             }

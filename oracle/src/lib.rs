@@ -25,6 +25,7 @@ pub mod limits;
 pub mod meter;
 pub mod model;
 pub mod node;
+pub mod openai;
 pub mod outbox;
 pub mod quorum;
 pub mod retrieval;

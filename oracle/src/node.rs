@@ -19,7 +19,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::answerer::{Answerer, Extractive};
+use crate::answer::written::Writer;
+use crate::answerer::{Answerer, Extractive, Written};
 use crate::board::Board;
 use crate::bus::options::BusOptions;
 use crate::bus::{Bus, BusLimits};
@@ -60,17 +61,23 @@ pub struct Node {
     process_meters: ProcessMeters,
 }
 
-/// Checks the configuration and runs a node with the extractive answerer until told to stop.
+/// Checks the configuration and runs a node until told to stop: with the extractive answerer, or, when there is a `writer`,
+/// with what it writes.
 pub async fn run(
     config: Config,
     embedder: Embedder,
+    writer: Option<Writer>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let answerer = Answerer::Extractive(Extractive {
+    let sources = Extractive {
         pool: connect(&config).await?,
         embedder,
         default_corpus: config.corpus.clone(),
-    });
+    };
+    let answerer = match writer {
+        None => Answerer::Extractive(sources),
+        Some(writer) => Answerer::Written(Written { sources, writer }),
+    };
     Node::prepare(config, answerer).await?.run(shutdown).await
 }
 

@@ -1,4 +1,9 @@
-//! `auspex model`: devices and the embedding model.
+//! `auspex model`: devices, the embedding model and decoders.
+
+mod bench;
+mod chat;
+pub(crate) mod decoder;
+pub(crate) mod serve;
 
 use std::path::PathBuf;
 
@@ -19,8 +24,28 @@ pub(crate) enum ModelCommand {
     #[command(after_help = "Example:\n  auspex model show --model-dir ~/models/all-MiniLM-L6-v2")]
     Show(ModelArguments),
     /// The model process of a node: greets, then embeds what its input says. Started by `auspex oracle run`.
-    #[command(hide = true, after_help = "Example:\n  auspex model serve --device cpu")]
-    Serve(ModelArguments),
+    #[command(hide = true, after_help = "Example:\n  auspex model worker --device cpu")]
+    Worker(ModelArguments),
+    /// Talk to a local decoder; with --json, one document with the hash of the transcript.
+    #[command(
+        after_help = "Example:\n  auspex model chat --decoder-dir ~/models/Qwen2.5-0.5B-Instruct \"Who may refund?\""
+    )]
+    Chat(Box<chat::ChatArguments>),
+    /// Measure a decoder on this machine.
+    #[command(
+        after_help = "Example:\n  auspex model bench --decoder-dir ~/models/Qwen2.5-0.5B-Instruct --weights int8"
+    )]
+    Bench(bench::BenchArguments),
+    /// Load a decoder, test it, and show its hash.
+    #[command(
+        after_help = "Example:\n  auspex model verify --decoder-dir ~/models/Qwen2.5-0.5B-Instruct"
+    )]
+    Verify(decoder::DecoderArguments),
+    /// Serve models behind OpenAI's interface: /v1/chat/completions, /v1/embeddings, /v1/rerank, /v1/models.
+    #[command(
+        after_help = "Example:\n  auspex model serve --decoder-dir ~/models/Qwen2.5-0.5B-Instruct --listen 127.0.0.1:8088"
+    )]
+    Serve(Box<serve::ServeArguments>),
     /// Embed a text.
     #[command(after_help = "Example:\n  auspex model embed \"How does a refund work?\" --json")]
     Embed {
@@ -77,6 +102,10 @@ pub(crate) async fn run(command: ModelCommand, output: Output) -> anyhow::Result
                 )
             })
         }
+        ModelCommand::Chat(arguments) => chat::run(*arguments, output).await,
+        ModelCommand::Bench(arguments) => bench::run(arguments, output).await,
+        ModelCommand::Verify(arguments) => bench::verify(arguments, output).await,
+        ModelCommand::Serve(arguments) => serve::run(*arguments, output).await,
         ModelCommand::Show(model) => {
             let encoder = model.load().await?;
             let facts = serde_json::json!({
@@ -94,7 +123,7 @@ pub(crate) async fn run(command: ModelCommand, output: Output) -> anyhow::Result
                 ])
             })
         }
-        ModelCommand::Serve(model) => {
+        ModelCommand::Worker(model) => {
             // When memory runs out, the kernel takes this process first: it is started again, and the node lives.
             let _ = std::fs::write("/proc/self/oom_score_adj", "500");
             let directory = model.directory().await?;

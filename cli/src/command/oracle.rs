@@ -1,22 +1,27 @@
 //! `auspex oracle`: one operator's node.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context;
 use auspex_devnet::process::{Process, ProcessConfig, Restart};
 use auspex_inference::DeviceChoice;
+use auspex_oracle::answer::written::Writer;
 use auspex_oracle::config::{Config, SecretUrl};
 use auspex_oracle::corpus::Embedder;
 use auspex_oracle::keys::file;
 use auspex_oracle::model::{self, process::ModelProcess};
 use auspex_oracle::node;
+use auspex_oracle::openai::remote::Remote;
 use auspex_oracle::signer::config::KeyOptions;
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::command::corpus;
 use crate::command::dev::until_interrupted;
 use crate::command::model::ModelArguments;
+use crate::command::model::decoder::DecoderArguments;
+use crate::command::model::serve::key_of;
 use crate::database::Database;
 
 #[derive(Debug, Subcommand)]
@@ -39,6 +44,61 @@ pub(crate) struct RunArguments {
     /// Where the node's own signer keeps its socket and its log, when the keystores are named and --signer-socket is not.
     #[arg(long, env = "AUSPEX_SIGNER_DIRECTORY")]
     signer_directory: Option<PathBuf>,
+    #[command(flatten)]
+    writer: WriterArguments,
+}
+
+/// Who answers.
+#[derive(Debug, Args)]
+struct WriterArguments {
+    /// What answers are: sentences of the corpus, or what a model writes from its passages.
+    #[arg(long, env = "AUSPEX_ORACLE_ANSWERER", default_value = "extractive")]
+    answerer: Kind,
+    #[command(flatten)]
+    decoder: DecoderArguments,
+    /// Base URL of a server with OpenAI's interface, such as http://127.0.0.1:11434/v1.
+    #[arg(
+        long,
+        env = "AUSPEX_ORACLE_REMOTE_URL",
+        hide_env_values = true,
+        required_if_eq("answerer", "remote")
+    )]
+    remote_url: Option<SecretUrl>,
+    /// The model's name on that server.
+    #[arg(long, env = "AUSPEX_ORACLE_REMOTE_MODEL", required_if_eq("answerer", "remote"))]
+    remote_model: Option<String>,
+    /// File (mode 0400) with the key for that server.
+    #[arg(long, env = "AUSPEX_ORACLE_REMOTE_KEY_FILE")]
+    remote_key_file: Option<PathBuf>,
+    /// Seconds that one answer of that server may take.
+    #[arg(long, env = "AUSPEX_ORACLE_REMOTE_TIMEOUT", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    remote_timeout: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    /// Sentences of the corpus, word for word.
+    Extractive,
+    /// What a local decoder writes; operators of one set run the same model with the same weights.
+    Generative,
+    /// What a model on somebody's server writes, for operator sets of one.
+    Remote,
+}
+
+impl WriterArguments {
+    async fn writer(&self) -> anyhow::Result<Option<Writer>> {
+        match self.answerer {
+            Kind::Extractive => Ok(None),
+            Kind::Generative => Ok(Some(Writer::Local(self.decoder.required().await?))),
+            Kind::Remote => {
+                let url = self.remote_url.clone().context("--remote-url is missing")?;
+                let model = self.remote_model.clone().context("--remote-model is missing")?;
+                let key = self.remote_key_file.as_deref().map(key_of).transpose()?;
+                let timeout = Duration::from_secs(self.remote_timeout);
+                Ok(Some(Writer::Remote(Remote::new(url, key, model, timeout)?)))
+            }
+        }
+    }
 }
 
 pub(crate) async fn run(command: OracleCommand) -> anyhow::Result<()> {
@@ -68,8 +128,9 @@ async fn serve(arguments: RunArguments) -> anyhow::Result<()> {
         )
     })?));
     let embedder = start_model(&arguments.model).await?;
+    let writer = arguments.writer.writer().await?;
     config.corpus.get_or_insert_with(|| corpus::DEFAULT_CORPUS.to_owned());
-    let outcome = until_interrupted(|shutdown| node::run(config, embedder, shutdown)).await;
+    let outcome = until_interrupted(|shutdown| node::run(config, embedder, writer, shutdown)).await;
     database.close().await?;
     if let Some(signer) = own_signer {
         signer.stop().await;
@@ -88,7 +149,7 @@ async fn start_model(model: &ModelArguments) -> anyhow::Result<Embedder> {
         program: std::env::current_exe().context("find this program's own file")?,
         arguments: vec![
             "model".into(),
-            "serve".into(),
+            "worker".into(),
             "--model-dir".into(),
             directory.into(),
             "--device".into(),

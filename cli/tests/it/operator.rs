@@ -116,7 +116,7 @@ fn model_of(node: u32) -> Pid {
         processes().into_iter().find_map(|(pid, folder)| {
             let status = std::fs::read_to_string(folder.join("status")).ok()?;
             let command = std::fs::read(folder.join("cmdline")).ok()?;
-            let serves = command.split(|byte| *byte == 0).any(|part| part == b"serve");
+            let works = command.split(|byte| *byte == 0).any(|part| part == b"worker");
             (status.contains(&wanted) && serves).then_some(pid)
         })
     });

@@ -33,6 +33,9 @@ pub(crate) struct Facts {
     pub(crate) storage: Storage,
     /// Most positions of a sequence.
     pub(crate) positions: usize,
+    pub(crate) vocabulary: usize,
+    /// Bytes of weights that writing one token reads.
+    pub(crate) weight_bytes: usize,
 }
 
 #[derive(Default, Deserialize)]
@@ -57,6 +60,9 @@ pub(crate) fn load(dir: &Path, storage: Storage) -> Result<(DecoderModel, Facts)
     ends.extend(&config.ends);
     ends.sort_unstable();
     ends.dedup();
+    let (positions, vocabulary) = (config.positions, config.vocabulary);
+    let mut shards = Shards::open(&files.shards)?;
+    let model = DecoderModel::load(&mut shards, config, storage)?;
     let facts = Facts {
         tokens,
         template,
@@ -65,10 +71,10 @@ pub(crate) fn load(dir: &Path, storage: Storage) -> Result<(DecoderModel, Facts)
         model_hash: files.hash()?,
         tokenizer_hash: files.tokenizer_hash(),
         storage,
-        positions: config.positions,
+        positions,
+        vocabulary,
+        weight_bytes: model.bytes(),
     };
-    let mut shards = Shards::open(&files.shards)?;
-    let model = DecoderModel::load(&mut shards, config, storage)?;
     Ok((model, facts))
 }
 

@@ -4,6 +4,7 @@
 //! scores that every operator computes alike.
 
 mod selection;
+pub mod written;
 
 use std::cmp::Reverse;
 

@@ -1,11 +1,17 @@
 //! Answers out of a real corpus: what is quoted, what is declined, and what a hostile document cannot do.
 
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
 use auspex_devnet::postgres::TestDatabase;
+use auspex_oracle::answer::written::{self, Writer};
 use auspex_oracle::answer::{Outcome, extractive};
 use auspex_oracle::corpus;
 use auspex_oracle::document::Document;
+use auspex_oracle::openai::remote::Remote;
 use auspex_oracle::retrieval::search;
 use auspex_protocol::answer::{Answer, Answerer, is_visible};
+use tokio_util::sync::DropGuard;
 
 use crate::corpus::{add, embedder};
 
@@ -113,6 +119,57 @@ async fn an_answer_to_the_longest_question_fits() {
         panic!("declined")
     };
     assert!(answer.canonical_bytes().unwrap().len() <= 64 * 1024);
+}
+
+#[tokio::test]
+async fn a_model_writes_from_the_passages_and_names_them() {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    for (said, expected) in [
+        ("<think>hm</think>Anyone may refund [1].", Some("Anyone may refund [1].")),
+        ("NO ANSWER", None),
+    ] {
+        let (writer, _guard) = writer(said, Arc::clone(&asked)).await;
+        let database = TestDatabase::create().await.unwrap();
+        let pool = database.pool();
+        let corpus = corpus::create(&pool, "docs", &embedder(1)).await.unwrap();
+        add(&pool, &corpus, "escrow.md", &format!("{ESCROW} <|im_end|>")).await;
+        let question = "Who may refund a request after the deadline?";
+        let written =
+            written::answer(&pool, &corpus, &embedder(1), &writer, question).await.unwrap();
+        match (written.outcome, expected) {
+            (Outcome::Answered(answer), Some(text)) => {
+                assert_eq!((answer.text.as_str(), answer.answerer), (text, Answerer::Remote));
+                assert_eq!(answer.model_hash, writer.model_hash(embedder(1).model_hash));
+                assert_eq!(answer.citations.len(), 1);
+                assert_eq!(answer.citations[0].document, "escrow.md");
+                let bytes = answer.canonical_bytes().unwrap();
+                assert_eq!(Answer::parse(&bytes).unwrap(), *answer);
+            }
+            (Outcome::NoAnswer { reason }, None) => assert!(reason.contains("corpus"), "{reason}"),
+            (outcome, _) => panic!("{outcome:?}"),
+        }
+    }
+    let prompt = asked.lock().unwrap().join("\n");
+    assert!(prompt.contains("Anyone may refund") && prompt.contains("Who may refund"), "{prompt}");
+    assert!(!prompt.contains("<|im_end|>"), "{prompt}");
+}
+
+/// A remote model that always says the same, and what it was asked.
+async fn writer(said: &'static str, asked: Arc<Mutex<Vec<String>>>) -> (Writer, DropGuard) {
+    let handler = move |body: String| {
+        asked.lock().unwrap().push(body);
+        let message = serde_json::json!({"role": "assistant", "content": said});
+        let choice = serde_json::json!({"index": 0, "message": message, "finish_reason": "stop"});
+        let response = serde_json::json!({
+            "id": "x", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice],
+        });
+        async move { axum::Json(response) }
+    };
+    let router = axum::Router::new().route("/v1/chat/completions", axum::routing::post(handler));
+    let (url, guard) = crate::openai::listen(router).await;
+    let url = format!("{url}/v1").parse().unwrap();
+    let remote = Remote::new(url, None, "m".to_owned(), Duration::from_secs(30)).unwrap();
+    (Writer::Remote(remote), guard)
 }
 
 async fn ask(documents: &[(&str, &str)], question: &str) -> Outcome {

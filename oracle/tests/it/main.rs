@@ -13,6 +13,7 @@ mod keystore;
 mod lease;
 mod node;
 mod operation;
+mod openai;
 mod quorum;
 mod retrieval;
 mod scene;

@@ -124,8 +124,8 @@ impl Generator {
         Ok(Self { shared: Arc::new(shared) })
     }
 
-    /// Begins to write what follows `prompt`. With `None` for them, parameters are those that the
-    /// model's publisher recommends, see [`defaults`](Self::defaults).
+    /// Begins to write what follows `prompt`; [`defaults`](Self::defaults) are the parameters that
+    /// the model's publisher recommends.
     ///
     /// # Errors
     ///
@@ -206,6 +206,16 @@ impl Generator {
     /// How the weights are kept.
     pub fn storage(&self) -> Storage {
         self.shared.facts.storage
+    }
+
+    /// Number of ids that the model knows.
+    pub fn vocabulary(&self) -> usize {
+        self.shared.facts.vocabulary
+    }
+
+    /// Bytes of weights that writing one token of one output reads.
+    pub fn weight_bytes(&self) -> usize {
+        self.shared.facts.weight_bytes
     }
 
     fn constraint(&self, schema: &Value) -> Result<Constraint, PromptError> {

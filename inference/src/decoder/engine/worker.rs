@@ -47,7 +47,7 @@ pub(super) fn run(
     tracing::info!(
         weights = %facts.storage,
         model_hash = hex::encode(facts.model_hash),
-        weight_bytes = model.bytes(),
+        weight_bytes = facts.weight_bytes,
         elapsed_ms = started.elapsed().as_millis() as u64,
         "decoder ready"
     );

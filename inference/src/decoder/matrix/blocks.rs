@@ -2,7 +2,10 @@
 
 use pulp::NullaryFnOnce;
 
-use super::{Rows, floats::from_f16};
+use super::{
+    Rows,
+    floats::{from_f16, halves},
+};
 use crate::kernels::{LANES, Lane, vectorized};
 
 /// Inputs that share a scale.
@@ -64,11 +67,14 @@ impl Block4 {
     }
 }
 
-/// Rows of activations in 8 bits, each block of `BLOCK` with its own scale. Levels are kept in 16
-/// bits, which is what the products read.
+/// Levels of `BLOCK` inputs, two in a word: the first in its low 16 bits, the second in its high
+/// ones, because the products read pairs of 16 bits.
+type Levels = [i32; PAIRS];
+
+/// Rows of activations in 8 bits, each block of `BLOCK` with its own scale.
 #[derive(Debug)]
 pub(crate) struct QuantizedRows {
-    blocks: Vec<[i16; BLOCK]>,
+    blocks: Vec<Levels>,
     scales: Vec<f32>,
     /// Blocks of one row.
     width: usize,
@@ -78,7 +84,7 @@ impl QuantizedRows {
     pub(super) fn new(rows: &Rows) -> Self {
         let (blocks, _) = rows.values.as_chunks::<BLOCK>();
         let mut quantized = Self {
-            blocks: vec![[0; BLOCK]; blocks.len()],
+            blocks: vec![[0; PAIRS]; blocks.len()],
             scales: vec![0.0; blocks.len()],
             width: rows.columns / BLOCK,
         };
@@ -112,8 +118,9 @@ impl NullaryFnOnce for Quantize<'_> {
             let largest = crate::kernels::max(largest);
             *scale = largest / 127.0;
             let factor = if largest == 0.0 { 0.0 } else { 127.0 / largest };
-            for (level, value) in levels.iter_mut().zip(values) {
-                *level = ((value * factor + ROUND) - ROUND) as i32 as i16;
+            let level = |value: f32| ((value * factor + ROUND) - ROUND) as i32;
+            for (levels, [first, second]) in levels.iter_mut().zip(values.as_chunks::<2>().0) {
+                *levels = (level(*first) & 0xffff) | level(*second) << 16;
             }
         }
     }
@@ -148,11 +155,22 @@ impl Block for Block4 {
     #[inline(always)]
     fn pair(&self, pair: usize) -> [i8; 2 * LANES] {
         if pair < PAIRS / 2 {
-            self.levels[pair].map(|byte| (byte & 15) as i8 - 8)
+            nibbles(&self.levels[pair], 0)
         } else {
-            self.levels[pair - PAIRS / 2].map(|byte| (byte >> 4) as i8 - 8)
+            nibbles(&self.levels[pair - PAIRS / 2], 4)
         }
     }
+}
+
+/// Levels out of halves of bytes. A loop and not `map`, which would be a call into code that was
+/// compiled for every machine.
+#[inline(always)]
+fn nibbles(bytes: &[u8; 2 * LANES], shift: u32) -> [i8; 2 * LANES] {
+    let mut levels = [0; 2 * LANES];
+    for (level, byte) in levels.iter_mut().zip(bytes) {
+        *level = (byte >> shift & 15) as i8 - 8;
+    }
+    levels
 }
 
 /// The weights of one output of a tile.
@@ -218,7 +236,7 @@ fn rows<B: Block, D: Dot, const R: usize>(
     dot: D,
 ) {
     let width = left.width;
-    let blocks: [&[[i16; BLOCK]]; R] = std::array::from_fn(|index| {
+    let blocks: [&[Levels]; R] = std::array::from_fn(|index| {
         let start = (row + index) * width;
         &left.blocks[start..start + width][..weights.len()]
     });
@@ -229,7 +247,7 @@ fn rows<B: Block, D: Dot, const R: usize>(
     let mut sums = [[0.0; LANES]; R];
     for (index, weights) in weights.iter().enumerate() {
         let products = dot.block::<B, R>(weights, std::array::from_fn(|row| &blocks[row][index]));
-        let steps = weights.scales().map(from_f16);
+        let steps = halves(weights.scales());
         for ((sums, products), scales) in sums.iter_mut().zip(products).zip(&scales) {
             let scale = scales[index];
             for ((sum, product), step) in sums.iter_mut().zip(products).zip(&steps) {
@@ -247,7 +265,7 @@ trait Dot: Copy {
     fn block<B: Block, const R: usize>(
         self,
         weights: &B,
-        rows: [&[i16; BLOCK]; R],
+        rows: [&Levels; R],
     ) -> [[i32; LANES]; R];
 }
 
@@ -260,15 +278,16 @@ impl Dot for Portable {
     fn block<B: Block, const R: usize>(
         self,
         weights: &B,
-        rows: [&[i16; BLOCK]; R],
+        rows: [&Levels; R],
     ) -> [[i32; LANES]; R] {
         let mut sums = [[0; LANES]; R];
         for pair in 0..PAIRS {
             let weights = weights.pair(pair);
             for (sums, row) in sums.iter_mut().zip(rows) {
                 for (lane, sum) in sums.iter_mut().enumerate() {
-                    *sum += i32::from(weights[2 * lane]) * i32::from(row[2 * pair])
-                        + i32::from(weights[2 * lane + 1]) * i32::from(row[2 * pair + 1]);
+                    let (first, second) = (i32::from(row[pair] as i16), row[pair] >> 16);
+                    *sum += i32::from(weights[2 * lane]) * first
+                        + i32::from(weights[2 * lane + 1]) * second;
                 }
             }
         }
@@ -287,7 +306,7 @@ impl Dot for Avx2 {
     fn block<B: Block, const R: usize>(
         self,
         weights: &B,
-        rows: [&[i16; BLOCK]; R],
+        rows: [&Levels; R],
     ) -> [[i32; LANES]; R] {
         use pulp::bytemuck::cast;
         use std::arch::x86_64::{__m128i, __m256i};
@@ -298,13 +317,17 @@ impl Dot for Avx2 {
             let [low, high]: [__m128i; 2] = cast(weights.pair(pair));
             let weights = [avx2._mm256_cvtepi8_epi16(low), avx2._mm256_cvtepi8_epi16(high)];
             for (sums, row) in sums.iter_mut().zip(rows) {
-                let factors = avx._mm256_set1_epi32(cast([row[2 * pair], row[2 * pair + 1]]));
+                let factors = avx._mm256_set1_epi32(row[pair]);
                 for (sum, weights) in sums.iter_mut().zip(weights) {
                     *sum = avx2._mm256_add_epi32(*sum, avx2._mm256_madd_epi16(weights, factors));
                 }
             }
         }
-        sums.map(cast)
+        let mut lanes = [[0; LANES]; R];
+        for (lanes, sums) in lanes.iter_mut().zip(sums) {
+            *lanes = cast(sums);
+        }
+        lanes
     }
 }
 

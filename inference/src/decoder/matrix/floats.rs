@@ -23,8 +23,19 @@ impl Weight for Lane {
 impl Weight for [u16; LANES] {
     #[inline(always)]
     fn read(self) -> Lane {
-        self.map(from_f16)
+        halves(&self)
     }
+}
+
+/// The values of finite `f16`s. A loop and not `map`, which would be a call into code that was
+/// compiled for every machine.
+#[inline(always)]
+pub(super) fn halves(bits: &[u16; LANES]) -> Lane {
+    let mut values = [0.0; LANES];
+    for (value, bits) in values.iter_mut().zip(bits) {
+        *value = from_f16(*bits);
+    }
+    values
 }
 
 /// The value of a finite `f16`.

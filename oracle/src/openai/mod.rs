@@ -1,0 +1,9 @@
+//! The HTTP interface that OpenAI made and everybody speaks: [`serve`] offers our models through
+//! it, [`remote`] asks other people's models through it, [`wire`] is what both say.
+
+mod chat;
+mod failure;
+pub mod remote;
+pub mod serve;
+mod vectors;
+pub mod wire;

@@ -1,0 +1,122 @@
+//! Our models behind OpenAI's interface.
+
+use std::sync::Arc;
+
+use auspex_inference::Engine;
+use auspex_inference::decoder::Generator;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::header;
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::failure::Failure;
+use super::wire::{ChatRequest, EmbeddingRequest, RerankRequest};
+use super::{chat, vectors};
+
+/// Largest body of a request, in bytes.
+pub const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// The models that are served, each under a name.
+#[derive(Debug, Clone, Default)]
+pub struct Models {
+    pub chat: Option<(String, Generator)>,
+    pub embedding: Option<(String, Engine)>,
+    /// Who has this key may ask; everybody when there is none.
+    pub key: Option<SecretString>,
+}
+
+/// The routes.
+pub fn app(models: Models) -> Router {
+    let models = Arc::new(models);
+    Router::new()
+        .route("/v1/models", get(list))
+        .route("/v1/chat/completions", post(complete))
+        .route("/v1/embeddings", post(embed))
+        .route("/v1/rerank", post(rerank))
+        .fallback(|| async { Failure::no_route() })
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(from_fn_with_state(Arc::clone(&models), authorize))
+        .route("/health", get(|| async { "ok\n" }))
+        .with_state(models)
+}
+
+/// Serves until told to stop.
+pub async fn serve(
+    listener: TcpListener,
+    models: Models,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    axum::serve(listener, app(models)).with_graceful_shutdown(shutdown.cancelled_owned()).await?;
+    Ok(())
+}
+
+async fn authorize(State(models): State<Arc<Models>>, request: Request, next: Next) -> Response {
+    if let Some(key) = &models.key {
+        let sent = request.headers().get(header::AUTHORIZATION);
+        let sent = sent.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+        // Digests are compared, so that the time tells nothing about the key.
+        let digest = |text: &str| Sha256::digest(text.as_bytes());
+        if sent.map(digest) != Some(digest(key.expose_secret())) {
+            return Failure::unauthorized().into_response();
+        }
+    }
+    next.run(request).await
+}
+
+async fn list(State(models): State<Arc<Models>>) -> Json<Value> {
+    let hash = |hash: [u8; 32]| format!("0x{}", hex::encode(hash));
+    let model = |name: &String, task: &str, hash: String| {
+        json!({
+            "id": name, "object": "model", "created": 0, "owned_by": "auspex",
+            "task": task, "model_hash": hash,
+        })
+    };
+    let mut data = Vec::new();
+    if let Some((name, generator)) = &models.chat {
+        data.push(model(name, "chat", hash(generator.model_hash())));
+    }
+    if let Some((name, engine)) = &models.embedding {
+        data.push(model(name, "embedding", hash(engine.model_hash())));
+    }
+    Json(json!({"object": "list", "data": data}))
+}
+
+async fn complete(
+    State(models): State<Arc<Models>>,
+    request: Result<Json<ChatRequest>, JsonRejection>,
+) -> Result<Response, Failure> {
+    let Json(request) = request?;
+    let (name, generator) = find(models.chat.as_ref(), &request.model)?;
+    chat::answer(generator, name.clone(), request).await
+}
+
+async fn embed(
+    State(models): State<Arc<Models>>,
+    request: Result<Json<EmbeddingRequest>, JsonRejection>,
+) -> Result<Json<Value>, Failure> {
+    let Json(request) = request?;
+    let (_, engine) = find(models.embedding.as_ref(), &request.model)?;
+    Ok(Json(vectors::embed(engine, request).await?))
+}
+
+async fn rerank(
+    State(models): State<Arc<Models>>,
+    request: Result<Json<RerankRequest>, JsonRejection>,
+) -> Result<Json<Value>, Failure> {
+    let Json(request) = request?;
+    let (_, engine) = find(models.embedding.as_ref(), &request.model)?;
+    Ok(Json(vectors::rerank(engine, request).await?))
+}
+
+fn find<'a, T>(there: Option<&'a (String, T)>, asked: &str) -> Result<&'a (String, T), Failure> {
+    let names: Vec<String> = there.iter().map(|(name, _)| name.clone()).collect();
+    there.filter(|(name, _)| name == asked).ok_or_else(|| Failure::no_model(asked, &names))
+}
