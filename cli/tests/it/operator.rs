@@ -117,7 +117,7 @@ fn model_of(node: u32) -> Pid {
             let status = std::fs::read_to_string(folder.join("status")).ok()?;
             let command = std::fs::read(folder.join("cmdline")).ok()?;
             let works = command.split(|byte| *byte == 0).any(|part| part == b"worker");
-            (status.contains(&wanted) && serves).then_some(pid)
+            (status.contains(&wanted) && works).then_some(pid)
         })
     });
     Pid::from_raw(pid)
