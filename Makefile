@@ -11,7 +11,7 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/auspex/target
 endif
 AUSPEX = $(or $(CARGO_TARGET_DIR),target)/debug/auspex
 
-.PHONY: help setup build demo dev test test-rust test-contracts test-subgraph test-long check bench clean-worlds sqlx-prepare
+.PHONY: help setup build demo dev test test-rust test-contracts test-subgraph test-long check bench bench-indexer clean-worlds sqlx-prepare
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -49,6 +49,9 @@ check: ## format, lints, docs, SQL, contracts' artifacts, licences
 
 bench: build ## measure the main job; the table is printed and written to target/bench
 	$(dir $(AUSPEX))auspex-bench
+
+bench-indexer: build ## measure the indexer beside PostgreSQL's COPY; the table is written to target/bench
+	$(dir $(AUSPEX))auspex-bench-indexer
 
 sqlx-prepare: ## write .sqlx after a query or a migration has changed
 	scripts/sqlx-prepare
