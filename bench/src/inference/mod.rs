@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use auspex_inference::{DeviceChoice, Encoder};
+use auspex_inference::{DeviceChoice, Encoder, Profile};
 
 use self::machine::{read_bandwidth, sgemm_size};
 use self::peer::{Model, Peer};
@@ -47,17 +47,24 @@ struct Case {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let encoder = Encoder::load(&arguments.model, DeviceChoice::Cpu).context("load the model")?;
+    let load = |profile| Encoder::load_profile(&arguments.model, DeviceChoice::Cpu, profile);
+    let plain = load(Profile::F32).context("load the model")?;
+    let integers = load(Profile::Int8).context("load the model")?;
     let mut peer = Peer::start(&arguments.python, &arguments.model)?;
     let mut cases = [
         Case::new("MiniLM f32, 16 x 128 tokens", Model::F32, 16, 128, 2, 1.1),
         Case::new("MiniLM f32, 1 x 16 tokens", Model::F32, 1, 16, 12, 1.0),
+        Case::new("MiniLM int8, 16 x 128 tokens", Model::Int8, 16, 128, 2, 1.2),
     ];
     let mut sgemm = Vec::new();
     let mut bandwidth = Vec::new();
     for _ in 0..arguments.rounds {
         for case in &mut cases {
-            case.turn(&encoder, &mut peer)?;
+            let encoder = match case.model {
+                Model::F32 => &plain,
+                Model::Int8 => &integers,
+            };
+            case.turn(encoder, &mut peer)?;
         }
         sgemm.push(peer.sgemm(sgemm_size())?);
         std::thread::sleep(PAUSE);

@@ -23,6 +23,8 @@ pub(crate) struct Peer {
 pub(crate) enum Model {
     /// Fused operators in f32.
     F32,
+    /// Weights and inputs of products as bytes, by `quantize_dynamic`.
+    Int8,
 }
 
 /// One batch of the peer.
@@ -66,6 +68,7 @@ impl Peer {
     pub(crate) fn encode(&mut self, model: Model, ids: &[Vec<u32>]) -> anyhow::Result<Encoded> {
         let model = match model {
             Model::F32 => "f32",
+            Model::Int8 => "int8",
         };
         self.ask(&json!({ "model": model, "ids": ids }))?;
         self.answer()
