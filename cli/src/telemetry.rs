@@ -11,13 +11,13 @@ pub(crate) fn start(arguments: &Arguments) {
     let service = match &arguments.command {
         Command::Indexer(_) | Command::Oracle(_) | Command::Broker(_) => true,
         Command::Operator(group) => group.command.is_service(),
+        Command::Model(command) => command.is_service(),
         Command::Agent(_)
         | Command::Offer(_)
         | Command::Request(_)
         | Command::Credit(_)
         | Command::OperatorSet(_)
         | Command::Corpus(_)
-        | Command::Model(_)
         | Command::Eval(_)
         | Command::Setup(_)
         | Command::Dev(_)

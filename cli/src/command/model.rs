@@ -55,6 +55,16 @@ pub(crate) enum ModelCommand {
     },
 }
 
+impl ModelCommand {
+    /// True for the command that serves a node and logs like it.
+    pub(crate) fn is_service(&self) -> bool {
+        match self {
+            Self::Serve(_) => true,
+            Self::Devices | Self::Show(_) | Self::Embed { .. } => false,
+        }
+    }
+}
+
 /// Which model, and where it runs.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ModelArguments {

@@ -24,8 +24,16 @@ fn an_operator_is_examined_killed_drained_and_given_a_new_key() {
         assert_eq!(verdict(&findings, subject), "good", "{findings:#}");
     }
     let stranger = text(&world.market()["operators"][1]["owner"]);
-    let error =
-        world.refused(&["operator", "doctor", "--owner", &stranger, "--database-url", &database]);
+    let error = world.refused(&[
+        "operator",
+        "doctor",
+        "--owner",
+        &stranger,
+        "--database-url",
+        &database,
+        "--device",
+        "cpu",
+    ]);
     assert!(error.contains("checks found something"), "{error}");
 
     // Every signer and every model dies; the request is answered all the same.
