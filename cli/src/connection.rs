@@ -90,7 +90,9 @@ impl WorldFile {
     pub(crate) fn operator_database(&self, operator: &str) -> anyhow::Result<SecretString> {
         let known = self.accounts.iter().any(|account| account.name == operator);
         if !known || !operator.starts_with("operator-") {
-            bail!("--operator {operator}: this world's operators are operator-1, operator-2 and operator-3");
+            bail!(
+                "--operator {operator}: this world's operators are operator-1, operator-2 and operator-3"
+            );
         }
         let mut url = self.database_url.clone();
         url.set_path(&format!("/auspex_{}", operator.replace('-', "_")));

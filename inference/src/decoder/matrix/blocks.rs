@@ -262,11 +262,7 @@ fn rows<B: Block, D: Dot, const R: usize>(
 
 /// The exact part: sums of `BLOCK` products of levels, which are below 2^20.
 trait Dot: Copy {
-    fn block<B: Block, const R: usize>(
-        self,
-        weights: &B,
-        rows: [&Levels; R],
-    ) -> [[i32; LANES]; R];
+    fn block<B: Block, const R: usize>(self, weights: &B, rows: [&Levels; R]) -> [[i32; LANES]; R];
 }
 
 /// For every machine.
@@ -275,11 +271,7 @@ struct Portable;
 
 impl Dot for Portable {
     #[inline(always)]
-    fn block<B: Block, const R: usize>(
-        self,
-        weights: &B,
-        rows: [&Levels; R],
-    ) -> [[i32; LANES]; R] {
+    fn block<B: Block, const R: usize>(self, weights: &B, rows: [&Levels; R]) -> [[i32; LANES]; R] {
         let mut sums = [[0; LANES]; R];
         for pair in 0..PAIRS {
             let weights = weights.pair(pair);
@@ -303,11 +295,7 @@ struct Avx2(pulp::x86::V3);
 #[cfg(target_arch = "x86_64")]
 impl Dot for Avx2 {
     #[inline(always)]
-    fn block<B: Block, const R: usize>(
-        self,
-        weights: &B,
-        rows: [&Levels; R],
-    ) -> [[i32; LANES]; R] {
+    fn block<B: Block, const R: usize>(self, weights: &B, rows: [&Levels; R]) -> [[i32; LANES]; R] {
         use pulp::bytemuck::cast;
         use std::arch::x86_64::{__m128i, __m256i};
 
