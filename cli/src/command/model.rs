@@ -56,12 +56,9 @@ pub(crate) enum ModelCommand {
 }
 
 impl ModelCommand {
-    /// True for the command that serves a node and logs like it.
+    /// True for the commands that serve others and log like a node.
     pub(crate) fn is_service(&self) -> bool {
-        match self {
-            Self::Serve(_) => true,
-            Self::Devices | Self::Show(_) | Self::Embed { .. } => false,
-        }
+        matches!(self, Self::Worker(_) | Self::Serve(_))
     }
 }
 
