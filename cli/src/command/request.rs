@@ -51,7 +51,7 @@ pub(crate) struct SubmitArguments {
     /// The question, or @FILE to read it from a file; at most 8 KiB.
     #[arg(long)]
     pub(crate) input: String,
-    /// Seconds until anyone may take a refund; the offer's shortest time when not given.
+    /// Seconds until anyone may take a refund; 300, or what the offer allows that is closest to it, when not given.
     #[arg(long)]
     pub(crate) duration: Option<u32>,
     /// How to pay.

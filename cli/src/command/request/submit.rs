@@ -131,6 +131,10 @@ fn read_input(text: &str) -> anyhow::Result<Vec<u8>> {
     Ok(input)
 }
 
+/// How long an answer may take when the requester does not say: the shortest time of an offer leaves operators no room
+/// for a restart or a busy chain, and a request that times out costs its payer gas for nothing.
+const DURATION_DEFAULT_S: u32 = 300;
+
 async fn build_terms(
     provider: &DynProvider,
     deployment: &Deployment,
@@ -139,7 +143,9 @@ async fn build_terms(
     arguments: &SubmitArguments,
     input: &[u8],
 ) -> anyhow::Result<Request> {
-    let duration = arguments.duration.unwrap_or(offer.durationMin);
+    let duration = arguments.duration.unwrap_or(
+        DURATION_DEFAULT_S.clamp(offer.durationMin, offer.durationMax.max(offer.durationMin)),
+    );
     if duration < offer.durationMin || offer.durationMax < duration {
         bail!(
             "--duration: {duration} s, but the offer takes {} to {} s",
