@@ -1,5 +1,7 @@
 //! The embedded world against the real programs: PostgreSQL, anvil, rumqttd, `sh`, `pip` and `npm`.
 
+#![allow(clippy::unwrap_used, reason = "a test that unwraps fails with the place and the value")]
+
 mod anvil;
 mod broker;
 mod port;

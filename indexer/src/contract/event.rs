@@ -72,10 +72,10 @@ impl FollowedEvent {
     /// What is served of it on one chain. A log with this signature but another layout, as when a contract's ABI is not what
     /// its code does, has no row here; its fact stays.
     pub(super) fn entity(&self, chain_id: u64, address: Address) -> Entity {
-        let mut source = format!(
+        let mut source = String::from(
             "(select f.chain_id, '0x' || encode(f.transaction_hash, 'hex') || ':' || f.log_index as id, \
              int8range(f.block_number, null) as block_range, f.address, f.block_number, f.block_time, \
-             f.transaction_hash, f.log_index"
+             f.transaction_hash, f.log_index",
         );
         let mut fields: Vec<Field> = PLACE
             .iter()

@@ -1,6 +1,7 @@
 //! Reading blocks from one endpoint and checking them before anybody else sees them.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::Range;
 
 use alloy::primitives::B256;
@@ -147,8 +148,8 @@ impl<E: Endpoint> Reader<'_, E> {
             }
         }
         for header in busy {
-            if !facts.contains_key(&header.number) {
-                facts.insert(header.number, self.given(header).await?);
+            if let Entry::Vacant(place) = facts.entry(header.number) {
+                place.insert(self.given(header).await?);
             }
         }
         let block = |header: Header| {

@@ -151,7 +151,10 @@ mod tests {
 
     use super::*;
 
-    fn open(files: &[(&str, &str, Dtype, &[usize], &[u8])]) -> Result<Shards, LoadError> {
+    /// A file's name, and the one tensor in it: its name, type, shape and bytes.
+    type OneTensor<'a> = (&'a str, &'a str, Dtype, &'a [usize], &'a [u8]);
+
+    fn open(files: &[OneTensor<'_>]) -> Result<Shards, LoadError> {
         let dir = tempfile::tempdir().unwrap();
         let mut paths = Vec::new();
         for (file, name, dtype, shape, data) in files {

@@ -23,7 +23,7 @@ const KEY: &str = "test-key-CANARY";
 #[tokio::test]
 async fn a_chat_is_answered_whole_and_in_pieces_with_the_same_text() {
     let server = Server::start(None).await;
-    let request = chat(json!({"max_tokens": 24, "temperature": 1.2, "seed": 5}));
+    let request = chat(&json!({"max_tokens": 24, "temperature": 1.2, "seed": 5}));
     let (status, whole) = server.post("/v1/chat/completions", &request).await;
     assert_eq!(status, StatusCode::OK, "{whole}");
     assert_eq!(whole["object"], "chat.completion");
@@ -68,7 +68,7 @@ async fn a_schema_shapes_the_answer() {
         json!({"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"]});
     let format = json!({"type": "json_schema", "json_schema": {"name": "x", "schema": schema}});
     let (_, answer) =
-        server.post("/v1/chat/completions", &chat(json!({"response_format": format}))).await;
+        server.post("/v1/chat/completions", &chat(&json!({"response_format": format}))).await;
     let text = answer["choices"][0]["message"]["content"].as_str().unwrap();
     assert!(serde_json::from_str::<Value>(text).unwrap()["ok"].is_boolean(), "{text}");
 }
@@ -91,7 +91,7 @@ async fn a_wrong_request_names_its_field() {
         ),
         (json!({"messages": "x"}), 422, "body"),
     ] {
-        let (found, body) = server.post("/v1/chat/completions", &chat(change.clone())).await;
+        let (found, body) = server.post("/v1/chat/completions", &chat(&change)).await;
         assert_eq!(found.as_u16(), status, "{change}: {body}");
         let error = &body["error"];
         assert_eq!(error["param"], parameter, "{change}: {body}");
@@ -225,7 +225,7 @@ fn tiny() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../inference/tests/decoder/qwen3")
 }
 
-fn chat(change: Value) -> Value {
+fn chat(change: &Value) -> Value {
     let mut request = json!({
         "model": "tiny", "messages": [{"role": "user", "content": "Who may refund?"}],
     });

@@ -20,7 +20,7 @@ use auspex_oracle::signer::key::Key;
 use auspex_oracle::signer::ledger::Ledger;
 use auspex_oracle::signer::policy::{Limits, Policy};
 use auspex_oracle::signer::server::Server;
-use auspex_oracle::signer::vault::{Keys, Vault};
+use auspex_oracle::signer::vault::{End, Keys, Vault};
 use auspex_oracle::signer::{process, wire::Answer};
 use auspex_oracle::transaction::fee::Fees;
 use auspex_oracle::transaction::intent::Call;
@@ -52,14 +52,16 @@ struct Running {
     folder: TempDir,
     shutdown: CancellationToken,
     task: JoinHandle<anyhow::Result<()>>,
+    /// When the thread that holds the log has ended.
+    end: End,
 }
 
 impl Running {
-    async fn start() -> Self {
-        Self::start_in(TempDir::new().expect("a folder"), own_user()).await
+    fn start() -> Self {
+        Self::start_in(TempDir::new().expect("a folder"), own_user())
     }
 
-    async fn start_in(folder: TempDir, user: u32) -> Self {
+    fn start_in(folder: TempDir, user: u32) -> Self {
         let (ledger, memory) = Ledger::open(&folder.path().join("log"), ESCROW).expect("a log");
         let policy = Policy {
             chain_id: 31337,
@@ -70,10 +72,10 @@ impl Running {
         let keys =
             Keys { signer: Key::Local(key(SIGNER)), transmitter: Key::Local(key(TRANSMITTER)) };
         let server = Server::bind(&folder.path().join("socket")).expect("a socket");
-        let (vault, _) = Vault::start(keys, policy, ledger, memory).expect("a vault");
+        let (vault, end) = Vault::start(keys, policy, ledger, memory).expect("a vault");
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(server.run(user, vault, shutdown.clone()));
-        Self { folder, shutdown, task }
+        Self { folder, shutdown, task, end }
     }
 
     fn socket(&self) -> PathBuf {
@@ -87,6 +89,7 @@ impl Running {
     async fn stop(self) -> TempDir {
         self.shutdown.cancel();
         self.task.await.expect("no panic").expect("a clean stop");
+        assert!(self.end.await.expect("the log's thread tells its end").is_none());
         self.folder
     }
 }
@@ -134,7 +137,7 @@ fn asked(output: u8) -> (Request, SignedResult) {
 
 #[tokio::test]
 async fn results_messages_and_transactions_are_signed_as_the_contracts_check_them() {
-    let running = Running::start().await;
+    let running = Running::start();
     let mode = std::fs::metadata(running.socket()).expect("a socket").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     let client = running.client().await;
@@ -168,7 +171,7 @@ fn transaction_terms() -> Terms {
 
 #[tokio::test]
 async fn a_second_result_for_a_request_is_refused_also_after_a_restart() {
-    let running = Running::start().await;
+    let running = Running::start();
     let signer = ResultSigner::of_process(running.client().await);
     let (request, first) = asked(7);
     let (_, second) = asked(8);
@@ -179,7 +182,7 @@ async fn a_second_result_for_a_request_is_refused_also_after_a_restart() {
     }
     let folder = running.stop().await;
 
-    let running = Running::start_in(folder, own_user()).await;
+    let running = Running::start_in(folder, own_user());
     // The same client goes on: its connections were to the signer that is gone.
     let error = signer.sign_result(&domain(), &request, &second).await.expect_err("refused");
     assert!(error.to_string().contains("never is"), "{error}");
@@ -190,7 +193,7 @@ async fn a_second_result_for_a_request_is_refused_also_after_a_restart() {
 
 #[tokio::test]
 async fn hashes_and_garbage_get_no_signature_and_harm_nobody() {
-    let running = Running::start().await;
+    let running = Running::start();
     let stream = UnixStream::connect(running.socket()).await.expect("connected");
     let mut stream = BufReader::new(stream);
     let hash = B256::repeat_byte(1);
@@ -217,7 +220,7 @@ async fn hashes_and_garbage_get_no_signature_and_harm_nobody() {
 #[tokio::test]
 async fn another_users_process_gets_no_answer() {
     let folder = TempDir::new().expect("a folder");
-    let running = Running::start_in(folder, own_user() + 1).await;
+    let running = Running::start_in(folder, own_user() + 1);
     let error = SignerClient::connect(&running.socket(), Duration::ZERO).await.expect_err("closed");
     assert!(matches!(error, SignerError::Unreachable { .. }), "{error}");
     running.stop().await;
@@ -225,7 +228,7 @@ async fn another_users_process_gets_no_answer() {
 
 #[tokio::test]
 async fn a_living_signers_socket_is_not_taken_and_a_dead_ones_is() {
-    let running = Running::start().await;
+    let running = Running::start();
     let error = Server::bind(&running.socket()).expect_err("taken");
     assert!(error.to_string().contains("another signer"), "{error}");
     running.task.abort();

@@ -44,7 +44,7 @@ pub(super) struct Sequence {
 
 impl Sequence {
     /// Gives a request its blocks; gives the request back when there are not enough now.
-    pub(super) fn admit(request: Request, pool: &mut Pool) -> Result<Self, Request> {
+    pub(super) fn admit(request: Request, pool: &mut Pool) -> Result<Self, Box<Request>> {
         // The last token is read in any case: its logits are wanted.
         let sharable = (request.prompt.len() - 1) / BLOCK_TOKENS;
         let mut keys: Vec<Key> = Vec::new();
@@ -53,7 +53,7 @@ impl Sequence {
         }
         let positions = request.prompt.len() + request.parameters.max_tokens;
         let Some((blocks, shared)) = pool.take(&keys, positions.div_ceil(BLOCK_TOKENS)) else {
-            return Err(request);
+            return Err(Box::new(request));
         };
         keys.truncate(shared);
         Ok(Self {

@@ -136,7 +136,7 @@ impl Worker {
                     self.running.push(sequence);
                 }
                 Err(request) => {
-                    self.waiting.push_front(request);
+                    self.waiting.push_front(*request);
                     return;
                 }
             }
