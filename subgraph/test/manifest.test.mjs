@@ -46,6 +46,8 @@ const INDEXER_ONLY = new Set([
   'AgentRegistrationFile',
   'UndecodableLog',
   'Agent.registrationFile',
+  'Feedback.backedAmount',
+  'Feedback.backedRequest',
   'Request.createdGasUsed',
   'Request.deliveredGasUsed',
   'Request.payments',
