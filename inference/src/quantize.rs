@@ -6,13 +6,13 @@ pub const QUANTIZED_MAX: i8 = 127;
 /// Maps each component `x` of a unit vector to `x * 127`, rounded half away from zero and clamped
 /// to -127 ..= 127.
 ///
-/// The product is taken in `f32`, so the result is the same on every IEEE 754 machine. -128 never
-/// occurs, which keeps the range symmetric: negating a vector negates its quantised form. A
+/// The product is taken in `f64`, which holds it exactly, so the only rounding is the one to a whole
+/// number and the result is the same on every machine. -128 never occurs, which keeps the range symmetric: negating a vector negates its quantised form. A
 /// component that is not a number becomes 0.
 pub fn quantize(vector: &[f32]) -> Vec<i8> {
-    let scale = f32::from(QUANTIZED_MAX);
+    let scale = f64::from(QUANTIZED_MAX);
     // `round` is half away from zero; `as` saturates, so the cast itself cannot wrap.
-    vector.iter().map(|component| (component * scale).round().clamp(-scale, scale) as i8).collect()
+    vector.iter().map(|component| (f64::from(*component) * scale).round().clamp(-scale, scale) as i8).collect()
 }
 
 /// The inner product of two quantised vectors; exact, so the order of summation is free.
@@ -37,8 +37,16 @@ mod tests {
 
     #[test]
     fn halves_round_away_from_zero() {
-        let half = 0.5 / 127.0;
-        assert_eq!(quantize(&[half, -half, half * 0.99, -half * 0.99]), [1, -1, 0, 0]);
+        // 0.5 is the only magnitude up to 1 whose product, 63.5, lies between two whole numbers.
+        assert_eq!(quantize(&[0.5, -0.5]), [64, -64]);
+        let below = 0.5_f32.next_down();
+        assert_eq!(quantize(&[below, -below]), [63, -63]);
+    }
+
+    #[test]
+    fn a_product_that_single_precision_would_round_to_a_half_is_exact() {
+        // 127 times this is -69.499_997, which the nearest `f32` takes for -69.5.
+        assert_eq!(quantize(&[-0.547_244_1]), [-69]);
     }
 
     #[test]
@@ -57,7 +65,7 @@ mod tests {
         #[test]
         fn a_component_is_off_by_at_most_half_a_step(vector in prop::collection::vec(-1.0_f32..=1.0, 0..500)) {
             for (byte, component) in quantize(&vector).iter().zip(&vector) {
-                prop_assert!((f64::from(*byte) / 127.0 - f64::from(*component)).abs() <= 0.500_001 / 127.0);
+                prop_assert!((f64::from(*byte) - f64::from(*component) * 127.0).abs() <= 0.5);
             }
         }
 
