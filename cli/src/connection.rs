@@ -17,6 +17,12 @@ use url::Url;
 
 use crate::wallet::Wallet;
 
+/// How the names of a world's operators begin.
+const OPERATOR_PREFIX: &str = "operator-";
+
+/// The operator of a world that is meant when none is named.
+const FIRST_OPERATOR: &str = "operator-1";
+
 /// Options that every command shares.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Connection")]
@@ -70,6 +76,20 @@ pub(crate) struct WorldFile {
     /// Password file of every development keystore.
     pub(crate) password_file: PathBuf,
     pub(crate) accounts: Vec<WorldAccount>,
+    /// The oracle nodes; empty until the first of them has started.
+    pub(crate) nodes: Vec<WorldNode>,
+}
+
+/// An operator's running node.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct WorldNode {
+    /// The operator's name among the accounts.
+    pub(crate) operator: String,
+    /// The node's own HTTP address.
+    pub(crate) url: Url,
+    /// Socket of the process that holds the operator's hot keys.
+    pub(crate) signer_socket: PathBuf,
 }
 
 /// A funded development account.
@@ -89,14 +109,30 @@ impl WorldFile {
     /// The database of one of the world's operators, which stands beside the indexer's in the same PostgreSQL.
     pub(crate) fn operator_database(&self, operator: &str) -> anyhow::Result<SecretString> {
         let known = self.accounts.iter().any(|account| account.name == operator);
-        if !known || !operator.starts_with("operator-") {
+        if !known || !operator.starts_with(OPERATOR_PREFIX) {
             bail!(
-                "--operator {operator}: this world's operators are operator-1, operator-2 and operator-3"
+                "operator {operator}: this world's operators are operator-1, operator-2 and operator-3"
             );
         }
         let mut url = self.database_url.clone();
         url.set_path(&format!("/auspex_{}", operator.replace('-', "_")));
         Ok(SecretString::from(String::from(url)))
+    }
+
+    /// The node of one of the world's operators.
+    pub(crate) fn node(&self, operator: &str) -> anyhow::Result<&WorldNode> {
+        self.nodes.iter().find(|node| node.operator == operator).with_context(|| {
+            let names: Vec<_> = self.nodes.iter().map(|node| node.operator.as_str()).collect();
+            format!("--as {operator}: the world file's nodes are those of {names:?}")
+        })
+    }
+
+    /// An account by its name.
+    pub(crate) fn account(&self, name: &str) -> anyhow::Result<&WorldAccount> {
+        self.accounts.iter().find(|account| account.name == name).with_context(|| {
+            let names: Vec<_> = self.accounts.iter().map(|account| account.name.as_str()).collect();
+            format!("--as: no account {name:?} in the world file; it has {}", names.join(", "))
+        })
     }
 }
 
@@ -114,6 +150,11 @@ impl ConnectionArguments {
             }
         };
         WorldFile::read(&path).map(Some)
+    }
+
+    /// The operator of a world that a command looks at: the one that `--as` names, or the first.
+    pub(crate) fn operator(&self) -> &str {
+        self.account.as_deref().unwrap_or(FIRST_OPERATOR)
     }
 
     /// The indexer's base URL.
@@ -191,10 +232,7 @@ impl ConnectionArguments {
         let world = self.world_file()?.context(
             "--as names an account of a world file, but there is none; start `auspex dev`",
         )?;
-        let Some(account) = world.accounts.iter().find(|account| account.name == *name) else {
-            let names: Vec<_> = world.accounts.iter().map(|a| a.name.as_str()).collect();
-            bail!("--as: no account {name:?} in the world file; it has {}", names.join(", "));
-        };
+        let account = world.account(name)?;
         Wallet::open(&account.keystore, Some(&world.password_file))
     }
 }

@@ -5,6 +5,7 @@ use alloy::primitives::{
     utils::{ParseUnits, format_units, parse_units},
 };
 use anyhow::{Context, bail};
+use chrono::DateTime;
 
 /// Reads `1.5` as an amount of a token with `decimals` decimals.
 pub(crate) fn parse(field: &str, text: &str, decimals: u8) -> anyhow::Result<u128> {
@@ -29,6 +30,17 @@ pub(crate) fn parse(field: &str, text: &str, decimals: u8) -> anyhow::Result<u12
         .with_context(|| format!("{field}: {text} is over the limit of 2^128 - 1 units"))
 }
 
+/// Prints a moment of the chain's clock, given in Unix seconds.
+pub(crate) fn show_moment(unix_seconds: u64) -> String {
+    let moment =
+        i64::try_from(unix_seconds).ok().and_then(|seconds| DateTime::from_timestamp(seconds, 0));
+    match moment {
+        Some(moment) => moment.format("%Y-%m-%d %H:%M:%S UTC").to_string(),
+        // A contract's timestamp can lie beyond every calendar.
+        None => format!("{unix_seconds} (Unix time)"),
+    }
+}
+
 /// Prints every digit of an amount, without trailing zeros.
 pub(crate) fn show(amount: U256, decimals: u8, symbol: &str) -> String {
     let text = match format_units(amount, decimals) {
@@ -44,6 +56,13 @@ pub(crate) fn show(amount: U256, decimals: u8, symbol: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_moment_is_shown_as_a_date_where_a_calendar_has_one() {
+        assert_eq!(show_moment(0), "1970-01-01 00:00:00 UTC");
+        assert_eq!(show_moment(1_795_402_245), "2026-11-23 02:50:45 UTC");
+        assert_eq!(show_moment(u64::MAX), "18446744073709551615 (Unix time)");
+    }
 
     #[test]
     fn amounts_are_exact_both_ways() {

@@ -12,7 +12,10 @@ pub const QUANTIZED_MAX: i8 = 127;
 pub fn quantize(vector: &[f32]) -> Vec<i8> {
     let scale = f64::from(QUANTIZED_MAX);
     // `round` is half away from zero; `as` saturates, so the cast itself cannot wrap.
-    vector.iter().map(|component| (f64::from(*component) * scale).round().clamp(-scale, scale) as i8).collect()
+    vector
+        .iter()
+        .map(|component| (f64::from(*component) * scale).round().clamp(-scale, scale) as i8)
+        .collect()
 }
 
 /// The inner product of two quantised vectors; exact, so the order of summation is free.

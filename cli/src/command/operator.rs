@@ -45,12 +45,12 @@ pub(crate) enum OperatorCommand {
     Signer(Box<SignerConfig>),
     /// Show a running node's keys, balances, jobs and quorum peers.
     #[command(
-        after_help = "Examples:\n  auspex operator status --node http://127.0.0.1:9464\n  auspex operator status --node http://127.0.0.1:9464 --watch"
+        after_help = "Examples:\n  auspex operator status --node http://127.0.0.1:9464\n  auspex operator status --as operator-2\n  auspex operator status --node http://127.0.0.1:9464 --watch"
     )]
     Status(StatusArguments),
     /// Look at everything that operators get wrong, and say how to put it right.
     #[command(
-        after_help = "Example:\n  auspex operator doctor --owner 0x70.. --rpc-url https://... --deployment base-sepolia.json --indexer-url http://127.0.0.1:8080 \\\n    --database-url postgres://... --signer-socket /run/auspex/signer.sock --operator-set 1"
+        after_help = "Examples:\n  auspex operator doctor --as operator-2\n  auspex operator doctor --owner 0x70.. --rpc-url https://... --deployment base-sepolia.json --indexer-url http://127.0.0.1:8080 \\\n    --database-url postgres://... --signer-socket /run/auspex/signer.sock --operator-set 1"
     )]
     Doctor(Box<DoctorArguments>),
     /// Let a node finish what it has promised and begin nothing new, so that it can be stopped.
@@ -147,9 +147,9 @@ pub(crate) async fn run(
             })
             .await
         }
-        OperatorCommand::Status(arguments) => view::run(&arguments, output).await,
-        OperatorCommand::Doctor(arguments) => doctor::run(&arguments, connection, output).await,
-        OperatorCommand::Drain(arguments) => drain::run(&arguments, output).await,
+        OperatorCommand::Status(arguments) => view::run(&arguments, connection, output).await,
+        OperatorCommand::Doctor(arguments) => doctor::run(*arguments, connection, output).await,
+        OperatorCommand::Drain(arguments) => drain::run(&arguments, connection, output).await,
         OperatorCommand::RotateSigner(arguments) => {
             rotation::rotate(connection, &arguments, output).await
         }

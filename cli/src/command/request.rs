@@ -14,6 +14,7 @@ use crate::connection::ConnectionArguments;
 use crate::indexer_client::{IndexerClient, RequestView};
 use crate::output::{Output, fields};
 use crate::token::Token;
+use crate::units;
 
 pub(crate) mod submit;
 
@@ -86,7 +87,8 @@ pub(crate) async fn run(
             }
             output.result(&submission, |Submission { request_id, deadline, .. }| {
                 format!(
-                    "submitted request {request_id}, to be answered before {deadline} (Unix time)\nnext: auspex request watch {request_id}"
+                    "submitted request {request_id}, to be answered before {}\nnext: auspex request watch {request_id}",
+                    units::show_moment(*deadline)
                 )
             })
         }
@@ -155,8 +157,8 @@ pub(crate) async fn refund(
     let (now, _) = chain::head(&provider).await?;
     if now < view.request.deadline && view.status == "funded" {
         bail!(
-            "request {request_id} can be refunded from {} on (Unix time), in {} s of chain time",
-            view.request.deadline,
+            "request {request_id} can be refunded from {} on, in {} s of chain time",
+            units::show_moment(view.request.deadline),
             view.request.deadline - now
         );
     }
@@ -221,7 +223,7 @@ async fn print(
             ("status", format!("{} ({})", view.status, view.finality)),
             ("question", view.input_text.clone().unwrap_or_else(|| "(not text)".to_owned())),
             ("price", token.show(U256::from(view.request.max_amount))),
-            ("deadline", format!("{} (Unix time)", view.request.deadline)),
+            ("deadline", units::show_moment(view.request.deadline)),
         ];
         if let Some(answer) = &answer {
             rows.push(("answer", answer.text.clone()));

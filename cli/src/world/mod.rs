@@ -14,7 +14,7 @@ use anyhow::{Context, bail};
 use auspex_devnet::provision::{Progress, Tools};
 use url::Url;
 
-use crate::connection::{ConnectionArguments, WorldFile};
+use crate::connection::{ConnectionArguments, WorldFile, WorldNode};
 use crate::output::Output;
 use crate::world::accounts::Accounts;
 use crate::world::layout::Layout;
@@ -80,7 +80,7 @@ impl World {
         let mut nodes = Nodes::new(&tools)?;
         output.say("starting the indexer");
         nodes.start_indexer(&foundation, &layout).await?;
-        let file = WorldFile {
+        let mut file = WorldFile {
             rpc_url: foundation.http_url(),
             ws_url: foundation.ws_url(),
             indexer_url: nodes.indexer_url()?,
@@ -89,6 +89,7 @@ impl World {
             deployment: deployment.clone(),
             password_file: layout.password_file(),
             accounts: accounts.entries().to_vec(),
+            nodes: Vec::new(),
         };
         layout.write_world(&file)?;
         let market = match known {
@@ -107,6 +108,16 @@ impl World {
             nodes.start_oracle(&foundation, &layout, operator)?;
         }
         nodes.wait_until_ready().await?;
+        file.nodes = nodes
+            .oracle_urls()?
+            .into_iter()
+            .map(|(operator, url)| WorldNode {
+                signer_socket: layout.signer_socket(&operator),
+                operator,
+                url,
+            })
+            .collect();
+        layout.write_world(&file)?;
         Ok(Self { layout, file, market, foundation, nodes })
     }
 

@@ -13,17 +13,20 @@ const OPERATORS: [&str; 3] = ["operator-1", "operator-2", "operator-3"];
 #[test]
 fn an_operator_is_examined_killed_drained_and_given_a_new_key() {
     let world = World::start();
-    let owner = owner(&world, 0);
     let database = database(&world, "auspex_operator_1");
 
-    let findings = doctor(&world, &owner, &database);
+    let status = world.run(&["operator", "status", "--as", "operator-2"]);
+    assert!(text(&status["owner"]).eq_ignore_ascii_case(&owner(&world, 1)), "{status}");
+    let error = world.refused(&["operator", "status", "--as", "payee-1"]);
+    assert!(error.contains("operator-3"), "{error}");
+    let findings = world.run(&["operator", "doctor", "--operator-set", "1"]);
     for subject in ["signer", "roles", "contracts", "registration", "gas", "membership"] {
         assert_eq!(verdict(&findings, subject), "good", "{findings:#}");
     }
     for subject in ["database", "durability", "corpus", "model", "indexer", "node"] {
         assert_eq!(verdict(&findings, subject), "good", "{findings:#}");
     }
-    let stranger = text(&world.market()["operators"][1]["owner"]);
+    let stranger = owner(&world, 1);
     let error = world.refused(&[
         "operator",
         "doctor",
@@ -49,7 +52,7 @@ fn an_operator_is_examined_killed_drained_and_given_a_new_key() {
     let progress = world.run(&["operator", "drain", "--database-url", &database]);
     assert_eq!(progress["draining"], true);
     assert_eq!(progress["promised"], 0);
-    let progress = world.run(&["operator", "drain", "--database-url", &database, "--resume"]);
+    let progress = world.run(&["operator", "drain", "--as", "operator-1", "--resume"]);
     assert_eq!(progress["draining"], false);
 
     a_new_key_takes_over_and_the_old_one_is_revoked(&world);
@@ -81,26 +84,6 @@ fn a_new_key_takes_over_and_the_old_one_is_revoked(world: &World) {
     assert!(world.refused(&revoke).contains("--yes"));
     world.run(&[&revoke[..], &["--yes"]].concat());
     assert!(world.refused(&[&revoke[..], &["--yes"]].concat()).contains("NotOwnSigner"));
-}
-
-fn doctor(world: &World, owner: &str, database: &str) -> Value {
-    let socket = world.path("signers/operator-1.sock").display().to_string();
-    let nodes = world.announcement["nodes"].as_array().expect("nodes");
-    let node = text(&nodes[0][1]);
-    world.run(&[
-        "operator",
-        "doctor",
-        "--owner",
-        owner,
-        "--database-url",
-        database,
-        "--signer-socket",
-        &socket,
-        "--operator-set",
-        "1",
-        "--node",
-        &node,
-    ])
 }
 
 #[track_caller]

@@ -7,7 +7,7 @@ mod keys;
 use std::path::PathBuf;
 
 use alloy::primitives::Address;
-use anyhow::bail;
+use anyhow::{Context, bail};
 use auspex_oracle::config::SecretUrl;
 use auspex_oracle::signer::config::KeyOptions;
 use clap::Args;
@@ -22,9 +22,10 @@ use crate::output::{Output, table};
 /// The options of the node that is to be examined; the environment that starts the node fits.
 #[derive(Debug, Args)]
 pub(crate) struct DoctorArguments {
-    /// The account that registered the operator.
+    /// The account that registered the operator; without it, what is examined is the world's operator that --as names,
+    /// or its first.
     #[arg(long, env = "AUSPEX_OPERATOR_OWNER")]
-    pub(super) owner: Address,
+    pub(super) owner: Option<Address>,
     /// The operator's database.
     #[arg(long, env = "AUSPEX_ORACLE_DATABASE_URL", hide_env_values = true)]
     pub(super) database_url: Option<SecretString>,
@@ -47,6 +48,30 @@ pub(crate) struct DoctorArguments {
     pub(super) keys: KeyOptions,
     #[command(flatten)]
     pub(super) model: ModelArguments,
+}
+
+impl DoctorArguments {
+    /// Takes what is not given from a world's operator, and returns the account that registered it.
+    fn fill_from_world(&mut self, connection: &ConnectionArguments) -> anyhow::Result<Address> {
+        let world = connection.world_file()?.context(
+            "no operator: give --owner or AUSPEX_OPERATOR_OWNER, or start `auspex dev` on this machine",
+        )?;
+        let name = connection.operator();
+        let node = world.node(name)?;
+        self.node.get_or_insert_with(|| node.url.clone());
+        if self.database_url.is_none() {
+            self.database_url = Some(world.operator_database(name)?);
+        }
+        if self.broker_url.is_none() {
+            self.broker_url = Some(world.broker_url.as_str().parse().map_err(anyhow::Error::msg)?);
+        }
+        let keys_given =
+            self.keys.signer_keystore.is_some() || self.keys.web3signer_signer.is_some();
+        if self.signer_socket.is_none() && !keys_given {
+            self.signer_socket = Some(node.signer_socket.clone());
+        }
+        Ok(world.account(name)?.address)
+    }
 }
 
 /// What one look found.
@@ -106,13 +131,17 @@ pub(super) struct HotKeys {
 }
 
 pub(crate) async fn run(
-    arguments: &DoctorArguments,
+    mut arguments: DoctorArguments,
     connection: &ConnectionArguments,
     output: Output,
 ) -> anyhow::Result<()> {
-    let (hot, mut findings) = keys::examine(arguments, connection).await;
-    findings.extend(chain::examine(arguments, connection, hot).await);
-    findings.extend(host::examine(arguments, connection).await);
+    let owner = match arguments.owner {
+        Some(owner) => owner,
+        None => arguments.fill_from_world(connection)?,
+    };
+    let (hot, mut findings) = keys::examine(&arguments, owner, connection).await;
+    findings.extend(chain::examine(&arguments, owner, connection, hot).await);
+    findings.extend(host::examine(&arguments, owner, connection).await);
     output.result(&findings, |findings| show(findings))?;
     let wrong = findings.iter().filter(|finding| finding.verdict == Verdict::Wrong).count();
     if 0 < wrong {

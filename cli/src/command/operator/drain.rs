@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use auspex_oracle::drain::{self, Progress};
 use clap::Args;
 use secrecy::SecretString;
 
+use crate::connection::ConnectionArguments;
 use crate::database::Database;
 use crate::output::{Output, fields};
 
@@ -15,9 +16,9 @@ const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Args)]
 pub(crate) struct DrainArguments {
-    /// The operator's database.
+    /// The operator's database; without it, that of the world's operator that --as names, or of its first.
     #[arg(long, env = "AUSPEX_ORACLE_DATABASE_URL", hide_env_values = true)]
-    database_url: SecretString,
+    database_url: Option<SecretString>,
     /// Begin new requests again.
     #[arg(long)]
     resume: bool,
@@ -26,8 +27,21 @@ pub(crate) struct DrainArguments {
     timeout: u64,
 }
 
-pub(crate) async fn run(arguments: &DrainArguments, output: Output) -> anyhow::Result<()> {
-    let pool = Database::given(arguments.database_url.clone()).migrated().await?;
+pub(crate) async fn run(
+    arguments: &DrainArguments,
+    connection: &ConnectionArguments,
+    output: Output,
+) -> anyhow::Result<()> {
+    let url = match &arguments.database_url {
+        Some(url) => url.clone(),
+        None => {
+            let world = connection.world_file()?.context(
+                "no database: give --database-url or AUSPEX_ORACLE_DATABASE_URL, or start `auspex dev` on this machine",
+            )?;
+            world.operator_database(connection.operator())?
+        }
+    };
+    let pool = Database::given(url).migrated().await?;
     drain::set(&pool, !arguments.resume).await?;
     if arguments.resume {
         let progress = drain::progress(&pool).await?;

@@ -9,7 +9,7 @@ use serde_json::Value;
 use url::Url;
 
 use crate::command::dev::Interrupt;
-use crate::connection::shown;
+use crate::connection::{ConnectionArguments, shown};
 use crate::output::{Output, fields, table};
 
 /// Between two looks of the live view.
@@ -17,20 +17,35 @@ const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Args)]
 pub(crate) struct StatusArguments {
-    /// The node's own HTTP address.
+    /// The node's own HTTP address; without it, the node of the world's operator that --as names, or of its first.
     #[arg(long, env = "AUSPEX_NODE_URL")]
-    node: Url,
+    node: Option<Url>,
     /// Stay on the screen and look again every second, until Ctrl-C.
     #[arg(long)]
     watch: bool,
 }
 
-pub(crate) async fn run(arguments: &StatusArguments, output: Output) -> anyhow::Result<()> {
+pub(crate) async fn run(
+    arguments: &StatusArguments,
+    connection: &ConnectionArguments,
+    output: Output,
+) -> anyhow::Result<()> {
+    let node = match &arguments.node {
+        Some(node) => node.clone(),
+        None => node_of_world(connection)?,
+    };
     if arguments.watch {
-        return watch(&arguments.node).await;
+        return watch(&node).await;
     }
-    let status = read(&arguments.node).await?;
+    let status = read(&node).await?;
     output.result(&status, show)
+}
+
+fn node_of_world(connection: &ConnectionArguments) -> anyhow::Result<Url> {
+    let world = connection.world_file()?.context(
+        "no node: give --node or AUSPEX_NODE_URL, or start `auspex dev` on this machine",
+    )?;
+    Ok(world.node(connection.operator())?.url.clone())
 }
 
 async fn read(node: &Url) -> anyhow::Result<Value> {

@@ -22,6 +22,7 @@ const DELIVERIES_FUNDED_LOW: u64 = 100;
 
 pub(super) async fn examine(
     arguments: &DoctorArguments,
+    owner: Address,
     connection: &ConnectionArguments,
     hot: Option<HotKeys>,
 ) -> Vec<Finding> {
@@ -36,8 +37,8 @@ pub(super) async fn examine(
     let mut findings = vec![head(&provider).await, levels(&provider).await];
     findings.extend(contracts(&provider, &deployment).await);
     let registry = IOperatorRegistry::new(deployment.operator_registry, &provider);
-    match registry.operatorOf(arguments.owner).call().await {
-        Ok(operator) => findings.extend(registration(arguments.owner, &operator, hot)),
+    match registry.operatorOf(owner).call().await {
+        Ok(operator) => findings.extend(registration(owner, &operator, hot)),
         Err(error) => findings.push(Finding::wrong(
             "registration",
             format!("{:#}", chain::explain(error)),
@@ -60,7 +61,7 @@ pub(super) async fn examine(
     for &set_id in &arguments.operator_sets {
         let epoch = registry.epochOf(set_id).call().await;
         findings.push(match epoch {
-            Ok(epoch) => membership(arguments.owner, set_id, &epoch, hot),
+            Ok(epoch) => membership(owner, set_id, &epoch, hot),
             Err(error) => Finding::wrong(
                 "membership",
                 format!("set {set_id}: {:#}", chain::explain(error)),

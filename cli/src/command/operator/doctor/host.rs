@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use alloy::primitives::Address;
 use auspex_inference::Engine;
 use auspex_oracle::corpus;
 use serde_json::Value;
@@ -17,9 +18,10 @@ const ANSWER_WAIT_MAX: Duration = Duration::from_secs(5);
 
 pub(super) async fn examine(
     arguments: &DoctorArguments,
+    owner: Address,
     connection: &ConnectionArguments,
 ) -> Vec<Finding> {
-    let mut findings = database(arguments).await;
+    let mut findings = database(arguments, owner).await;
     findings.push(model(arguments).await);
     findings.push(indexer(connection).await);
     findings.push(broker(arguments).await);
@@ -27,7 +29,7 @@ pub(super) async fn examine(
     findings
 }
 
-async fn database(arguments: &DoctorArguments) -> Vec<Finding> {
+async fn database(arguments: &DoctorArguments, owner: Address) -> Vec<Finding> {
     const SUBJECT: &str = "database";
     let Some(url) = &arguments.database_url else {
         let why =
@@ -44,24 +46,24 @@ async fn database(arguments: &DoctorArguments) -> Vec<Finding> {
             )];
         }
     };
-    let mut findings = vec![owned(arguments, &pool).await];
+    let mut findings = vec![owned(owner, &pool).await];
     findings.push(durable(&pool).await);
     findings.push(corpus(&pool, &arguments.corpus).await);
     pool.close().await;
     findings
 }
 
-async fn owned(arguments: &DoctorArguments, pool: &PgPool) -> Finding {
-    let owner: Result<Option<Vec<u8>>, _> =
+async fn owned(owner: Address, pool: &PgPool) -> Finding {
+    let recorded: Result<Option<Vec<u8>>, _> =
         sqlx::query_scalar("select owner from oracle.identity").fetch_optional(pool).await;
-    match owner {
+    match recorded {
         Ok(None) => Finding::good("database", "is empty and becomes this operator's"),
-        Ok(Some(owner)) if owner == arguments.owner.as_slice() => {
+        Ok(Some(recorded)) if recorded == owner.as_slice() => {
             Finding::good("database", "belongs to this operator")
         }
-        Ok(Some(owner)) => Finding::wrong(
+        Ok(Some(other)) => Finding::wrong(
             "database",
-            format!("belongs to operator 0x{}", hex::encode(owner)),
+            format!("belongs to operator 0x{}", hex::encode(other)),
             "give this operator a database of its own",
         ),
         Err(error) => Finding::wrong("database", error.to_string(), "check the database's health"),

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use alloy::primitives::Address;
 use auspex_oracle::keys::{keystore, password};
 use auspex_oracle::signer::client::SignerClient;
 
@@ -15,6 +16,7 @@ const SIGNER_WAIT_MAX: Duration = Duration::from_secs(2);
 
 pub(super) async fn examine(
     arguments: &DoctorArguments,
+    owner: Address,
     connection: &ConnectionArguments,
 ) -> (Option<HotKeys>, Vec<Finding>) {
     let mut findings = Vec::new();
@@ -23,7 +25,7 @@ pub(super) async fn examine(
         None => of_keystores(arguments, &mut findings),
     };
     if let Some(hot) = hot {
-        let roles = [hot.signer, hot.transmitter, arguments.owner];
+        let roles = [hot.signer, hot.transmitter, owner];
         let twice = roles.iter().enumerate().any(|(n, role)| roles[..n].contains(role));
         findings.push(match twice {
             true => Finding::wrong(
