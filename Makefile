@@ -45,7 +45,7 @@ test-long: setup ## the long profiles: more seeds, more fuzzing, more kills
 	contracts/test-all --long
 	AUSPEX_TEST_PROFILE=long cargo test --workspace --locked
 
-mutation: ## change the contracts bit by bit and expect their tests to fail; an hour, goes on where it was stopped
+mutation: ## change the contracts bit by bit and expect their tests to fail; it goes on where it was stopped
 	contracts/mutation
 
 check: ## format, lints, docs, SQL, contracts' artifacts, licences

@@ -115,6 +115,19 @@ contract CallbackTest is EscrowTest {
         (bool success, bytes memory answer) = address(escrow).call{gas: 290_000}(data);
         assertFalse(success, "success");
         assertEq(bytes32(bytes4(answer)), bytes32(IRequestEscrow.CallbackGasTooLow.selector), "CallbackGasTooLow");
+        uint256 needed;
+        assembly {
+            needed := mload(add(answer, 0x44))
+        }
+        // The consumer's own gas, the 64th that EIP-150 keeps back of it, and what remains to be done afterwards.
+        assertEq(needed, uint256(GAS) + GAS / 63 + 20_000, "needed");
+    }
+
+    function test_withoutAConsumerNobodyIsCalled() public {
+        IRequestEscrow.Request memory terms = termsOf(offer, "no consumer");
+        fund(terms, offer);
+        vm.expectCall(address(0), "", 0);
+        deliverAnswer(terms, PRICE);
     }
 
     /// @dev Every function that changes something is locked while a consumer runs.

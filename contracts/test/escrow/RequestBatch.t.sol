@@ -12,7 +12,7 @@ contract RequestBatchTest is EscrowTest {
     function setUp() public override {
         super.setUp();
         // Lengths go up and down, so that a longer input could leave something behind for a shorter one.
-        _inputs = [bytes("first"), new bytes(100), bytes("3rd"), bytes(""), new bytes(32)];
+        _inputs = [bytes("first"), _filled(100), bytes("3rd"), bytes(""), _filled(32)];
         _terms = termsOf(offer, bytes32(type(uint256).max - 1));
         _terms.inputHash = keccak256(_inputs[0]);
     }
@@ -122,5 +122,13 @@ contract RequestBatchTest is EscrowTest {
         vm.expectRevert(error_);
         vm.prank(payer);
         escrow.requestBatch(_terms, offer, _inputs);
+    }
+
+    /// @dev Bytes without a zero among them, so that whatever is left of them shows.
+    function _filled(uint256 length) private pure returns (bytes memory input) {
+        input = new bytes(length);
+        for (uint256 i = 0; i < length; ++i) {
+            input[i] = 0xff;
+        }
     }
 }

@@ -4,7 +4,7 @@ pragma solidity ^0.8.28;
 import {AgentRegistry} from "../../src/AgentRegistry.sol";
 import {IAgentRegistry} from "../../src/interfaces/IAgentRegistry.sol";
 import {Assert} from "../base/Assert.sol";
-import {vm} from "../base/Vm.sol";
+import {Vm, vm} from "../base/Vm.sol";
 import {IERC721Errors} from "@openzeppelin/contracts/interfaces/draft-IERC6093.sol";
 
 contract AgentRegistryTest is Assert {
@@ -35,6 +35,18 @@ contract AgentRegistryTest is Assert {
         assertEq(keccak256(bytes(_agents.symbol())), keccak256("AGENT"), "symbol");
         assertEq(_agents.register(), 1, "the second id is 1");
         assertEq(keccak256(bytes(_agents.tokenURI(1))), keccak256(""), "no URI");
+    }
+
+    /// @dev A mint tells of the wallet once: an event that cleared it first would read as a transfer.
+    function test_registeringEmitsItsEventsOnly() public {
+        vm.recordLogs();
+        _agents.register();
+        Vm.Log[] memory logs = vm.getRecordedLogs();
+        uint256 metadata = 0;
+        for (uint256 i = 0; i < logs.length; ++i) {
+            if (logs[i].topics[0] == IAgentRegistry.MetadataSet.selector) ++metadata;
+        }
+        assertEq(metadata, 1, "MetadataSet");
     }
 
     function test_selectorsAreTheStandards() public pure {
@@ -71,6 +83,9 @@ contract AgentRegistryTest is Assert {
         entries[0] = IAgentRegistry.MetadataEntry("a", "1");
         entries[1] = IAgentRegistry.MetadataEntry("b", "2");
         uint256 id = _agents.register("uri", entries);
+        assertEq(id, 1, "id");
+        assertEq(_agents.ownerOf(id), address(this), "owner");
+        assertEq(keccak256(bytes(_agents.tokenURI(id))), keccak256("uri"), "URI");
         assertEq(keccak256(_agents.getMetadata(id, "a")), keccak256("1"), "a");
         assertEq(keccak256(_agents.getMetadata(id, "b")), keccak256("2"), "b");
         entries[1].metadataKey = "agentWallet";

@@ -147,6 +147,18 @@ contract OperatorsTest is EscrowTest {
         registry.activateSigner(OWNER);
     }
 
+    /// @dev Losing a key must not delay the one that was announced to follow it.
+    function test_revokingThePresentSignerKeepsTheAnnouncedOne() public {
+        vm.startPrank(OWNER);
+        registry.proposeSigner(NEXT);
+        registry.revokeSigner(SIGNER);
+        vm.stopPrank();
+        assertEq(registry.operatorOf(OWNER).pendingSigner, NEXT, "pending");
+        skipTime(1 days);
+        registry.activateSigner(OWNER);
+        assertEq(registry.operatorOf(OWNER).signer, NEXT, "signer");
+    }
+
     function test_revokesAFormerSigner() public {
         vm.startPrank(OWNER);
         registry.proposeSigner(NEXT);

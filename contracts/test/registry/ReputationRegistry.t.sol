@@ -42,6 +42,7 @@ contract ReputationRegistryTest is EscrowTest {
         emit IReputationRegistry.NewFeedback(agentId, stranger, 1, -5, 1, "t1", "t1", "t2", "endpoint", "uri", "hash");
         vm.prank(stranger);
         _reputation.giveFeedback(agentId, -5, 1, "t1", "t2", "endpoint", "uri", "hash");
+        assertEq(_reputation.getClients(agentId).length, 1, "a client from its first feedback on");
         _give(stranger, 7, 18, "t1", "");
         (int128 value, uint8 decimals, string memory tag1, string memory tag2, bool revoked) =
             _reputation.readFeedback(agentId, stranger, 1);

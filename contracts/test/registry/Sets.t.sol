@@ -311,9 +311,11 @@ contract SetsTest is EscrowTest {
     }
 
     function test_RevertWhen_UnbondingAsAMember() public {
-        vm.expectRevert(abi.encodeWithSelector(IOperatorRegistry.StillMember.selector, quorumSet, operators[4]));
-        vm.prank(operators[4]);
-        registry.startUnbonding(quorumSet);
+        for (uint256 i = 0; i < operators.length; ++i) {
+            vm.expectRevert(abi.encodeWithSelector(IOperatorRegistry.StillMember.selector, quorumSet, operators[i]));
+            vm.prank(operators[i]);
+            registry.startUnbonding(quorumSet);
+        }
         vm.expectRevert(abi.encodeWithSelector(IOperatorRegistry.NotJoined.selector, soloSet, operators[1]));
         vm.prank(operators[1]);
         registry.startUnbonding(soloSet);
@@ -329,6 +331,20 @@ contract SetsTest is EscrowTest {
         skipTime(14 days);
         registry.releaseBond(quorumSet, operators[4]);
         assertEq(token.balanceOf(registry.operatorOf(operators[4]).withdrawal), BOND, "paid");
+    }
+
+    /// @dev A token that refuses transfers of nothing must not keep a member that has no bond from leaving.
+    function test_releasesNoBondWithoutATransfer() public {
+        WeirdToken refusing = new WeirdToken();
+        refusing.setRevertOnZero(true);
+        uint64 setId = registry.createSet(setAdmin, address(refusing), 0, address(0));
+        vm.startPrank(operators[0]);
+        registry.join(setId);
+        registry.startUnbonding(setId);
+        vm.stopPrank();
+        skipTime(14 days);
+        registry.releaseBond(setId, operators[0]);
+        assertEq(registry.releaseAt(setId, operators[0]), 0, "released");
     }
 
     function test_releasesANativeBond() public {

@@ -87,6 +87,8 @@ contract ValidationRegistryTest is Assert {
         _checkSummary(named, "", 0, 0);
         named[1] = _validator;
         _checkSummary(named, "b", 1, 0);
+        (named[0], named[1]) = (_validator, _stranger);
+        _checkSummary(named, "b", 1, 0);
     }
 
     function test_RevertWhen_AskingWithoutAuthority() public {
