@@ -39,8 +39,8 @@ pub(crate) struct ConnectionArguments {
     #[arg(long, global = true, env = "AUSPEX_INDEXER_URL", value_name = "URL")]
     pub(crate) indexer_url: Option<Url>,
 
-    /// File with the contracts' addresses.
-    #[arg(long, global = true, env = "AUSPEX_DEPLOYMENT", value_name = "FILE")]
+    /// The contracts' addresses: a file, or a public network by its name, such as `base-sepolia`.
+    #[arg(long, global = true, env = "AUSPEX_DEPLOYMENT", value_name = "FILE|NETWORK")]
     pub(crate) deployment: Option<PathBuf>,
 
     /// Encrypted keystore (V3) that signs what this command sends.
@@ -171,10 +171,7 @@ impl ConnectionArguments {
     /// The contracts' addresses.
     pub(crate) fn deployment(&self) -> anyhow::Result<Deployment> {
         if let Some(path) = &self.deployment {
-            let text = std::fs::read_to_string(path)
-                .with_context(|| format!("read deployment file {}", path.display()))?;
-            return Deployment::from_json(&text)
-                .with_context(|| format!("read deployment file {}", path.display()));
+            return Deployment::named(path).context("--deployment");
         }
         let world = self.world_file()?.context(
             "no deployment: give --deployment or AUSPEX_DEPLOYMENT, or start `auspex dev` on this machine",

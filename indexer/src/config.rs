@@ -25,8 +25,9 @@ pub struct IndexerConfig {
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     pub database_url: Option<SecretString>,
 
-    /// The deployment file of one chain, as `auspex dev` writes it: chain id, first block, and the contracts' addresses.
-    #[arg(long, env = "AUSPEX_DEPLOYMENT", value_name = "FILE")]
+    /// Where the contracts are on one chain: a file as `auspex dev` writes it (chain id, first block, the contracts'
+    /// addresses), or a public network by its name, such as `base-sepolia`.
+    #[arg(long, env = "AUSPEX_DEPLOYMENT", value_name = "FILE|NETWORK")]
     pub deployment: Option<PathBuf>,
 
     /// Endpoints of that chain (http, https, ws, wss), in order of preference, separated by commas. Two or more are
@@ -121,7 +122,7 @@ impl IndexerConfig {
         let mut chains = Vec::new();
         match (&self.deployment, self.rpc_url.is_empty()) {
             (Some(file), false) => chains.push(ChainConfig {
-                deployment: read_deployment(file)?,
+                deployment: Deployment::named(file).context("--deployment")?,
                 rpc_urls: self.rpc_url.clone(),
                 tokens: self.token.clone(),
                 contracts: self.contracts()?,
@@ -249,12 +250,6 @@ struct ChainFile {
     tokens: Vec<Address>,
     #[serde(default)]
     contracts: Vec<ContractFile>,
-}
-
-fn read_deployment(file: &Path) -> anyhow::Result<Deployment> {
-    let text = std::fs::read_to_string(file)
-        .with_context(|| format!("read the deployment file {}", file.display()))?;
-    Deployment::from_json(&text).with_context(|| format!("read {}", file.display()))
 }
 
 fn read_chain(file: &Path) -> anyhow::Result<ChainConfig> {

@@ -57,8 +57,8 @@ pub struct Config {
     #[arg(long, env = "AUSPEX_BROKER_KEY_FILE", requires = "broker_certificate_file")]
     pub broker_key_file: Option<PathBuf>,
 
-    /// File with the addresses of the contracts.
-    #[arg(long, env = "AUSPEX_DEPLOYMENT")]
+    /// The contracts' addresses: a file, or a public network by its name, such as `base-sepolia`.
+    #[arg(long, env = "AUSPEX_DEPLOYMENT", value_name = "FILE|NETWORK")]
     pub deployment: PathBuf,
 
     /// The account that registered this operator.

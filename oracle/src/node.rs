@@ -2,7 +2,6 @@
 //! with it and is named.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use alloy::primitives::Address;
@@ -86,7 +85,7 @@ impl Node {
     /// indexer and the broker may be down.
     pub async fn prepare(config: Config, answerer: Answerer) -> anyhow::Result<Self> {
         config.validate()?;
-        let deployment = read_deployment(&config.deployment)?;
+        let deployment = Deployment::named(&config.deployment).context("--deployment")?;
         let domain = escrow_domain(deployment.chain_id, deployment.request_escrow);
         let (signer, transmitter) = find_keys(&config, &deployment).await?;
         let bus = BusOptions::read(&config)?;
@@ -308,12 +307,6 @@ fn verdict(
         Some(Err(error)) if error.is_cancelled() => None,
         Some(Err(error)) => Some(anyhow::Error::new(error).context("a task panicked")),
     }
-}
-
-fn read_deployment(path: &PathBuf) -> anyhow::Result<Deployment> {
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("--deployment: read {}", path.display()))?;
-    Deployment::from_json(&text).with_context(|| format!("--deployment: {}", path.display()))
 }
 
 async fn connect(config: &Config) -> anyhow::Result<PgPool> {

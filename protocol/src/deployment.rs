@@ -1,7 +1,11 @@
 //! Where the contracts live on a chain.
 
+use std::path::{Path, PathBuf};
+
 use alloy::primitives::Address;
 use serde::{Deserialize, Serialize};
+
+use crate::network::{self, NetworkError};
 
 /// The addresses of one deployment, as `auspex dev` writes them and every command reads them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,10 +35,30 @@ pub enum DeploymentError {
     Json(#[from] serde_json::Error),
     #[error("deployment.{field}: is the zero address")]
     ZeroAddress { field: &'static str },
+    #[error("read the deployment file {}", path.display())]
+    Unreadable { path: PathBuf, source: std::io::Error },
+    #[error("the deployment file {}", path.display())]
+    File { path: PathBuf, source: Box<DeploymentError> },
+    #[error(transparent)]
+    Network(#[from] NetworkError),
 }
 
 impl Deployment {
-    /// Reads a deployment file and checks that every contract has an address.
+    /// Reads a deployment file, or looks a public network up by its name, such as `base-sepolia`. A file wins over a
+    /// network of the same name.
+    pub fn named(file_or_network: &Path) -> Result<Self, DeploymentError> {
+        let path = || file_or_network.to_path_buf();
+        match std::fs::read_to_string(file_or_network) {
+            Ok(json) => Self::from_json(&json)
+                .map_err(|error| DeploymentError::File { path: path(), source: Box::new(error) }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Ok(network::deployment_on(&file_or_network.to_string_lossy())?)
+            }
+            Err(source) => Err(DeploymentError::Unreadable { path: path(), source }),
+        }
+    }
+
+    /// Reads a deployment from JSON and checks that every contract has an address.
     pub fn from_json(json: &str) -> Result<Self, DeploymentError> {
         let deployment: Self = serde_json::from_str(json)?;
         let addresses = [

@@ -8,6 +8,7 @@ pub mod document;
 pub mod limits;
 pub mod merkle;
 pub mod message;
+pub mod network;
 pub mod quorum;
 pub mod split;
 pub mod terms;

@@ -62,8 +62,8 @@ pub(crate) struct StoredArguments {
     /// PostgreSQL with pgvector; the indexer's private one when not given.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     database_url: Option<SecretString>,
-    /// The deployment file of the chain.
-    #[arg(long, env = "AUSPEX_DEPLOYMENT", value_name = "FILE")]
+    /// The chain's deployment: a file, or a public network by its name.
+    #[arg(long, env = "AUSPEX_DEPLOYMENT", value_name = "FILE|NETWORK")]
     deployment: PathBuf,
     /// Further ERC-20 tokens that the indexer keeps, as given to `auspex indexer run`.
     #[arg(long, env = "AUSPEX_TOKENS", value_delimiter = ',', value_name = "ADDRESS")]
@@ -105,10 +105,7 @@ pub(crate) async fn run(command: IndexerCommand, output: Output) -> anyhow::Resu
 
 impl StoredArguments {
     async fn open(&self) -> anyhow::Result<(Database, ChainConfig)> {
-        let text = std::fs::read_to_string(&self.deployment)
-            .with_context(|| format!("--deployment: read {}", self.deployment.display()))?;
-        let deployment = Deployment::from_json(&text)
-            .with_context(|| format!("--deployment: read {}", self.deployment.display()))?;
+        let deployment = Deployment::named(&self.deployment).context("--deployment")?;
         let (rpc_urls, tokens) = (Vec::new(), self.token.clone());
         let contracts = Vec::new();
         let chain = ChainConfig { deployment, rpc_urls, tokens, contracts };
