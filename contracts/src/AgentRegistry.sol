@@ -87,6 +87,11 @@ contract AgentRegistry is IAgentRegistry, ERC721URIStorage, EIP712 {
         return _isAuthorized(ownerOf(agentId), spender, agentId);
     }
 
+    /// @inheritdoc IAgentRegistry
+    function getVersion() external pure returns (string memory) {
+        return "2.0.0";
+    }
+
     function _register(string memory agentURI) private returns (uint256 agentId) {
         agentId = _agentCount++;
         _mint(msg.sender, agentId);

@@ -19,6 +19,7 @@ contract OperatorRegistry is IOperatorRegistry {
         address admin;
         uint64 epoch;
         uint8 threshold;
+        address pendingAdmin;
         address bondToken;
         address referee;
         uint128 bond;
@@ -49,6 +50,8 @@ contract OperatorRegistry is IOperatorRegistry {
     uint64 public constant UNBONDING_DELAY = 14 days;
     /// @inheritdoc IOperatorRegistry
     uint256 public constant SET_MEMBERS_MAX = 32;
+    /// @inheritdoc IOperatorRegistry
+    address public constant BURN_ADDRESS = 0x000000000000000000000000000000000000dEaD;
 
     /// @inheritdoc IOperatorRegistry
     address public immutable escrow;
@@ -86,10 +89,12 @@ contract OperatorRegistry is IOperatorRegistry {
     /// @inheritdoc IOperatorRegistry
     function register(address signer, address transmitter, address withdrawal) external {
         require(_operators[msg.sender].withdrawal == address(0), AlreadyRegistered(msg.sender));
+        require(signer != address(0), ZeroAddress("signer"));
         require(transmitter != address(0), ZeroAddress("transmitter"));
         require(withdrawal != address(0), ZeroAddress("withdrawal"));
-        require(signer != transmitter && signer != withdrawal, RolesNotSeparate(signer));
-        require(transmitter != withdrawal, RolesNotSeparate(transmitter));
+        require(signer != msg.sender && signer != transmitter && signer != withdrawal, RolesNotSeparate(signer));
+        require(transmitter != msg.sender && transmitter != withdrawal, RolesNotSeparate(transmitter));
+        require(withdrawal != msg.sender, RolesNotSeparate(withdrawal));
         _takeSigner(signer);
 
         Operator storage operator = _operators[msg.sender];
@@ -102,7 +107,12 @@ contract OperatorRegistry is IOperatorRegistry {
     /// @inheritdoc IOperatorRegistry
     function proposeSigner(address signer) external {
         Operator storage operator = _registered(msg.sender);
-        require(signer != operator.transmitter && signer != operator.withdrawal, RolesNotSeparate(signer));
+        require(signer != address(0), ZeroAddress("signer"));
+        require(
+            signer != msg.sender && signer != operator.transmitter && signer != operator.withdrawal
+                && signer != operator.pendingWithdrawal,
+            RolesNotSeparate(signer)
+        );
         require(signer != operator.signer, SignerTaken(signer));
         _takeSigner(signer);
 
@@ -128,24 +138,17 @@ contract OperatorRegistry is IOperatorRegistry {
     /// @inheritdoc IOperatorRegistry
     function revokeSigner(address signer) external {
         require(ownerOfSigner[signer] == msg.sender && !isRevoked[signer], NotOwnSigner(signer, msg.sender));
-
-        isRevoked[signer] = true;
-        Operator storage operator = _operators[msg.sender];
-        if (operator.signer == signer) operator.signer = address(0);
-        if (operator.pendingSigner == signer) {
-            operator.pendingSigner = address(0);
-            operator.signerActiveAt = 0;
-        }
-        emit SignerRevoked(++sequence, msg.sender, signer);
+        _revoke(msg.sender, signer);
     }
 
     /// @inheritdoc IOperatorRegistry
     function setTransmitter(address transmitter) external {
         Operator storage operator = _registered(msg.sender);
         require(transmitter != address(0), ZeroAddress("transmitter"));
+        // Former signers too: each of them may still count in an epoch of the past.
         require(
-            transmitter != operator.signer && transmitter != operator.pendingSigner
-                && transmitter != operator.withdrawal,
+            transmitter != msg.sender && ownerOfSigner[transmitter] != msg.sender && transmitter != operator.withdrawal
+                && transmitter != operator.pendingWithdrawal,
             RolesNotSeparate(transmitter)
         );
 
@@ -158,7 +161,7 @@ contract OperatorRegistry is IOperatorRegistry {
         Operator storage operator = _registered(msg.sender);
         require(withdrawal != address(0), ZeroAddress("withdrawal"));
         require(
-            withdrawal != operator.signer && withdrawal != operator.pendingSigner && withdrawal != operator.transmitter,
+            withdrawal != msg.sender && ownerOfSigner[withdrawal] != msg.sender && withdrawal != operator.transmitter,
             RolesNotSeparate(withdrawal)
         );
 
@@ -199,6 +202,22 @@ contract OperatorRegistry is IOperatorRegistry {
     }
 
     /// @inheritdoc IOperatorRegistry
+    function proposeSetAdmin(uint64 setId, address admin) external {
+        OperatorSetState storage set = _administered(setId);
+        set.pendingAdmin = admin;
+        emit SetAdminProposed(++sequence, setId, admin);
+    }
+
+    /// @inheritdoc IOperatorRegistry
+    function acceptSetAdmin(uint64 setId) external {
+        OperatorSetState storage set = _sets[setId];
+        require(msg.sender == set.pendingAdmin, NotPendingSetAdmin(setId, msg.sender));
+        set.admin = msg.sender;
+        set.pendingAdmin = address(0);
+        emit SetAdminChanged(++sequence, setId, msg.sender);
+    }
+
+    /// @inheritdoc IOperatorRegistry
     function join(uint64 setId) external payable nonReentrant {
         OperatorSetState storage set = _known(setId);
         _registered(msg.sender);
@@ -214,8 +233,7 @@ contract OperatorRegistry is IOperatorRegistry {
 
     /// @inheritdoc IOperatorRegistry
     function proposeEpoch(uint64 setId, uint8 threshold, address[] calldata operators) external {
-        OperatorSetState storage set = _known(setId);
-        require(msg.sender == set.admin, NotSetAdmin(setId, msg.sender));
+        OperatorSetState storage set = _administered(setId);
         require(
             threshold != 0 && threshold <= operators.length && operators.length <= SET_MEMBERS_MAX,
             InvalidThreshold(threshold, operators.length)
@@ -239,19 +257,28 @@ contract OperatorRegistry is IOperatorRegistry {
         set.pendingThreshold = 0;
         set.pendingActiveAt = 0;
         delete set.pendingOperators;
-        _startEpoch(setId, set, operators);
+        _startEpoch(setId, set, operators, false);
     }
 
     /// @inheritdoc IOperatorRegistry
     function refreshEpoch(uint64 setId) external {
         OperatorSetState storage set = _known(setId);
-        address[] memory operators = set.operators;
+        address[] memory members = set.operators;
+        address[] memory staying = new address[](members.length);
+        uint256 count = 0;
         bool changed = false;
-        for (uint256 i = 0; i < operators.length; ++i) {
-            if (_operators[operators[i]].signer != set.signers[i]) changed = true;
+        for (uint256 i = 0; i < members.length; ++i) {
+            address signer = _operators[members[i]].signer;
+            if (signer != set.signers[i]) changed = true;
+            if (!_members[setId][members[i]].joined || signer == address(0)) changed = true;
+            else staying[count++] = members[i];
         }
         require(changed, NothingPending());
-        _startEpoch(setId, set, operators);
+        require(count >= set.threshold, InvalidThreshold(set.threshold, count));
+        assembly ("memory-safe") {
+            mstore(staying, count)
+        }
+        _startEpoch(setId, set, staying, true);
     }
 
     /// @inheritdoc IOperatorRegistry
@@ -294,11 +321,20 @@ contract OperatorRegistry is IOperatorRegistry {
 
         address owner = ownerOfSigner[signer];
         Membership storage member = _members[setId][owner];
+        OperatorSetState storage set = _sets[setId];
         amount = member.bond;
+        uint128 reward = amount / 2;
         member.bond = 0;
         member.joined = false;
-        creditOf[beneficiary][_sets[setId].bondToken] += amount;
-        emit BondSlashed(++sequence, setId, owner, requestId, amount, beneficiary);
+        creditOf[beneficiary][set.bondToken] += reward;
+        creditOf[BURN_ADDRESS][set.bondToken] += amount - reward;
+        emit BondSlashed(++sequence, setId, owner, requestId, signer, amount, beneficiary, reward);
+
+        if (!isRevoked[signer]) _revoke(owner, signer);
+        // After a rotation the present epoch counts another key of the same operator, which has no bond there any more.
+        for (uint256 i = 0; i < set.operators.length; ++i) {
+            if (set.operators[i] == owner && !isRevoked[set.signers[i]]) _revoke(owner, set.signers[i]);
+        }
     }
 
     /// @inheritdoc IOperatorRegistry
@@ -343,13 +379,20 @@ contract OperatorRegistry is IOperatorRegistry {
     }
 
     /// @inheritdoc IOperatorRegistry
+    function adminOf(uint64 setId) external view returns (address admin, address pendingAdmin) {
+        return (_sets[setId].admin, _sets[setId].pendingAdmin);
+    }
+
+    /// @inheritdoc IOperatorRegistry
     function refereeOf(uint64 setId) external view returns (address) {
         return _sets[setId].referee;
     }
 
     /* INTERNAL */
 
-    function _startEpoch(uint64 setId, OperatorSetState storage set, address[] memory operators) private {
+    function _startEpoch(uint64 setId, OperatorSetState storage set, address[] memory operators, bool refreshed)
+        private
+    {
         address[] memory signers = new address[](operators.length);
         for (uint256 i = 0; i < operators.length; ++i) {
             require(_members[setId][operators[i]].joined, NotJoined(setId, operators[i]));
@@ -367,15 +410,25 @@ contract OperatorRegistry is IOperatorRegistry {
         set.signers = signers;
         bytes32 hash = MemberOrder.epochHash(setId, epoch, set.threshold, signers);
         set.epochHash = hash;
-        emit EpochStarted(++sequence, setId, epoch, set.threshold, operators, signers, hash);
+        emit EpochStarted(++sequence, setId, epoch, set.threshold, operators, signers, hash, refreshed);
     }
 
     /// @dev Ties a signing key to the caller, for ever.
     function _takeSigner(address signer) private {
-        require(signer != address(0), ZeroAddress("signer"));
         address owner = ownerOfSigner[signer];
         require((owner == address(0) || owner == msg.sender) && !isRevoked[signer], SignerTaken(signer));
         ownerOfSigner[signer] = msg.sender;
+    }
+
+    function _revoke(address owner, address signer) private {
+        isRevoked[signer] = true;
+        Operator storage operator = _operators[owner];
+        if (operator.signer == signer) operator.signer = address(0);
+        if (operator.pendingSigner == signer) {
+            operator.pendingSigner = address(0);
+            operator.signerActiveAt = 0;
+        }
+        emit SignerRevoked(++sequence, owner, signer);
     }
 
     function _registered(address owner) private view returns (Operator storage operator) {
@@ -386,6 +439,11 @@ contract OperatorRegistry is IOperatorRegistry {
     function _known(uint64 setId) private view returns (OperatorSetState storage set) {
         set = _sets[setId];
         require(set.admin != address(0), UnknownSet(setId));
+    }
+
+    function _administered(uint64 setId) private view returns (OperatorSetState storage set) {
+        set = _known(setId);
+        require(msg.sender == set.admin, NotSetAdmin(setId, msg.sender));
     }
 
     function _collect(address token, uint256 amount) private {

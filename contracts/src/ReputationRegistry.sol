@@ -26,6 +26,17 @@ contract ReputationRegistry is IReputationRegistry {
         bytes32 feedbackHash;
     }
 
+    /// @dev The lists of `readAllFeedback`.
+    struct Page {
+        address[] clients;
+        uint64[] indexes;
+        int128[] values;
+        uint8[] decimals;
+        string[] tag1s;
+        string[] tag2s;
+        bool[] revoked;
+    }
+
     uint8 private constant DECIMALS_MAX = 18;
 
     IAgentRegistry private immutable _agentRegistry;
@@ -35,6 +46,7 @@ contract ReputationRegistry is IReputationRegistry {
     // slither-disable-next-line uninitialized-state
     mapping(uint256 agentId => mapping(address client => Feedback[])) private _feedback;
     mapping(uint256 agentId => address[]) private _clients;
+    /// @dev The zero address stands for all responders together.
     mapping(
         uint256 agentId => mapping(address client => mapping(uint64 index => mapping(address responder => uint64)))
     ) private _responseCount;
@@ -99,6 +111,7 @@ contract ReputationRegistry is IReputationRegistry {
         _at(agentId, clientAddress, feedbackIndex);
         require(bytes(responseURI).length != 0, EmptyResponseURI());
         ++_responseCount[agentId][clientAddress][feedbackIndex][msg.sender];
+        ++_responseCount[agentId][clientAddress][feedbackIndex][address(0)];
         emit ResponseAppended(agentId, clientAddress, feedbackIndex, msg.sender, responseURI, responseHash);
     }
 
@@ -142,6 +155,42 @@ contract ReputationRegistry is IReputationRegistry {
     }
 
     /// @inheritdoc IReputationRegistry
+    /// @dev The arguments are in memory for the same reason as those of `giveFeedback`.
+    function readAllFeedback(
+        uint256 agentId,
+        address[] memory clientAddresses,
+        string memory tag1,
+        string memory tag2,
+        bool includeRevoked
+    )
+        external
+        view
+        returns (
+            address[] memory clients,
+            uint64[] memory feedbackIndexes,
+            int128[] memory values,
+            uint8[] memory valueDecimals,
+            string[] memory tag1s,
+            string[] memory tag2s,
+            bool[] memory revokedStatuses
+        )
+    {
+        if (clientAddresses.length == 0) clientAddresses = _clients[agentId];
+        // Counted first, because lists in memory do not grow.
+        Page memory page = _page(0);
+        uint256 count = _fill(page, agentId, clientAddresses, tag1, tag2, includeRevoked);
+        page = _page(count);
+        _fill(page, agentId, clientAddresses, tag1, tag2, includeRevoked);
+        clients = page.clients;
+        feedbackIndexes = page.indexes;
+        values = page.values;
+        valueDecimals = page.decimals;
+        tag1s = page.tag1s;
+        tag2s = page.tag2s;
+        revokedStatuses = page.revoked;
+    }
+
+    /// @inheritdoc IReputationRegistry
     function getClients(uint256 agentId) external view returns (address[] memory) {
         return _clients[agentId];
     }
@@ -158,14 +207,23 @@ contract ReputationRegistry is IReputationRegistry {
         uint64 feedbackIndex,
         address[] calldata responders
     ) external view returns (uint64 count) {
-        for (uint256 i = 0; i < responders.length; ++i) {
-            count += _responseCount[agentId][clientAddress][feedbackIndex][responders[i]];
+        if (clientAddress != address(0)) {
+            return _responses(agentId, clientAddress, feedbackIndex, responders);
+        }
+        address[] storage clients = _clients[agentId];
+        for (uint256 i = 0; i < clients.length; ++i) {
+            count += _responses(agentId, clients[i], 0, responders);
         }
     }
 
     /// @inheritdoc IReputationRegistry
     function getIdentityRegistry() external view returns (address) {
         return address(_agentRegistry);
+    }
+
+    /// @inheritdoc IReputationRegistry
+    function getVersion() external pure returns (string memory) {
+        return "2.0.0";
     }
 
     /// @dev Ties the caller's next feedback to a request that it paid for.
@@ -203,13 +261,80 @@ contract ReputationRegistry is IReputationRegistry {
         );
     }
 
+    function _page(uint256 count) private pure returns (Page memory page) {
+        page.clients = new address[](count);
+        page.indexes = new uint64[](count);
+        page.values = new int128[](count);
+        page.decimals = new uint8[](count);
+        page.tag1s = new string[](count);
+        page.tag2s = new string[](count);
+        page.revoked = new bool[](count);
+    }
+
+    /// @dev Writes what matches to the page, as far as the page reaches.
+    /// @return count How much matches.
+    function _fill(
+        Page memory page,
+        uint256 agentId,
+        address[] memory clients,
+        string memory tag1,
+        string memory tag2,
+        bool includeRevoked
+    ) private view returns (uint256 count) {
+        for (uint256 i = 0; i < clients.length; ++i) {
+            Feedback[] storage list = _feedback[agentId][clients[i]];
+            for (uint256 j = 0; j < list.length; ++j) {
+                if (list[j].isRevoked && !includeRevoked) continue;
+                if (!_matches(list[j].tag1, tag1) || !_matches(list[j].tag2, tag2)) continue;
+                if (count < page.clients.length) {
+                    page.clients[count] = clients[i];
+                    page.indexes[count] = uint64(j + 1);
+                    _copy(page, count, list[j]);
+                }
+                ++count;
+            }
+        }
+    }
+
+    function _copy(Page memory page, uint256 position, Feedback storage feedback) private view {
+        page.values[position] = feedback.value;
+        page.decimals[position] = feedback.valueDecimals;
+        page.tag1s[position] = feedback.tag1;
+        page.tag2s[position] = feedback.tag2;
+        page.revoked[position] = feedback.isRevoked;
+    }
+
+    /// @param index Zero means all feedback of the client.
+    function _responses(uint256 agentId, address client, uint64 index, address[] calldata responders)
+        private
+        view
+        returns (uint64 count)
+    {
+        if (index != 0) return _responsesTo(agentId, client, index, responders);
+        uint256 last = _feedback[agentId][client].length;
+        for (uint256 i = 1; i <= last; ++i) {
+            count += _responsesTo(agentId, client, uint64(i), responders);
+        }
+    }
+
+    function _responsesTo(uint256 agentId, address client, uint64 index, address[] calldata responders)
+        private
+        view
+        returns (uint64 count)
+    {
+        if (responders.length == 0) return _responseCount[agentId][client][index][address(0)];
+        for (uint256 i = 0; i < responders.length; ++i) {
+            count += _responseCount[agentId][client][index][responders[i]];
+        }
+    }
+
     function _at(uint256 agentId, address client, uint64 index) private view returns (Feedback storage) {
         Feedback[] storage list = _feedback[agentId][client];
         require(index != 0 && index <= list.length, UnknownFeedback(agentId, client, index));
         return list[index - 1];
     }
 
-    function _matches(string storage tag, string calldata wanted) private pure returns (bool) {
+    function _matches(string storage tag, string memory wanted) private pure returns (bool) {
         return bytes(wanted).length == 0 || keccak256(bytes(tag)) == keccak256(bytes(wanted));
     }
 }

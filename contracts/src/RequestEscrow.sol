@@ -267,7 +267,11 @@ contract RequestEscrow is IRequestEscrow, EIP712 {
             bytes32 requestId = requestIdOf(delivery.request);
             Status status = statusOf(requestId);
             require(status != Status.None, WrongStatus(requestId, status));
-            if (status != Status.Funded) continue;
+            // What time or another delivery has overtaken must not cost the others their delivery.
+            if (
+                status != Status.Funded || block.timestamp >= delivery.request.deadline
+                    || block.timestamp > delivery.result.validUntil
+            ) continue;
             _deliver(requestId, delivery.request, delivery.result, delivery.operatorSet, delivery.attestations);
             accepted[i] = true;
         }

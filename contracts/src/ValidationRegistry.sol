@@ -122,6 +122,11 @@ contract ValidationRegistry is IValidationRegistry {
         return address(_agentRegistry);
     }
 
+    /// @inheritdoc IValidationRegistry
+    function getVersion() external pure returns (string memory) {
+        return "2.0.0";
+    }
+
     function _known(bytes32 requestHash) private view returns (Validation storage validation) {
         validation = _validations[requestHash];
         require(validation.validator != address(0), UnknownRequest(requestHash));

@@ -204,6 +204,89 @@ contract GriefingTest is EscrowTest {
         escrow.deliver(_terms, result, quorum, attestations);
     }
 
+    /// @dev A payer in league with a referee and an operator convicts it to rescue its bond from an honest conviction, or
+    /// from the delay: half of it is gone.
+    function test_selfSlashingBurnsHalfOfTheBond() public {
+        (IRequestEscrow.Request memory terms, IRequestEscrow.Result memory result, address[] memory signers) =
+            _challenged("self");
+        address owner = registry.ownerOfSigner(signers[0]);
+        vm.prank(referee);
+        escrow.convict(terms, result, quorum, signers, signers[0]);
+        uint256 before = token.balanceOf(payer);
+        registry.withdrawFor(payer, address(token));
+        assertEq(token.balanceOf(payer) - before, BOND / 2, "rescued");
+        address burn = registry.BURN_ADDRESS();
+        registry.withdrawFor(burn, address(token));
+        assertEq(token.balanceOf(burn), BOND / 2, "burned");
+        assertEq(registry.bondOf(quorumSet, owner), 0, "nothing left");
+    }
+
+    /// @dev A convicted operator answers nothing more, not even what was asked before.
+    function test_convictedSignerCountsNowhere() public {
+        IRequestEscrow.Request memory second = termsOf(challengedOffer, "second");
+        bytes32 secondId = fund(second, challengedOffer);
+        (IRequestEscrow.Request memory terms, IRequestEscrow.Result memory result, address[] memory signers) =
+            _challenged("first");
+        vm.prank(referee);
+        escrow.convict(terms, result, quorum, signers, signers[1]);
+        _refusedSigner(_terms, answerOf(_id, PRICE), signers[1]);
+        _refusedSigner(second, answerOf(secondId, PRICE), signers[1]);
+        vm.startPrank(registry.ownerOfSigner(signers[1]));
+        vm.expectRevert(abi.encodeWithSelector(IOperatorRegistry.SignerTaken.selector, signers[1]));
+        registry.proposeSigner(signers[1]);
+        vm.stopPrank();
+    }
+
+    /// @dev A member that leaves, or gives up its key, holds up nobody's rotation.
+    function test_leaverCannotBlockTheOthersRotation() public {
+        address leaver = registry.ownerOfSigner(quorum.signers[0]);
+        address rotating = registry.ownerOfSigner(quorum.signers[1]);
+        vm.startPrank(leaver);
+        registry.revokeSigner(quorum.signers[0]);
+        registry.startUnbonding(quorumSet);
+        vm.stopPrank();
+        vm.prank(rotating);
+        registry.proposeSigner(address(1));
+        skipTime(1 days);
+        registry.activateSigner(rotating);
+        registry.refreshEpoch(quorumSet);
+        assertEq(setOf(quorumSet).signers[0], address(1), "rotated");
+        assertEq(setOf(quorumSet).signers.length, 4, "without the leaver");
+    }
+
+    /// @dev One late item cannot make a batch fail, so nobody gains by delaying it.
+    function test_lateItemSpoilsNoBatch() public {
+        IRequestEscrow.Request memory late = termsOf(offer, "late");
+        late.deadline = uint40(block.timestamp + DURATION_MIN);
+        IRequestEscrow.Result memory lateResult = answerOf(fund(late, offer), PRICE);
+        IRequestEscrow.Result memory result = answerOf(_id, PRICE);
+        IRequestEscrow.Delivery[] memory deliveries = new IRequestEscrow.Delivery[](2);
+        deliveries[0] = IRequestEscrow.Delivery(late, lateResult, quorum, attest(lateResult, 3));
+        deliveries[1] = IRequestEscrow.Delivery(_terms, result, quorum, attest(result, 3));
+        vm.warp(late.deadline);
+        bool[] memory accepted = escrow.deliverBatch(deliveries);
+        assertFalse(accepted[0], "late");
+        assertTrue(accepted[1], "the other");
+    }
+
+    function _challenged(bytes32 salt)
+        private
+        returns (IRequestEscrow.Request memory terms, IRequestEscrow.Result memory result, address[] memory signers)
+    {
+        terms = termsOf(challengedOffer, salt);
+        fund(terms, challengedOffer);
+        result = deliverAnswer(terms, PRICE);
+        signers = signersOf(attest(result, 3));
+    }
+
+    function _refusedSigner(IRequestEscrow.Request memory terms, IRequestEscrow.Result memory result, address signer)
+        private
+    {
+        IRequestEscrow.Attestation[] memory attestations = attest(result, 5);
+        vm.expectRevert(abi.encodeWithSelector(IRequestEscrow.UnknownSigner.selector, signer));
+        escrow.deliver(terms, result, quorum, attestations);
+    }
+
     /// @dev Nobody can void the payers' signed requests by starting epochs for nothing.
     function test_epochsCannotBeStartedForSport() public {
         vm.expectRevert(IOperatorRegistry.NothingPending.selector);

@@ -83,7 +83,7 @@ contract LifecycleTest is EscrowTest {
         escrow.convict(terms, result, quorum, signers, signers[1]);
         assertStatus(requestId, IRequestEscrow.Status.Slashed);
         assertEq(escrow.creditOf(payer, address(token)), PRICE, "refunded");
-        assertEq(registry.creditOf(payer, address(token)), BOND, "bond");
+        assertEq(registry.creditOf(payer, address(token)), BOND / 2, "half of the bond");
         assertEq(registry.bondOf(quorumSet, registry.ownerOfSigner(signers[1])), 0, "slashed");
     }
 

@@ -2,10 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use alloy::primitives::Address;
+use alloy::primitives::{Address, address};
 use serde::{Deserialize, Serialize};
 
 use crate::network::{self, NetworkError};
+
+/// What the operator registry credits with the part of a slashed bond that rewards nobody: its `BURN_ADDRESS`, on every chain.
+pub const BURN_ADDRESS: Address = address!("0x000000000000000000000000000000000000dEaD");
 
 /// The addresses of one deployment, as `auspex dev` writes them and every command reads them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,6 +6,8 @@ import {
   EpochStarted,
   Joined,
   OperatorRegistered,
+  SetAdminChanged,
+  SetAdminProposed,
   SetCreated,
   SignerActivated,
   SignerProposed,
@@ -19,6 +21,9 @@ import {
 import { Bond, Operator, OperatorSet, OperatorSetEpoch, Signer, Slash } from '../generated/schema'
 import { chainId } from './chain'
 import { creditBond, payBondCredit } from './money'
+
+/** What the registry credits with the part of a slashed bond that rewards nobody. */
+const BURN_ADDRESS = Bytes.fromHexString('0x000000000000000000000000000000000000dead')
 
 /* OPERATORS */
 
@@ -115,6 +120,21 @@ export function handleSetCreated(event: SetCreated): void {
   set.save()
 }
 
+export function handleSetAdminProposed(event: SetAdminProposed): void {
+  const set = setOf(event.params.setId, event)
+  const pending = event.params.pendingAdmin
+  if (pending.equals(Address.zero())) set.pendingAdmin = null
+  else set.pendingAdmin = pending
+  set.save()
+}
+
+export function handleSetAdminChanged(event: SetAdminChanged): void {
+  const set = setOf(event.params.setId, event)
+  set.admin = event.params.admin
+  set.pendingAdmin = null
+  set.save()
+}
+
 export function handleEpochProposed(event: EpochProposed): void {
   const set = setOf(event.params.setId, event)
   set.pendingEpoch = event.params.epoch
@@ -134,7 +154,8 @@ export function handleEpochStarted(event: EpochStarted): void {
   set.operators = operators
   set.signers = signers
   set.operatorSetHash = params.operatorSetHash
-  if (isProposed(set, params.threshold, operators)) {
+  // A refresh makes an epoch of the one before: a proposal then goes on waiting.
+  if (!params.refreshed) {
     set.pendingEpoch = null
     set.unset('pendingThreshold')
     set.pendingOperators = null
@@ -195,6 +216,8 @@ export function handleBondSlashed(event: BondSlashed): void {
   const bond = bondOf(params.setId, params.owner, event)
   bond.amount = bond.amount.minus(params.amount)
   bond.slashed = bond.slashed.plus(params.amount)
+  // A bond that was being released is still due, with nothing left in it.
+  if (bond.status == 'bonded') bond.status = 'slashed'
   bond.save()
 
   const slash = new Slash(bond.id + ':' + params.requestId.toHexString())
@@ -202,14 +225,17 @@ export function handleBondSlashed(event: BondSlashed): void {
   slash.operatorSet = set.id
   slash.operator = params.owner.toHexString()
   slash.request = params.requestId.toHexString()
+  slash.signer = params.signer
   slash.amount = params.amount
   slash.beneficiary = params.beneficiary
+  slash.reward = params.reward
   slash.createdAt = event.block.timestamp
   slash.createdAtBlock = event.block.number
   slash.createdTx = event.transaction.hash
   slash.save()
 
-  creditBond(params.beneficiary, set.bondToken, params.amount, event)
+  creditBond(params.beneficiary, set.bondToken, params.reward, event)
+  creditBond(BURN_ADDRESS, set.bondToken, params.amount.minus(params.reward), event)
 }
 
 export function handleBondsWithdrawn(event: Withdrawn): void {
@@ -257,17 +283,6 @@ function bondOf(setId: BigInt, owner: Address, event: ethereum.Event): Bond {
 
 function bondId(setId: BigInt, owner: Address): string {
   return setId.toString() + ':' + owner.toHexString()
-}
-
-/** A refresh starts an epoch too, with the members that the set has: a proposal then goes on waiting. */
-function isProposed(set: OperatorSet, threshold: i32, operators: Array<Bytes>): boolean {
-  const proposed = set.pendingOperators
-  if (proposed === null) return false
-  if (set.pendingThreshold != threshold || proposed.length != operators.length) return false
-  for (let i = 0; i < proposed.length; i++) {
-    if (!operators.includes(proposed[i])) return false
-  }
-  return true
 }
 
 function setSigner(signer: Bytes, operator: string, status: string, event: ethereum.Event): void {

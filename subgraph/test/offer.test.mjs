@@ -91,6 +91,7 @@ test('a request is for the epoch that the set of its offer is in', () => {
     operators: [account('ada owner')],
     signers: [account('new signer')],
     operatorSetHash: hash('epoch 2'),
+    refreshed: true,
   })
   const second = fund(chain, 'second', { operatorSetHash: hash('epoch 2') })
   const { store } = chain.replay()

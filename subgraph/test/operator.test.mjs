@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 
-import { OWNERS, SIGNERS, TOKEN, account, hash, market } from './host/chain.mjs'
+import { OWNERS, SIGNERS, TOKEN, account, fund, hash, market } from './host/chain.mjs'
 
 const [ADA] = OWNERS
 
@@ -18,6 +18,7 @@ test('an operator set and its epoch are there, field by field', () => {
     chainId: '31337',
     setId: '1',
     admin: account('set admin'),
+    pendingAdmin: null,
     bondToken: TOKEN,
     bond: '5000',
     referee: account('referee'),
@@ -136,6 +137,7 @@ test('a proposed epoch waits through a refresh and is gone once it starts', () =
   const dee = account('dee owner')
   const proposals = [
     { threshold: 1, operators: OWNERS },
+    { threshold: 2, operators: OWNERS },
     { threshold: 2, operators: [dee, bob, cyd] },
     { threshold: 2, operators: [bob, cyd] },
     { threshold: 2, operators: [dee, ...OWNERS] },
@@ -149,14 +151,14 @@ test('a proposed epoch waits through a refresh and is gone once it starts', () =
       operators,
       activeAt: chain.time + 86_400n,
     })
-    start(chain, 2n, 2, OWNERS)
+    start(chain, 2n, 2, OWNERS, true)
     const refreshed = chain.replay().store.plain('OperatorSet', '1')
     assert.equal(refreshed.epoch, '2')
     assert.equal(refreshed.pendingThreshold, threshold)
     assert.deepEqual(refreshed.pendingOperators, operators)
 
     // The contract starts it in the order of the signers, whatever order it was proposed in.
-    start(chain, 3n, threshold, [...operators].reverse())
+    start(chain, 3n, threshold, [...operators].reverse(), false)
     const started = chain.replay().store.plain('OperatorSet', '1')
     assert.equal(started.epoch, '3')
     assert.equal(started.threshold, threshold)
@@ -198,7 +200,56 @@ test('a bond is released to the withdrawal account, and joining again starts ane
   assert.equal(joined.releasedTo, null)
 })
 
-function start(chain, epoch, threshold, operators) {
+test('a conviction takes the bond and credits the payer with its reward alone', () => {
+  const chain = market()
+  const id = fund(chain, 'convicted')
+  const burn = '0x000000000000000000000000000000000000dead'
+  const slashed = {
+    setId: 1n,
+    owner: ADA,
+    requestId: id,
+    signer: SIGNERS[0],
+    amount: 5_000n,
+    beneficiary: account('payer'),
+    reward: 2_500n,
+  }
+  chain.block().emit('OperatorRegistry', 'BondSlashed', slashed)
+  chain.emit('OperatorRegistry', 'SignerRevoked', { owner: ADA, signer: SIGNERS[0] })
+  const { store } = chain.replay()
+  const bond = store.plain('Bond', `1:${ADA}`)
+  assert.equal(bond.status, 'slashed')
+  assert.equal(bond.amount, '0')
+  assert.equal(bond.slashed, '5000')
+  const slash = store.plain('Slash', `1:${ADA}:${id}`)
+  assert.equal(slash.signer, SIGNERS[0])
+  assert.equal(slash.amount, '5000')
+  assert.equal(slash.reward, '2500')
+  assert.equal(store.plain('BondCredit', `${account('payer')}:${TOKEN}`).credited, '2500')
+  assert.equal(store.plain('BondCredit', `${burn}:${TOKEN}`).credited, '2500')
+  assert.equal(signerStatus(store, SIGNERS[0]), 'revoked')
+})
+
+test("a set's administrator changes when its successor accepts", () => {
+  const chain = market()
+  const name = (pendingAdmin) =>
+    chain.block().emit('OperatorRegistry', 'SetAdminProposed', { setId: 1n, pendingAdmin })
+  name(account('successor'))
+  const named = chain.replay().store.plain('OperatorSet', '1')
+  assert.equal(named.admin, account('set admin'))
+  assert.equal(named.pendingAdmin, account('successor'))
+
+  name('0x0000000000000000000000000000000000000000')
+  assert.equal(chain.replay().store.plain('OperatorSet', '1').pendingAdmin, null)
+
+  name(account('successor'))
+  const admin = account('successor')
+  chain.block().emit('OperatorRegistry', 'SetAdminChanged', { setId: 1n, admin })
+  const changed = chain.replay().store.plain('OperatorSet', '1')
+  assert.equal(changed.admin, account('successor'))
+  assert.equal(changed.pendingAdmin, null)
+})
+
+function start(chain, epoch, threshold, operators, refreshed) {
   chain.block().emit('OperatorRegistry', 'EpochStarted', {
     setId: 1n,
     epoch,
@@ -206,5 +257,6 @@ function start(chain, epoch, threshold, operators) {
     operators,
     signers: operators.map((_, index) => account(`signer ${index}`)),
     operatorSetHash: hash(`epoch ${epoch}`),
+    refreshed,
   })
 }

@@ -29,6 +29,7 @@ test('everything that happens on a chain is what its contracts say', async () =>
   await withdraw()
   await changeOperators()
   await refreshBesideProposal()
+  await handOverSet()
   await sellAgent(offers.native)
   await judgeAgent()
 
@@ -52,9 +53,8 @@ async function openMarket() {
   await mined(operators.createSet(deployer.address, NATIVE, BOND, referee.address))
   for (const [index, owner] of [ada, bob, cyd, dee].entries()) {
     const as = operators.connect(owner)
-    await mined(
-      as.register(SIGNER_KEYS[index].address, account(`transmitter ${index}`), owner.address),
-    )
+    const [transmitter, withdrawal] = [`transmitter ${index}`, `withdrawal ${index}`].map(account)
+    await mined(as.register(SIGNER_KEYS[index].address, transmitter, withdrawal))
     await mined(as.join(1n, { value: BOND }))
   }
   await mined(operators.proposeEpoch(1n, 2, [ada.address, bob.address, cyd.address]))
@@ -111,12 +111,12 @@ async function payInToken(offer) {
   return [...requests, { terms: authorized, isAuthorized: true }, { terms: permitted }]
 }
 
-// One is convicted inside its challenge window, one is settled after it.
+// One is settled after its challenge window, one is convicted inside it; the convicted key signs nothing more.
 async function payInNative(offer) {
   const [, , , , , payer, , referee] = world.accounts
   const { escrow } = world
   const requests = []
-  for (const end of ['convicted', 'settled']) {
+  for (const end of ['settled', 'convicted']) {
     const terms = await world.termsOf(payer, offer)
     await mined(escrow.connect(payer).request(terms, offer, INPUT, { value: terms.maxAmount }))
     const delivered = await world.deliver(terms, terms.maxAmount - 5n)
@@ -183,6 +183,15 @@ async function refreshBesideProposal() {
   assert.equal(refreshed.epoch, '3')
   assert.equal(refreshed.pendingThreshold, 2)
   await mined(operators.startEpoch(1n))
+}
+
+// The set has another administrator, who has named the next one.
+async function handOverSet() {
+  const [, , bob, , dee] = world.accounts
+  const { operators } = world
+  await mined(operators.proposeSetAdmin(1n, dee.address))
+  await mined(operators.connect(dee).acceptSetAdmin(1n))
+  await mined(operators.connect(dee).proposeSetAdmin(1n, bob.address))
 }
 
 async function sellAgent(offer) {
@@ -292,6 +301,9 @@ async function checkOperators(dump) {
   assert.equal(set.operatorSetHash, await operators.operatorSetHash(1n))
   assert.equal(set.referee, (await operators.refereeOf(1n)).toLowerCase())
   assert.equal(set.pendingEpoch, null)
+  const [admin, pendingAdmin] = await operators.adminOf(1n)
+  assert.equal(set.admin, admin.toLowerCase())
+  assert.equal(set.pendingAdmin, orNull(pendingAdmin))
 }
 
 async function checkOffersAndAgents(dump, offers) {

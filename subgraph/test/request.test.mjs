@@ -190,7 +190,7 @@ test('a request without a result is refunded', () => {
   assert.equal(store.plain('Credit', `${PAYER}:${TOKEN}`).credited, '1000000')
 })
 
-test('a convicted result is paid back and the signer loses its bond to the beneficiary', () => {
+test('a convicted result is paid back and half of the bond rewards the beneficiary', () => {
   const chain = market()
   const id = fund(chain, 'wrong', { challengeWindow: 600, referee: account('referee') })
   deliverOnly(chain.block(), id, 800_000n)
@@ -198,8 +198,10 @@ test('a convicted result is paid back and the signer loses its bond to the benef
     setId: 1n,
     owner: account('ada owner'),
     requestId: id,
+    signer: SIGNERS[0],
     amount: 5_000n,
     beneficiary: account('challenger'),
+    reward: 2_500n,
   })
   chain.emit('RequestEscrow', 'Slashed', {
     requestId: id,
@@ -210,7 +212,7 @@ test('a convicted result is paid back and the signer loses its bond to the benef
   chain.block().emit('OperatorRegistry', 'Withdrawn', {
     account: account('challenger'),
     token: TOKEN,
-    amount: 5_000n,
+    amount: 2_500n,
   })
   const { store } = chain.replay()
   const entity = store.plain('Request', id)
@@ -225,8 +227,8 @@ test('a convicted result is paid back and the signer loses its bond to the benef
   assert.equal(slash.request, id)
   assert.equal(slash.beneficiary, account('challenger'))
   const credit = store.plain('BondCredit', `${account('challenger')}:${TOKEN}`)
-  assert.equal(credit.credited, '5000')
-  assert.equal(credit.withdrawn, '5000')
+  assert.equal(credit.credited, '2500')
+  assert.equal(credit.withdrawn, '2500')
   const [withdrawal] = Object.values(store.dump().Withdrawal)
   assert.equal(withdrawal.id, `${chain.transactionHash}:0`)
   assert.equal(withdrawal.contract, account('OperatorRegistry'))

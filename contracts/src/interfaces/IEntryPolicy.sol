@@ -6,7 +6,9 @@ pragma solidity ^0.8.28;
 /// again once a request is funded.
 /// @dev Every event carries `sequence`, which grows by exactly one per event of this contract.
 interface IEntryPolicy {
+    /// @notice A token was allowed for new requests, or is not any more.
     event TokenAllowed(uint64 sequence, address indexed token, bool allowed);
+    /// @notice The fee of new requests changed, or who gets it.
     event FeeChanged(uint64 sequence, uint16 feeBps, address feeRecipient);
 
     /// @notice Thrown when the fee is over `FEE_BPS_MAX`.
@@ -23,7 +25,9 @@ interface IEntryPolicy {
     /// @notice What a new request in `token` has to agree with.
     function entryTerms(address token) external view returns (bool allowed, uint16 feeBps, address feeRecipient);
 
+    /// @notice The highest fee, in hundredths of a percent.
     function FEE_BPS_MAX() external view returns (uint16);
 
+    /// @notice The number of events so far, which is the sequence number of the last one.
     function sequence() external view returns (uint64);
 }

@@ -20,21 +20,27 @@ interface IQuorumEvaluator {
         uint64 validUntil;
     }
 
+    /// @notice A quorum's verdict was handed in and passed on to the job. `signers` are those whose signatures counted.
     event Evaluated(
         uint64 sequence, address indexed jobs, uint256 indexed jobId, bool approved, bytes32 reason, address[] signers
     );
 
+    /// @notice Thrown when a verdict is past its validity.
     error VerdictExpired(uint64 validUntil);
     /// @notice Thrown when the operator set shown is not the present epoch of this evaluator's set.
     error NotPresentEpoch();
+    /// @notice Thrown when a job has had its verdict.
     error AlreadyEvaluated(address jobs, uint256 jobId);
 
     /// @notice The EIP-712 digest that operators sign.
     function verdictDigest(Verdict calldata verdict) external view returns (bytes32);
 
+    /// @notice The registry that the set is in.
     function operatorRegistry() external view returns (address);
 
+    /// @notice The set that judges.
     function operatorSetId() external view returns (uint64);
 
+    /// @notice The number of events so far, which is the sequence number of the last one.
     function sequence() external view returns (uint64);
 }

@@ -7,6 +7,7 @@ pragma solidity ^0.8.28;
 /// a consumer that wants to ask again or to withdraw does it in a later transaction.
 /// @dev A consumer has to check that the caller is the escrow.
 interface IRequestConsumer {
+    /// @notice The request is settled.
     /// @param requestId The request's id in the calling escrow.
     /// @param outcome 1 for an answer, 2 for a signed refusal (`IRequestEscrow.Outcome`).
     /// @param outputHash `keccak256` of the answer's canonical JSON.

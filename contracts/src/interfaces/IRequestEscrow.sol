@@ -172,7 +172,8 @@ interface IRequestEscrow {
     );
     /// @notice Nobody answered in time: the payer was credited with everything.
     event Refunded(uint64 sequence, bytes32 indexed requestId, address indexed payer, address token, uint128 amount);
-    /// @notice The referee convicted a delivered result: the payer was credited with everything, `operator` was slashed.
+    /// @notice The referee convicted a delivered result: the payer was credited with everything, the operator of `signer`
+    /// was slashed.
     event Slashed(uint64 sequence, bytes32 indexed requestId, address indexed signer, address token, uint128 amount);
     /// @notice `amount` of `token` was paid out to `account`.
     event Withdrawn(uint64 sequence, address indexed account, address indexed token, uint256 amount);
@@ -313,8 +314,9 @@ interface IRequestEscrow {
         Attestation[] calldata attestations
     ) external;
 
-    /// @notice Delivers up to `BATCH_MAX` results. A delivery whose request is no longer `Funded` is left out; any other
-    /// fault reverts the batch.
+    /// @notice Delivers up to `BATCH_MAX` results. What came too late is left out: a delivery whose request is no longer
+    /// `Funded` or past its deadline, or whose result is past its validity. Any other fault reverts the batch.
+    /// @return accepted For each delivery, whether its result was accepted.
     function deliverBatch(Delivery[] calldata deliveries) external returns (bool[] memory accepted);
 
     /// @notice Settles a delivered result whose challenge window is over. Anyone may call.
@@ -324,8 +326,9 @@ interface IRequestEscrow {
     /// @notice Credits the payer with everything at the deadline of a request without a result. Anyone may call.
     function refund(Request calldata terms) external;
 
-    /// @notice Convicts a delivered result inside its challenge window: the payer is refunded and `signer`, one of the
-    /// signers of that result, loses its bond to the payer. Callable by the pinned referee only, once per request.
+    /// @notice Convicts a delivered result inside its challenge window: the payer is refunded, and `signer`, one of the
+    /// signers of that result, is revoked and costs its operator its bond, half of which goes to the payer and half to
+    /// nobody (`IOperatorRegistry.slash`). Callable by the pinned referee only, once per request.
     /// @dev No signature is shown again: the escrow committed to the result and its signers when it accepted them, so a
     /// contract signer cannot take its signature back.
     /// @param signers The signers of the `Delivered` event, in its order.

@@ -47,9 +47,11 @@ interface Vm {
     function readFile(string calldata path) external view returns (string memory);
     function recordLogs() external;
     function roll(uint256 newHeight) external;
+    function revertToState(uint256 snapshotId) external returns (bool success);
     function sign(uint256 privateKey, bytes32 digest) external pure returns (uint8 v, bytes32 r, bytes32 s);
     function snapshotGasLastCall(string calldata group, string calldata name) external returns (uint256 gasUsed);
     function snapshotValue(string calldata group, string calldata name, uint256 value) external;
+    function snapshotState() external returns (uint256 snapshotId);
     function startPrank(address msgSender) external;
     function startPrank(address msgSender, address txOrigin) external;
     function startSnapshotGas(string calldata group, string calldata name) external;

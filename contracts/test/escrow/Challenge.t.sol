@@ -103,27 +103,35 @@ contract ConvictTest is ChallengeTest {
         vm.expectEmit(true, true, true, true, address(escrow));
         emit IRequestEscrow.Slashed(escrow.sequence() + 1, requestId, signers[2], address(token), PRICE);
         vm.expectEmit(true, true, true, true, address(registry));
-        emit IOperatorRegistry.BondSlashed(registry.sequence() + 1, quorumSet, owner, requestId, BOND, payer);
+        emit IOperatorRegistry.BondSlashed(
+            registry.sequence() + 1, quorumSet, owner, requestId, signers[2], BOND, payer, BOND / 2
+        );
+        vm.expectEmit(true, true, true, true, address(registry));
+        emit IOperatorRegistry.SignerRevoked(registry.sequence() + 2, owner, signers[2]);
         _convict(signers[2]);
         assertStatus(requestId, IRequestEscrow.Status.Slashed);
         assertEq(escrow.creditOf(payer, address(token)), PRICE, "refunded");
         assertEq(escrow.settledTotal(offer.splitHash, address(token)), 0, "split");
         assertEq(registry.bondOf(quorumSet, owner), 0, "bond");
-        assertEq(registry.creditOf(payer, address(token)), BOND, "the bond goes to the payer");
+        assertEq(registry.creditOf(payer, address(token)), BOND / 2, "half of the bond goes to the payer");
         uint256 before = token.balanceOf(payer);
         registry.withdrawFor(payer, address(token));
         escrow.withdrawFor(payer, address(token), noSplits());
-        assertEq(token.balanceOf(payer) - before, uint256(BOND) + PRICE, "paid");
+        assertEq(token.balanceOf(payer) - before, uint256(BOND) / 2 + PRICE, "paid");
     }
 
     function test_convictionsAddUp() public {
         _convict(signers[0]);
         terms = termsOf(challengedOffer, "second");
-        fund(terms, challengedOffer);
-        result = deliverAnswer(terms, PRICE);
-        _convict(signers[1]);
+        bytes32 second = fund(terms, challengedOffer);
+        result = answerOf(second, PRICE);
+        IRequestEscrow.Attestation[] memory attestations = _attestWithout(signers[0]);
+        escrow.deliver(terms, result, quorum, attestations);
+        signers = signersOf(attestations);
+        _convict(signers[0]);
         assertEq(escrow.creditOf(payer, address(token)), 2 * uint256(PRICE), "refunded");
-        assertEq(registry.creditOf(payer, address(token)), 2 * uint256(BOND), "bonds");
+        assertEq(registry.creditOf(payer, address(token)), BOND, "two halves");
+        assertEq(registry.creditOf(registry.BURN_ADDRESS(), address(token)), BOND, "the other two");
     }
 
     function test_RevertWhen_TheWindowIsOver() public {
@@ -185,7 +193,7 @@ contract ConvictTest is ChallengeTest {
         registry.startUnbonding(quorumSet);
         vm.stopPrank();
         _convict(signers[0]);
-        assertEq(registry.creditOf(payer, address(token)), BOND, "slashed");
+        assertEq(registry.creditOf(payer, address(token)), BOND / 2, "slashed");
         vm.warp(registry.releaseAt(quorumSet, owner));
         uint256 before = token.balanceOf(registry.operatorOf(owner).withdrawal);
         registry.releaseBond(quorumSet, owner);
@@ -199,7 +207,7 @@ contract ConvictTest is ChallengeTest {
         _convict(signers[0]);
         vm.prank(referee);
         escrow.convict(second, secondResult, quorum, signers, signers[0]);
-        assertEq(registry.creditOf(payer, address(token)), BOND, "one bond");
+        assertEq(registry.creditOf(payer, address(token)), BOND / 2, "one bond");
         assertEq(escrow.creditOf(payer, address(token)), 2 * uint256(PRICE), "both refunded");
     }
 
@@ -225,6 +233,16 @@ contract ConvictTest is ChallengeTest {
         vm.prank(referee);
         escrow.convict(terms, result, set, one1(address(wallet)), address(wallet));
         assertEq(registry.bondOf(setId, owner), 0, "slashed");
+    }
+
+    /// @dev Everyone else signs.
+    function _attestWithout(address signer) private view returns (IRequestEscrow.Attestation[] memory attestations) {
+        attestations = new IRequestEscrow.Attestation[](4);
+        IRequestEscrow.Attestation[] memory all = attest(result, 5);
+        uint256 count = 0;
+        for (uint256 i = 0; i < 5; ++i) {
+            if (all[i].signer != signer) attestations[count++] = all[i];
+        }
     }
 
     function one1(address account) private pure returns (address[] memory list) {

@@ -51,6 +51,44 @@ contract DeliverBatchTest is EscrowTest {
         assertEq(escrow.settledTotal(offer.splitHash, address(token)), 4 * (uint256(PRICE) * 99 / 100), "split");
     }
 
+    /// @dev A delivery that the deadline overtook on its way into a block costs the others nothing.
+    function test_leavesOutWhatIsPastItsDeadline() public {
+        IRequestEscrow.Request memory late = termsOf(offer, "late");
+        late.deadline = uint40(block.timestamp + DURATION_MIN);
+        bytes32 requestId = fund(late, offer);
+        _add(late, answerOf(requestId, PRICE));
+        _push("after it");
+        vm.warp(late.deadline - 1);
+        IRequestEscrow.Delivery[] memory deliveries = _deliveries();
+        uint256 snapshot = vm.snapshotState();
+        assertTrue(escrow.deliverBatch(deliveries)[4], "in time");
+        vm.revertToState(snapshot);
+        vm.warp(late.deadline);
+        bool[] memory accepted = escrow.deliverBatch(deliveries);
+        for (uint256 i = 0; i < 6; ++i) {
+            assertTrue(accepted[i] == (i != 4), vm.toString(i));
+        }
+        assertStatus(requestId, IRequestEscrow.Status.Funded);
+        escrow.refund(late);
+    }
+
+    function test_leavesOutWhatIsPastItsValidity() public {
+        IRequestEscrow.Request memory terms = termsOf(offer, "stale");
+        IRequestEscrow.Result memory result = answerOf(fund(terms, offer), PRICE);
+        result.validUntil = uint64(block.timestamp + 5);
+        _add(terms, result);
+        vm.warp(result.validUntil);
+        IRequestEscrow.Delivery[] memory deliveries = _deliveries();
+        uint256 snapshot = vm.snapshotState();
+        assertTrue(escrow.deliverBatch(deliveries)[4], "valid");
+        vm.revertToState(snapshot);
+        vm.warp(result.validUntil + 1);
+        bool[] memory accepted = escrow.deliverBatch(deliveries);
+        assertTrue(accepted[3], "its neighbour");
+        assertFalse(accepted[4], "stale");
+        assertStatus(result.requestId, IRequestEscrow.Status.Funded);
+    }
+
     function test_RevertWhen_OneRequestIsUnknown() public {
         IRequestEscrow.Delivery[] memory deliveries = _deliveries();
         deliveries[2].request.salt = "unknown";

@@ -94,7 +94,7 @@ contract PaymentInvariants is EscrowInvariants {
     }
 
     function negativePaths() internal pure override returns (string[] memory list) {
-        list = new string[](15);
+        list = new string[](16);
         list[0] = "a stranger's key";
         list[1] = "high s";
         list[2] = "v of 0 or 1";
@@ -110,6 +110,7 @@ contract PaymentInvariants is EscrowInvariants {
         list[12] = "second delivery";
         list[13] = "second refund";
         list[14] = "second settlement";
+        list[15] = "late delivery in a batch";
     }
 }
 
@@ -133,7 +134,7 @@ contract PowerInvariants is EscrowInvariants {
     }
 
     function negativePaths() internal pure override returns (string[] memory list) {
-        list = new string[](13);
+        list = new string[](17);
         list[0] = "early settlement";
         list[1] = "a stranger convicts";
         list[2] = "late conviction";
@@ -147,5 +148,9 @@ contract PowerInvariants is EscrowInvariants {
         list[10] = "reentered refund";
         list[11] = "reentered delivery";
         list[12] = "reentered withdrawal";
+        list[13] = "a convicted signer";
+        list[14] = "a convicted signer comes back";
+        list[15] = "I14 set admin";
+        list[16] = "I14 set admin accepted";
     }
 }

@@ -23,6 +23,8 @@ contract Handler is Replay {
     WeirdToken public weird;
     Receiver public receiver;
     uint256 private _salt;
+    /// @dev The keys of all epochs: convicted ones are replaced.
+    mapping(address signer => uint256) private _signerKeys;
 
     mapping(bytes4 selector => uint256) public calls;
     mapping(bytes4 selector => uint256) public effective;
@@ -71,6 +73,9 @@ contract Handler is Replay {
             vm.stopPrank();
         }
         accounts.push(treasury);
+        for (uint256 i = 0; i < 5; ++i) {
+            _signerKeys[quorum.signers[i]] = signerKeys[i];
+        }
         bondSum = token.balanceOf(address(registry));
         beginReplay();
     }
@@ -124,14 +129,19 @@ contract Handler is Replay {
     }
 
     function deliverBatch(uint128 seed) external acts(seed) {
+        (bytes32 late, bool found) = _expiredRequest(seed);
+        IRequestEscrow.Delivery[] memory deliveries = new IRequestEscrow.Delivery[](3);
+        // Nothing that came too late keeps the one behind it from being delivered.
+        deliveries[0] = _delivery(_closedRequest(seed), 1);
+        deliveries[1] = found ? _delivery(late, 1) : deliveries[0];
         (bytes32 id, uint256 index) = _openRequest(seed);
-        IRequestEscrow.Delivery[] memory deliveries = new IRequestEscrow.Delivery[](_closed.length == 0 ? 1 : 2);
-        deliveries[0] = _delivery(id, uint128(seed));
-        if (deliveries.length == 2) deliveries[1] = _delivery(_closed[seed % _closed.length], 1);
+        deliveries[2] = _delivery(id, uint128(seed));
         vm.prank(transmitter);
         bool[] memory accepted = escrow.deliverBatch(deliveries);
-        assertTrue(accepted[0], "open one accepted");
-        assertTrue(deliveries.length == 1 || !accepted[1], "I3 closed one left out");
+        assertFalse(accepted[0], "I3 closed one left out");
+        assertFalse(accepted[1], "I6 late one left out");
+        assertTrue(accepted[2], "open one accepted");
+        if (found) _hit("late delivery in a batch");
         _closeOpen(id, index);
         _did();
     }
@@ -149,11 +159,47 @@ contract Handler is Replay {
     function convict(uint128 seed) external acts(seed) {
         (bytes32 id, uint256 index) = _waitingRequest(seed);
         address[] memory signers = rows[id].signers;
+        address convicted = signers[seed % signers.length];
         vm.prank(referee);
-        escrow.convict(rows[id].terms, results[id], quorum, signers, signers[seed % signers.length]);
+        escrow.convict(rows[id].terms, results[id], quorum, signers, convicted);
         _closed.push(id);
         _drop(_waiting, index);
+        _refuseConvicted(seed, convicted);
+        _replace(convicted);
         _did();
+    }
+
+    /// @dev A convicted key counts no more, and its operator is in no later epoch without a new bond.
+    function _refuseConvicted(uint128 seed, address convicted) private {
+        (bytes32 id,) = _openRequest(seed);
+        IRequestEscrow.Delivery memory one = _delivery(id, uint128(seed));
+        one.attestations = attest(one.result, 5);
+        _refused("a convicted signer", _deliverCall(one), stranger, IRequestEscrow.UnknownSigner.selector);
+        address owner = registry.ownerOfSigner(convicted);
+        bytes memory data = abi.encodeCall(registry.proposeSigner, (convicted));
+        _refusedBy("a convicted signer comes back", address(registry), data, owner);
+        assertEq(registry.bondOf(quorumSet, owner), 0, "I12 nothing is left");
+        assertEq(registry.operatorOf(owner).signer, address(0), "a convicted operator has no signer");
+    }
+
+    /// @dev The convicted operator comes back with another key and another bond, in the admin's next epoch. The day that this
+    /// takes ends every open request of the epoch before.
+    function _replace(address convicted) private {
+        address owner = registry.ownerOfSigner(convicted);
+        uint256 key = uint256(keccak256(abi.encode("replacement", convicted))) >> 8;
+        vm.prank(owner);
+        registry.proposeSigner(vm.addr(key));
+        vm.prank(setAdmin);
+        registry.proposeEpoch(quorumSet, 3, operators);
+        skipTime(1 days);
+        registry.activateSigner(owner);
+        joinSet(owner, quorumSet);
+        registry.startEpoch(quorumSet);
+        _signerKeys[vm.addr(key)] = key;
+        quorum = setOf(quorumSet);
+        for (uint256 i = 0; i < 5; ++i) {
+            signerKeys[i] = _signerKeys[quorum.signers[i]];
+        }
     }
 
     function leaveAndJoin(uint128 seed) external acts(seed) {
@@ -200,6 +246,7 @@ contract Handler is Replay {
 
     function withdrawSlashed(uint128 seed) external acts(seed) {
         address account = payerAt(seed);
+        if (seed % 4 == 0) account = registry.BURN_ADDRESS();
         uint256 due = registry.creditOf(account, address(token));
         if (due == 0) {
             vm.expectRevert();
@@ -223,6 +270,12 @@ contract Handler is Replay {
         escrow.retireOffer(_offers[1]);
         escrow.publishOffer(_offers[1], split);
         vm.stopPrank();
+        address successor = address(uint160(0xAD0000 + calls[msg.sig]));
+        vm.prank(setAdmin);
+        registry.proposeSetAdmin(quorumSet, successor);
+        vm.prank(successor);
+        registry.acceptSetAdmin(quorumSet);
+        setAdmin = successor;
         assertEq(_allClaims(), before, "I14 an administrator moved a claim");
         _did();
     }
@@ -326,7 +379,6 @@ contract Handler is Replay {
 
     function attackLockedBond(uint128 seed) external acts(seed) {
         address owner = registry.ownerOfSigner(quorum.signers[seed % 5]);
-        // A slashed member is none any more, so its leaving is refused for that reason.
         _refusedBy(
             "I11 a member unbonds", address(registry), abi.encodeCall(registry.startUnbonding, (quorumSet)), owner
         );
@@ -344,6 +396,10 @@ contract Handler is Replay {
         _refusedBy("I12 slash", address(registry), data, stranger);
         data = abi.encodeCall(registry.proposeEpoch, (quorumSet, 1, operators));
         _refusedBy("I14 epoch", address(registry), data, stranger);
+        data = abi.encodeCall(registry.proposeSetAdmin, (quorumSet, stranger));
+        _refusedBy("I14 set admin", address(registry), data, stranger);
+        data = abi.encodeCall(registry.acceptSetAdmin, (quorumSet));
+        _refusedBy("I14 set admin accepted", address(registry), data, stranger);
         _did();
     }
 
@@ -428,7 +484,7 @@ contract Handler is Replay {
             assertEq(results[id].requestId, id, "I5 result of this request");
             assertTrue(digest != 0, "I4 digest");
             for (uint256 i = 0; i < row.signers.length; ++i) {
-                assertTrue(keyOf(row.signers[i]) != 0, "I4 signer of the set");
+                assertTrue(_signerKeys[row.signers[i]] != 0, "I4 signer of the set");
                 assertTrue(i == 0 || row.signers[i] > row.signers[i - 1], "I4 ascending");
             }
         }
@@ -447,6 +503,12 @@ contract Handler is Replay {
             members += registry.bondOf(quorumSet, operators[i]);
         }
         assertLe(members, bondSum, "I11 members' bonds are held");
+        for (uint256 i = 0; i < 3; ++i) {
+            address account = payerAt(i);
+            assertEq(registry.creditOf(account, address(token)), slashCredit[account], "I15 replayed reward");
+        }
+        address burn = registry.BURN_ADDRESS();
+        assertEq(registry.creditOf(burn, address(token)), slashCredit[burn], "I15 replayed burn");
         assertEq(registry.sequence(), registrySequence, "I15 registry sequence");
         assertEq(escrow.sequence(), escrowSequence, "I15 escrow sequence");
     }
@@ -509,6 +571,14 @@ contract Handler is Replay {
         _fund(seed);
         index = _open.length - 1;
         return (_open[index], index);
+    }
+
+    /// @dev An open request whose deadline has passed, if one of the next few is.
+    function _expiredRequest(uint256 seed) private view returns (bytes32 id, bool found) {
+        for (uint256 i = 0; i < _open.length && i < 8; ++i) {
+            id = _open[(seed + i) % _open.length];
+            if (rows[id].terms.deadline <= block.timestamp) return (id, true);
+        }
     }
 
     /// @dev A delivered request inside its window.

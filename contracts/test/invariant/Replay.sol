@@ -34,6 +34,7 @@ abstract contract Replay is EscrowTest {
     /// @dev Registry: bonds held, slashed credits held.
     uint256 internal bondSum;
     uint256 internal slashedSum;
+    mapping(address account => uint256) internal slashCredit;
 
     function beginReplay() internal {
         escrowSequence = escrow.sequence();
@@ -128,15 +129,23 @@ abstract contract Replay is EscrowTest {
         if (topic == IOperatorRegistry.Joined.selector) bondSum += _word(log.data, 1);
         if (topic == IOperatorRegistry.BondReleased.selector) bondSum -= _word(log.data, 2);
         if (topic == IOperatorRegistry.BondSlashed.selector) {
-            uint256 amount = _word(log.data, 1);
-            // I12: once per request, bounded by the bond, all of it to the payer.
+            uint256 amount = _word(log.data, 2);
+            uint256 reward = _word(log.data, 4);
+            address beneficiary = address(uint160(_word(log.data, 3)));
+            // I12: once per request, bounded by the bond, half of it to the payer and the rest to nobody.
             assertEq(++conviction[log.topics[3]], 1, "I12 slashed twice");
             assertLe(amount, BOND, "I12 more than the bond");
-            assertEq(address(uint160(_word(log.data, 2))), rows[log.topics[3]].terms.payer, "I12 beneficiary");
+            assertEq(beneficiary, rows[log.topics[3]].terms.payer, "I12 beneficiary");
+            assertEq(reward, amount / 2, "I12 reward");
+            slashCredit[beneficiary] += reward;
+            slashCredit[registry.BURN_ADDRESS()] += amount - reward;
             bondSum -= amount;
             slashedSum += amount;
         }
-        if (topic == IOperatorRegistry.Withdrawn.selector) slashedSum -= _word(log.data, 1);
+        if (topic == IOperatorRegistry.Withdrawn.selector) {
+            slashedSum -= _word(log.data, 1);
+            slashCredit[address(uint160(uint256(log.topics[1])))] = 0;
+        }
     }
 
     function _word(bytes memory data, uint256 index) private pure returns (uint256 word) {

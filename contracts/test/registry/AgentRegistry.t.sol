@@ -33,6 +33,7 @@ contract AgentRegistryTest is Assert {
         assertEq(keccak256(bytes(_agents.tokenURI(0))), keccak256("ipfs://agent"), "URI");
         assertEq(keccak256(bytes(_agents.name())), keccak256("AgentIdentity"), "name");
         assertEq(keccak256(bytes(_agents.symbol())), keccak256("AGENT"), "symbol");
+        assertEq(keccak256(bytes(_agents.getVersion())), keccak256("2.0.0"), "version");
         assertEq(_agents.register(), 1, "the second id is 1");
         assertEq(keccak256(bytes(_agents.tokenURI(1))), keccak256(""), "no URI");
     }

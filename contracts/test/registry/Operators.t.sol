@@ -33,10 +33,62 @@ contract OperatorsTest is EscrowTest {
         assertEq(registry.SET_MEMBERS_MAX(), 32, "members");
     }
 
-    function test_ownerMayHoldAColdRole() public {
-        vm.prank(stranger);
-        registry.register(address(1), address(2), stranger);
-        assertEq(registry.operatorOf(stranger).withdrawal, stranger, "withdrawal");
+    function test_RevertWhen_TheOwnerHoldsAnotherRole() public {
+        _registerRefused(stranger, address(2), address(3), _notSeparate(stranger));
+        _registerRefused(address(1), stranger, address(3), _notSeparate(stranger));
+        _registerRefused(address(1), address(2), stranger, _notSeparate(stranger));
+        vm.startPrank(OWNER);
+        vm.expectRevert(_notSeparate(OWNER));
+        registry.proposeSigner(OWNER);
+        vm.expectRevert(_notSeparate(OWNER));
+        registry.setTransmitter(OWNER);
+        vm.expectRevert(_notSeparate(OWNER));
+        registry.proposeWithdrawal(OWNER);
+        vm.stopPrank();
+    }
+
+    /// @dev An announced role counts as one, or two could be one account when the announced one becomes active.
+    function test_RevertWhen_AnAnnouncedWithdrawalWouldHoldAnotherRole() public {
+        vm.startPrank(OWNER);
+        registry.proposeWithdrawal(NEXT);
+        vm.expectRevert(_notSeparate(NEXT));
+        registry.proposeSigner(NEXT);
+        vm.expectRevert(_notSeparate(NEXT));
+        registry.setTransmitter(NEXT);
+        vm.stopPrank();
+    }
+
+    /// @dev A former signer still counts in epochs of the past.
+    function test_RevertWhen_AFormerSignerWouldHoldAnotherRole() public {
+        vm.startPrank(OWNER);
+        registry.proposeSigner(NEXT);
+        skipTime(1 days);
+        registry.activateSigner(OWNER);
+        vm.expectRevert(_notSeparate(SIGNER));
+        registry.setTransmitter(SIGNER);
+        vm.expectRevert(_notSeparate(SIGNER));
+        registry.proposeWithdrawal(SIGNER);
+        vm.stopPrank();
+    }
+
+    /// @dev Announcing another's hot key as one's own takes no role from it.
+    function test_anothersAccountMayHoldARole() public {
+        address other = vm.addr(signerKeys[0]);
+        vm.startPrank(OWNER);
+        registry.setTransmitter(other);
+        registry.proposeWithdrawal(vm.addr(signerKeys[1]));
+        vm.stopPrank();
+        assertEq(registry.operatorOf(OWNER).transmitter, other, "transmitter");
+    }
+
+    function test_announcingThePresentWithdrawalKeepsIt() public {
+        vm.startPrank(OWNER);
+        registry.proposeWithdrawal(NEXT);
+        registry.proposeWithdrawal(VAULT);
+        vm.stopPrank();
+        skipTime(2 days);
+        registry.activateWithdrawal(OWNER);
+        assertEq(registry.operatorOf(OWNER).withdrawal, VAULT, "withdrawal");
     }
 
     function test_RevertWhen_RegisteredBefore() public {

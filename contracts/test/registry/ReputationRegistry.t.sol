@@ -20,6 +20,10 @@ contract ReputationRegistryTest is EscrowTest {
         assertEq(bytes32(IReputationRegistry.revokeFeedback.selector), bytes32(bytes4(0x4ab3ca99)), "revoke");
         assertEq(bytes32(IReputationRegistry.appendResponse.selector), bytes32(bytes4(0xc2349ab2)), "append");
         assertEq(bytes32(IReputationRegistry.getSummary.selector), bytes32(bytes4(0x81bbba58)), "summary");
+        assertEq(bytes32(IReputationRegistry.readAllFeedback.selector), bytes32(bytes4(0xd9d84224)), "read all");
+        assertEq(
+            bytes32(IReputationRegistry.getVersion.selector), bytes32(bytes4(keccak256("getVersion()"))), "version"
+        );
         assertEq(
             IReputationRegistry.NewFeedback.selector,
             0x6a4a61743519c9d648a14e6493f47dbe3ff1aa29e7785c96c8326a205e58febc,
@@ -54,6 +58,7 @@ contract ReputationRegistryTest is EscrowTest {
         assertEq(_reputation.getLastIndex(agentId, stranger), 2, "last index");
         assertEq(_reputation.getClients(agentId).length, 1, "clients");
         assertEq(_reputation.getIdentityRegistry(), address(agents), "agents");
+        assertEq(keccak256(bytes(_reputation.getVersion())), keccak256("2.0.0"), "version");
         assertEq(_reputation.requestOf(agentId, stranger, 1), 0, "not backed");
     }
 
@@ -103,6 +108,89 @@ contract ReputationRegistryTest is EscrowTest {
         address[] memory responders = new address[](2);
         (responders[0], responders[1]) = (agentOwner, payer);
         assertEq(_reputation.getResponseCount(agentId, stranger, 1, responders), 2, "responses");
+    }
+
+    /// @dev The standard's filters: nobody named means everybody.
+    function test_countsResponsesOfAll() public {
+        _give(stranger, 1, 0, "", "");
+        _give(stranger, 2, 0, "", "");
+        _give(payer, 3, 0, "", "");
+        vm.startPrank(agentOwner);
+        _reputation.appendResponse(agentId, stranger, 1, "uri", 0);
+        _reputation.appendResponse(agentId, stranger, 2, "uri", 0);
+        _reputation.appendResponse(agentId, payer, 1, "uri", 0);
+        vm.stopPrank();
+        vm.prank(treasury);
+        _reputation.appendResponse(agentId, stranger, 2, "uri", 0);
+        address[] memory nobody = new address[](0);
+        address[] memory owner = new address[](1);
+        owner[0] = agentOwner;
+        assertEq(_reputation.getResponseCount(agentId, stranger, 2, nobody), 2, "one feedback, all responders");
+        assertEq(_reputation.getResponseCount(agentId, stranger, 2, owner), 1, "one feedback, one responder");
+        assertEq(_reputation.getResponseCount(agentId, stranger, 0, nobody), 3, "one client, all responders");
+        assertEq(_reputation.getResponseCount(agentId, stranger, 0, owner), 2, "one client, one responder");
+        assertEq(_reputation.getResponseCount(agentId, address(0), 0, nobody), 4, "all clients, all responders");
+        assertEq(_reputation.getResponseCount(agentId, address(0), 2, owner), 3, "all clients, one responder");
+        assertEq(_reputation.getResponseCount(agentId, payer, 9, nobody), 0, "no such feedback");
+        assertEq(_reputation.getResponseCount(agentId + 1, address(0), 0, nobody), 0, "another agent");
+    }
+
+    function test_readsAllFeedback() public {
+        _give(stranger, 1, 0, "speed", "a");
+        _give(stranger, 2, 1, "price", "a");
+        _give(payer, -3, 2, "speed", "b");
+        vm.prank(stranger);
+        _reputation.revokeFeedback(agentId, 1);
+        address[] memory all = new address[](0);
+        address[] memory one = new address[](1);
+        one[0] = stranger;
+        _checkAll(all, "", "", true, 111);
+        _checkAll(all, "", "", false, 110);
+        _checkAll(all, "speed", "", true, 101);
+        _checkAll(all, "speed", "b", true, 100);
+        _checkAll(all, "", "a", false, 10);
+        _checkAll(one, "", "", true, 11);
+        _checkAll(one, "speed", "", false, 0);
+        _checkAll(all, "none", "", true, 0);
+    }
+
+    /// @param wanted Decimal digits from the right: 1 for each of the three that is to be listed.
+    function _checkAll(
+        address[] memory named,
+        string memory tag1,
+        string memory tag2,
+        bool includeRevoked,
+        uint256 wanted
+    ) private view {
+        (
+            address[] memory clients,
+            uint64[] memory indexes,
+            int128[] memory values,
+            uint8[] memory decimals,
+            string[] memory tag1s,
+            string[] memory tag2s,
+            bool[] memory revoked
+        ) = _reputation.readAllFeedback(agentId, named, tag1, tag2, includeRevoked);
+        uint256 seen = 0;
+        for (uint256 i = 0; i < clients.length; ++i) {
+            bool first = values[i] == 1;
+            bool second = values[i] == 2;
+            seen += first ? 1 : second ? 10 : 100;
+            assertEq(clients[i], first || second ? stranger : payer, "client");
+            assertEq(indexes[i], second ? 2 : 1, "index");
+            assertTrue(first || second || values[i] == -3, "value");
+            assertEq(decimals[i], first ? 0 : second ? 1 : 2, "decimals");
+            assertEq(keccak256(bytes(tag1s[i])), second ? keccak256("price") : keccak256("speed"), "tag1");
+            assertEq(keccak256(bytes(tag2s[i])), first || second ? keccak256("a") : keccak256("b"), "tag2");
+            assertTrue(revoked[i] == first, "revoked");
+        }
+        assertEq(seen, wanted, "listed");
+        assertEq(indexes.length, clients.length, "indexes");
+        assertEq(values.length, clients.length, "values");
+        assertEq(decimals.length, clients.length, "decimals");
+        assertEq(tag1s.length, clients.length, "tag1s");
+        assertEq(tag2s.length, clients.length, "tag2s");
+        assertEq(revoked.length, clients.length, "revoked");
     }
 
     function test_summarizes() public {

@@ -41,6 +41,58 @@ contract SetsTest is EscrowTest {
         vm.stopPrank();
     }
 
+    /* ADMINISTRATORS */
+
+    function test_aSetChangesItsAdminInTwoSteps() public {
+        vm.expectEmit(true, true, true, true, address(registry));
+        emit IOperatorRegistry.SetAdminProposed(registry.sequence() + 1, quorumSet, stranger);
+        vm.prank(setAdmin);
+        registry.proposeSetAdmin(quorumSet, stranger);
+        (address admin, address pending) = registry.adminOf(quorumSet);
+        assertEq(admin, setAdmin, "until it is accepted");
+        assertEq(pending, stranger, "named");
+        vm.prank(setAdmin);
+        registry.proposeEpoch(quorumSet, 1, operators);
+
+        vm.expectEmit(true, true, true, true, address(registry));
+        emit IOperatorRegistry.SetAdminChanged(registry.sequence() + 1, quorumSet, stranger);
+        vm.prank(stranger);
+        registry.acceptSetAdmin(quorumSet);
+        (admin, pending) = registry.adminOf(quorumSet);
+        assertEq(admin, stranger, "admin");
+        assertEq(pending, address(0), "nobody named");
+        vm.prank(stranger);
+        registry.proposeEpoch(quorumSet, 2, operators);
+        vm.expectRevert(abi.encodeWithSelector(IOperatorRegistry.NotSetAdmin.selector, quorumSet, setAdmin));
+        vm.prank(setAdmin);
+        registry.proposeEpoch(quorumSet, 1, operators);
+    }
+
+    function test_RevertWhen_AStrangerMovesTheAdmin() public {
+        vm.startPrank(stranger);
+        vm.expectRevert(abi.encodeWithSelector(IOperatorRegistry.NotSetAdmin.selector, quorumSet, stranger));
+        registry.proposeSetAdmin(quorumSet, stranger);
+        vm.expectRevert(abi.encodeWithSelector(IOperatorRegistry.NotPendingSetAdmin.selector, quorumSet, stranger));
+        registry.acceptSetAdmin(quorumSet);
+        vm.expectRevert(abi.encodeWithSelector(IOperatorRegistry.UnknownSet.selector, 9));
+        registry.proposeSetAdmin(9, stranger);
+        vm.expectRevert(abi.encodeWithSelector(IOperatorRegistry.NotPendingSetAdmin.selector, 9, stranger));
+        registry.acceptSetAdmin(9);
+        vm.stopPrank();
+    }
+
+    function test_anOfferedSetIsTakenBack() public {
+        vm.startPrank(setAdmin);
+        registry.proposeSetAdmin(quorumSet, stranger);
+        registry.proposeSetAdmin(quorumSet, address(0));
+        vm.stopPrank();
+        vm.expectRevert(abi.encodeWithSelector(IOperatorRegistry.NotPendingSetAdmin.selector, quorumSet, stranger));
+        vm.prank(stranger);
+        registry.acceptSetAdmin(quorumSet);
+        (address admin,) = registry.adminOf(quorumSet);
+        assertEq(admin, setAdmin, "admin");
+    }
+
     /* JOINING */
 
     function test_joinsWithItsBond() public {
@@ -153,7 +205,7 @@ contract SetsTest is EscrowTest {
         }
         bytes32 hash = keccak256(abi.encode(IRequestEscrow.OperatorSet(setId, 1, 2, signers)));
         vm.expectEmit(true, true, true, true, address(registry));
-        emit IOperatorRegistry.EpochStarted(registry.sequence() + 1, setId, 1, 2, sorted, signers, hash);
+        emit IOperatorRegistry.EpochStarted(registry.sequence() + 1, setId, 1, 2, sorted, signers, hash, false);
         vm.prank(stranger);
         registry.startEpoch(setId);
         assertEq(registry.operatorSetHash(setId), hash, "hash");
@@ -263,6 +315,13 @@ contract SetsTest is EscrowTest {
         registry.proposeSigner(address(1));
         skipTime(1 days);
         registry.activateSigner(_members[2]);
+        address[] memory owners = new address[](3);
+        address[] memory signers = new address[](3);
+        (owners[0], owners[1], owners[2]) = (_members[2], _members[0], _members[1]);
+        (signers[0], signers[1], signers[2]) = (address(1), quorum.signers[0], quorum.signers[1]);
+        bytes32 hash = keccak256(abi.encode(IRequestEscrow.OperatorSet(setId, 2, 2, signers)));
+        vm.expectEmit(true, true, true, true, address(registry));
+        emit IOperatorRegistry.EpochStarted(registry.sequence() + 1, setId, 2, 2, owners, signers, hash, true);
         vm.prank(stranger);
         registry.refreshEpoch(setId);
         IRequestEscrow.OperatorSet memory set = setOf(setId);
@@ -270,6 +329,104 @@ contract SetsTest is EscrowTest {
         assertEq(set.threshold, 2, "threshold");
         assertEq(set.signers[0], address(1), "sorted again");
         assertTrue(before != registry.operatorSetHash(setId), "hash");
+    }
+
+    /// @dev A refresh takes nothing from the admin: what it has proposed starts when it is due.
+    function test_aRefreshLeavesTheProposalPending() public {
+        vm.prank(setAdmin);
+        registry.proposeEpoch(quorumSet, 2, operators);
+        vm.prank(operators[1]);
+        registry.proposeSigner(address(1));
+        skipTime(1 days);
+        registry.activateSigner(operators[1]);
+        registry.refreshEpoch(quorumSet);
+        assertEq(setOf(quorumSet).threshold, 3, "as before");
+        registry.startEpoch(quorumSet);
+        assertEq(setOf(quorumSet).threshold, 2, "as proposed");
+        assertEq(setOf(quorumSet).epoch, 3, "epoch");
+    }
+
+    function test_refreshDropsWhoIsUnbonding() public {
+        address leaver = registry.ownerOfSigner(quorum.signers[1]);
+        vm.startPrank(leaver);
+        registry.revokeSigner(quorum.signers[1]);
+        registry.startUnbonding(quorumSet);
+        registry.proposeSigner(address(1));
+        vm.stopPrank();
+        skipTime(1 days);
+        registry.activateSigner(leaver);
+        _refreshedWithout(leaver);
+    }
+
+    function test_refreshDropsWhoHasLeft() public {
+        address leaver = registry.ownerOfSigner(quorum.signers[4]);
+        vm.startPrank(leaver);
+        registry.revokeSigner(quorum.signers[4]);
+        registry.startUnbonding(quorumSet);
+        vm.stopPrank();
+        skipTime(14 days);
+        registry.releaseBond(quorumSet, leaver);
+        _refreshedWithout(leaver);
+    }
+
+    function test_refreshDropsWhoHasNoSigner() public {
+        address owner = registry.ownerOfSigner(quorum.signers[0]);
+        vm.prank(owner);
+        registry.revokeSigner(quorum.signers[0]);
+        _refreshedWithout(owner);
+        // Its bond is free to go, and it comes back by the admin only.
+        vm.startPrank(owner);
+        registry.proposeSigner(address(1));
+        skipTime(1 days);
+        registry.activateSigner(owner);
+        vm.expectRevert(IOperatorRegistry.NothingPending.selector);
+        registry.refreshEpoch(quorumSet);
+        registry.startUnbonding(quorumSet);
+        vm.stopPrank();
+    }
+
+    function test_refreshDropsWhoWasSlashed() public {
+        address owner = registry.ownerOfSigner(quorum.signers[2]);
+        vm.prank(address(escrow));
+        registry.slash(quorumSet, quorum.signers[2], "id", stranger);
+        _refreshedWithout(owner);
+    }
+
+    /// @dev The members that are left are no quorum, and no smaller one may take its place behind the admin's back.
+    function test_RevertWhen_ARefreshWouldLeaveTooFew() public {
+        for (uint256 i = 0; i < 2; ++i) {
+            vm.prank(registry.ownerOfSigner(quorum.signers[i]));
+            registry.revokeSigner(quorum.signers[i]);
+        }
+        uint256 snapshot = registry.sequence();
+        registry.refreshEpoch(quorumSet);
+        assertEq(registry.sequence(), snapshot + 1, "three of five are a quorum");
+        vm.prank(registry.ownerOfSigner(quorum.signers[2]));
+        registry.revokeSigner(quorum.signers[2]);
+        vm.expectRevert(abi.encodeWithSelector(IOperatorRegistry.InvalidThreshold.selector, 3, 2));
+        registry.refreshEpoch(quorumSet);
+    }
+
+    function test_RevertWhen_ASetWithoutAnEpochIsRefreshed() public {
+        uint64 setId = _openSet();
+        vm.expectRevert(IOperatorRegistry.NothingPending.selector);
+        registry.refreshEpoch(setId);
+    }
+
+    function _refreshedWithout(address dropped) private {
+        vm.prank(stranger);
+        registry.refreshEpoch(quorumSet);
+        (uint64 epoch, uint8 threshold, address[] memory owners, address[] memory signers) = registry.epochOf(quorumSet);
+        assertEq(epoch, 2, "epoch");
+        assertEq(threshold, 3, "threshold");
+        assertEq(owners.length, 4, "members");
+        for (uint256 i = 0; i < 4; ++i) {
+            assertTrue(owners[i] != dropped, "dropped");
+            assertEq(registry.operatorOf(owners[i]).signer, signers[i], "pairs");
+            assertTrue(i == 0 || signers[i] > signers[i - 1], "ascending");
+        }
+        vm.expectRevert(IOperatorRegistry.NothingPending.selector);
+        registry.refreshEpoch(quorumSet);
     }
 
     /* BONDS */
@@ -383,11 +540,11 @@ contract SetsTest is EscrowTest {
         assertEq(registry.slash(quorumSet, quorum.signers[0], "other", stranger), 0, "nothing left");
         vm.stopPrank();
         assertEq(registry.bondOf(quorumSet, owner), 0, "bond");
-        assertEq(registry.creditOf(stranger, address(token)), BOND, "credit");
+        assertEq(registry.creditOf(stranger, address(token)), BOND / 2, "credit");
         vm.expectEmit(true, true, true, true, address(registry));
-        emit IOperatorRegistry.Withdrawn(registry.sequence() + 1, stranger, address(token), BOND);
+        emit IOperatorRegistry.Withdrawn(registry.sequence() + 1, stranger, address(token), BOND / 2);
         registry.withdrawFor(stranger, address(token));
-        assertEq(token.balanceOf(stranger), BOND, "paid");
+        assertEq(token.balanceOf(stranger), BOND / 2, "paid");
         vm.expectRevert(abi.encodeWithSelector(IOperatorRegistry.NothingToWithdraw.selector, stranger, address(token)));
         registry.withdrawFor(stranger, address(token));
     }
@@ -398,15 +555,91 @@ contract SetsTest is EscrowTest {
         registry.slash(quorumSet, quorum.signers[0], "id", stranger);
         vm.prank(owner);
         registry.proposeSigner(address(1));
+        vm.prank(setAdmin);
+        registry.proposeEpoch(quorumSet, 3, operators);
         skipTime(1 days);
         registry.activateSigner(owner);
         vm.expectRevert(abi.encodeWithSelector(IOperatorRegistry.NotJoined.selector, quorumSet, owner));
-        registry.refreshEpoch(quorumSet);
+        registry.startEpoch(quorumSet);
         vm.expectRevert(abi.encodeWithSelector(IOperatorRegistry.NotJoined.selector, quorumSet, owner));
         vm.prank(owner);
         registry.startUnbonding(quorumSet);
         joinSet(owner, quorumSet);
+        registry.startEpoch(quorumSet);
+        assertEq(setOf(quorumSet).signers[0], address(1), "a member again");
+    }
+
+    function test_burnsHalfOfASlashedBondRoundedUp() public {
+        uint64 setId = registry.createSet(setAdmin, address(0), 7, referee);
+        vm.deal(operators[0], 7);
+        vm.prank(operators[0]);
+        registry.join{value: 7}(setId);
+        address signer = registry.operatorOf(operators[0]).signer;
+        address burn = registry.BURN_ADDRESS();
+        vm.expectEmit(true, true, true, true, address(registry));
+        emit IOperatorRegistry.BondSlashed(registry.sequence() + 1, setId, operators[0], "id", signer, 7, stranger, 3);
+        vm.prank(address(escrow));
+        registry.slash(setId, signer, "id", stranger);
+        assertEq(registry.creditOf(stranger, address(0)), 3, "reward");
+        assertEq(registry.creditOf(burn, address(0)), 4, "burned");
+        assertEq(registry.withdrawFor(burn, address(0)), 4, "sent to where nobody can take it");
+        assertEq(burn.balance, 4, "gone");
+        assertEq(address(registry).balance, 3, "the reward is still here");
+    }
+
+    function test_slashingRevokesTheSignerEverywhere() public {
+        address signer = quorum.signers[0];
+        address owner = registry.ownerOfSigner(signer);
+        vm.expectEmit(true, true, true, true, address(registry));
+        emit IOperatorRegistry.SignerRevoked(registry.sequence() + 2, owner, signer);
+        vm.prank(address(escrow));
+        registry.slash(quorumSet, signer, "id", stranger);
+        assertTrue(registry.isRevoked(signer), "revoked");
+        assertEq(registry.operatorOf(owner).signer, address(0), "no signer");
+        vm.expectRevert(abi.encodeWithSelector(IOperatorRegistry.SignerTaken.selector, signer));
+        vm.prank(owner);
+        registry.proposeSigner(signer);
+    }
+
+    /// @dev Convicted for what its former key signed, an operator has no bond behind the key that replaced it.
+    function test_slashingRevokesTheKeyThatFollowedInTheSet() public {
+        address former = quorum.signers[0];
+        address owner = registry.ownerOfSigner(former);
+        vm.prank(owner);
+        registry.proposeSigner(address(1));
+        skipTime(1 days);
+        registry.activateSigner(owner);
         registry.refreshEpoch(quorumSet);
+        vm.prank(owner);
+        registry.proposeSigner(address(2));
+        uint64 before = registry.sequence();
+        vm.prank(address(escrow));
+        registry.slash(quorumSet, former, "id", stranger);
+        assertTrue(registry.isRevoked(former), "the convicted key");
+        assertTrue(registry.isRevoked(address(1)), "the one that follows it in the set");
+        assertFalse(registry.isRevoked(address(2)), "the announced one is in no epoch");
+        assertEq(registry.operatorOf(owner).pendingSigner, address(2), "pending");
+        assertEq(registry.sequence(), before + 3, "a slash and two revocations");
+    }
+
+    function test_slashingLeavesOtherMembersAlone() public {
+        vm.prank(address(escrow));
+        registry.slash(quorumSet, quorum.signers[0], "id", stranger);
+        for (uint256 i = 1; i < 5; ++i) {
+            assertFalse(registry.isRevoked(quorum.signers[i]), "signer");
+            assertEq(registry.bondOf(quorumSet, registry.ownerOfSigner(quorum.signers[i])), BOND, "bond");
+        }
+    }
+
+    /// @dev Revoking one's key ahead of the conviction changes nothing else about it, and there is one revocation.
+    function test_slashesARevokedSigner() public {
+        address owner = registry.ownerOfSigner(quorum.signers[0]);
+        vm.prank(owner);
+        registry.revokeSigner(quorum.signers[0]);
+        uint64 before = registry.sequence();
+        vm.prank(address(escrow));
+        assertEq(registry.slash(quorumSet, quorum.signers[0], "id", stranger), BOND, "amount");
+        assertEq(registry.sequence(), before + 1, "no second revocation");
     }
 
     function _openSet() private returns (uint64 setId) {

@@ -66,6 +66,7 @@ contract ValidationRegistryTest is Assert {
         assertEq(_validation.getAgentValidations(_agentId)[0], "hash", "of the agent");
         assertEq(_validation.getValidatorRequests(_validator)[0], "hash", "of the validator");
         assertEq(_validation.getIdentityRegistry(), address(_agents), "agents");
+        assertEq(keccak256(bytes(_validation.getVersion())), keccak256("2.0.0"), "version");
     }
 
     function test_summarizes() public {

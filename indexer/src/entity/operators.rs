@@ -6,7 +6,7 @@ static SIGNER_STATUS: Enumeration =
     Enumeration { name: "SignerStatus", values: &["pending", "active", "replaced", "revoked"] };
 
 static BOND_STATUS: Enumeration =
-    Enumeration { name: "BondStatus", values: &["bonded", "unbonding", "released"] };
+    Enumeration { name: "BondStatus", values: &["bonded", "unbonding", "released", "slashed"] };
 
 const OPERATOR_REFERENCE: Field = one("operator", "owner", "Operator", "owner", Key::Hex);
 const SET_REFERENCE: Field = one("operatorSet", "set_id", "OperatorSet", "set_id", Key::Decimal);
@@ -71,6 +71,7 @@ pub(super) static OPERATOR_SET: Entity = Entity {
         CHAIN_ID,
         field("setId", "set_id", Kind::BigInt),
         field("admin", "admin", Kind::Bytes),
+        field("pendingAdmin", "pending_admin", Kind::Bytes).or_null(),
         field("bondToken", "bond_token", Kind::Bytes),
         field("bond", "bond", Kind::BigInt),
         field("referee", "referee", Kind::Bytes).about(
@@ -147,15 +148,17 @@ pub(super) static SLASH: Entity = Entity {
     source: "indexer.slashes",
     table: "slashes",
     on_chain: true,
-    description: "A bond that was taken. Its id is `<set id>:<owner>:<request id>`.",
+    description: "A bond that was taken: `reward` of it for the beneficiary, the rest for nobody. Its id is `<set id>:<owner>:<request id>`.",
     fields: &[
         ID,
         CHAIN_ID,
         SET_REFERENCE,
         OPERATOR_REFERENCE,
         one("request", "request_id", "Request", "request_id", Key::Hex),
+        field("signer", "signer", Kind::Bytes),
         field("amount", "amount", Kind::BigInt),
         field("beneficiary", "beneficiary", Kind::Bytes),
+        field("reward", "reward", Kind::BigInt),
         field("createdAt", "created_at", Kind::BigInt),
         field("createdAtBlock", "created_block", Kind::BigInt),
         field("createdTx", "created_tx", Kind::Bytes),

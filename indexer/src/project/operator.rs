@@ -1,6 +1,7 @@
 //! Operators, their keys, their sets with epochs, and their bonds.
 
 use auspex_protocol::bindings::IOperatorRegistry::IOperatorRegistryEvents;
+use auspex_protocol::deployment::BURN_ADDRESS;
 use serde::{Deserialize, Serialize};
 
 use super::money;
@@ -45,6 +46,7 @@ pub enum SignerStatus {
 pub struct OperatorSet {
     pub set_id: Uint64,
     pub admin: Account,
+    pub pending_admin: Option<Account>,
     pub bond_token: Account,
     pub bond: Uint,
     pub referee: Account,
@@ -94,6 +96,7 @@ pub enum BondStatus {
     Bonded,
     Unbonding,
     Released,
+    Slashed,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -101,8 +104,10 @@ pub struct Slash {
     pub set_id: Uint64,
     pub owner: Account,
     pub request_id: Hash,
+    pub signer: Account,
     pub amount: Uint,
     pub beneficiary: Account,
+    pub reward: Uint,
     pub created_block: u64,
     pub created_at: u64,
     pub created_tx: Hash,
@@ -192,6 +197,7 @@ pub(super) fn apply(
             let set = OperatorSet {
                 set_id: event.setId.into(),
                 admin: event.admin.into(),
+                pending_admin: None,
                 bond_token: event.bondToken.into(),
                 bond: event.bond.into(),
                 referee: event.referee.into(),
@@ -211,6 +217,18 @@ pub(super) fn apply(
             };
             state.put(&event.setId.to_string(), set);
         }
+        Event::SetAdminProposed(event) => {
+            let (id, mut set) = known_set(state, place, event.setId)?;
+            set.pending_admin =
+                Some(event.pendingAdmin).filter(|admin| !admin.is_zero()).map(Account::from);
+            state.put(&id, set);
+        }
+        Event::SetAdminChanged(event) => {
+            let (id, mut set) = known_set(state, place, event.setId)?;
+            set.admin = event.admin.into();
+            set.pending_admin = None;
+            state.put(&id, set);
+        }
         Event::EpochProposed(event) => {
             let (id, mut set) = known_set(state, place, event.setId)?;
             set.pending_epoch = Some(event.epoch.into());
@@ -226,8 +244,8 @@ pub(super) fn apply(
             set.operators = accounts(&event.operators);
             set.signers = accounts(&event.signers);
             set.operator_set_hash = Some(event.operatorSetHash.into());
-            // A refresh starts an epoch with the members that were, and leaves a proposal pending whatever its number.
-            if is_proposed(&set) {
+            // A refresh makes an epoch of the one before, and leaves a proposal pending whatever its number.
+            if !event.refreshed {
                 set.pending_epoch = None;
                 set.pending_threshold = None;
                 set.pending_operators = None;
@@ -279,19 +297,28 @@ pub(super) fn apply(
             let amount = Uint::from(event.amount);
             bond.amount = bond.amount.0.saturating_sub(amount.0).into();
             bond.slashed = bond.slashed.0.saturating_add(amount.0).into();
+            // A bond that was being released is still due, with nothing left in it.
+            if bond.status == BondStatus::Bonded {
+                bond.status = BondStatus::Slashed;
+            }
             state.put(&id, bond);
+            let reward = Uint::from(event.reward);
             let slash = Slash {
                 set_id: event.setId.into(),
                 owner: event.owner.into(),
                 request_id: event.requestId.into(),
+                signer: event.signer.into(),
                 amount,
                 beneficiary: event.beneficiary.into(),
+                reward,
                 created_block: place.block,
                 created_at: place.time,
                 created_tx: place.transaction,
             };
             state.put(&format!("{id}:{}", hex_id(event.requestId)), slash);
-            money::credit_bond(state, place, event.beneficiary.into(), set.bond_token, amount);
+            let burned = amount.0.saturating_sub(reward.0).into();
+            money::credit_bond(state, place, event.beneficiary.into(), set.bond_token, reward);
+            money::credit_bond(state, place, BURN_ADDRESS.into(), set.bond_token, burned);
         }
         Event::Withdrawn(event) => money::withdraw_bond(
             state,
@@ -314,19 +341,6 @@ fn put_signer(
 ) {
     let row = Signer { signer, owner, status, updated_at: place.time };
     state.put(&format!("{:#x}", signer.0), row);
-}
-
-/// Whether the running epoch is the proposed one: the same threshold, and the same members in whatever order.
-fn is_proposed(set: &OperatorSet) -> bool {
-    let (Some(threshold), Some(proposed)) = (set.pending_threshold, &set.pending_operators) else {
-        return false;
-    };
-    let sorted = |members: &[Account]| {
-        let mut members = members.to_vec();
-        members.sort_unstable();
-        members
-    };
-    threshold == set.threshold && sorted(proposed) == sorted(&set.operators)
 }
 
 fn accounts(addresses: &[alloy::primitives::Address]) -> Vec<Account> {

@@ -5,10 +5,12 @@ use alloy::sol_types::SolEvent;
 use auspex_protocol::bindings::{
     IAgentRegistry, IERC20, IERC721, IOperatorRegistry, IPlatformToken,
 };
+use auspex_protocol::deployment::BURN_ADDRESS;
 use proptest::prelude::*;
 
 use super::agent::{Agent, AgentMetadata};
-use super::operator::OperatorSet;
+use super::money::BondCredit;
+use super::operator::{Bond, BondStatus, OperatorSet, Slash};
 use super::other::X402Settlement;
 use super::reputation::Feedback;
 use super::row::{Kind, Projection};
@@ -134,29 +136,34 @@ fn only_a_transfer_with_an_authorization_is_an_x402_settlement() {
     assert_eq!(apart, Changes::default());
 }
 
-fn started(epoch: u64, threshold: u8, operators: &[Address]) -> IOperatorRegistry::EpochStarted {
+fn started(epoch: u64, refreshed: bool, operators: &[Address]) -> IOperatorRegistry::EpochStarted {
     IOperatorRegistry::EpochStarted {
         sequence: 3,
         setId: 1,
         epoch,
-        threshold,
+        threshold: 2,
         operators: operators.to_vec(),
         signers: operators.to_vec(),
         operatorSetHash: B256::repeat_byte(8),
+        refreshed,
+    }
+}
+
+fn set_created(admin: Address) -> IOperatorRegistry::SetCreated {
+    IOperatorRegistry::SetCreated {
+        sequence: 1,
+        setId: 1,
+        admin,
+        bondToken: TOKEN,
+        bond: 9,
+        referee: Address::ZERO,
     }
 }
 
 #[test]
-fn a_proposal_stays_pending_until_an_epoch_with_its_threshold_and_members_starts() {
+fn a_refresh_leaves_the_proposal_pending_whoever_its_members_are() {
     let [a, b, c] = [1, 2, 3].map(Address::repeat_byte);
-    let created = IOperatorRegistry::SetCreated {
-        sequence: 1,
-        setId: 1,
-        admin: a,
-        bondToken: TOKEN,
-        bond: 0,
-        referee: Address::ZERO,
-    };
+    let created = set_created(a);
     let proposed = IOperatorRegistry::EpochProposed {
         sequence: 2,
         setId: 1,
@@ -173,12 +180,76 @@ fn a_proposal_stays_pending_until_an_epoch_with_its_threshold_and_members_starts
         ];
         last::<OperatorSet>(&changes(&facts)).pending_threshold
     };
-    // A refresh takes the proposed number, with the members that were.
-    assert_eq!(pending_after(started(2, 1, &[a])), Some(2));
-    assert_eq!(pending_after(started(2, 1, &[a, b, c])), Some(2));
-    assert_eq!(pending_after(started(2, 2, &[a, b])), Some(2));
+    assert_eq!(pending_after(started(2, true, &[a, b])), Some(2));
+    assert_eq!(pending_after(started(2, true, &[a, b, c])), Some(2));
     // The proposal after a refresh, its members in the order of their signers.
-    assert_eq!(pending_after(started(3, 2, &[c, a, b])), None);
+    assert_eq!(pending_after(started(3, false, &[c, a, b])), None);
+}
+
+#[test]
+fn a_sets_administrator_changes_when_its_successor_accepts() {
+    let [admin, successor] = [1, 2].map(Address::repeat_byte);
+    let named = |sequence, pendingAdmin| IOperatorRegistry::SetAdminProposed {
+        sequence,
+        setId: 1,
+        pendingAdmin,
+    };
+    let mut facts = vec![
+        fact(1, 0, OPERATORS, &set_created(admin)),
+        fact(2, 0, OPERATORS, &named(2, successor)),
+    ];
+    let seen = |facts: &[Fact]| {
+        let set = last::<OperatorSet>(&changes(facts));
+        (set.admin.0, set.pending_admin.map(|account| account.0))
+    };
+    assert_eq!(seen(&facts), (admin, Some(successor)));
+    let taken_back = [facts.clone(), vec![fact(3, 0, OPERATORS, &named(3, Address::ZERO))]].concat();
+    assert_eq!(seen(&taken_back), (admin, None));
+    let accepted =
+        IOperatorRegistry::SetAdminChanged { sequence: 3, setId: 1, admin: successor };
+    facts.push(fact(3, 0, OPERATORS, &accepted));
+    assert_eq!(seen(&facts), (successor, None));
+}
+
+#[test]
+fn a_conviction_takes_the_bond_and_credits_the_payer_with_its_reward_alone() {
+    let [admin, owner, payer] = [1, 2, 3].map(Address::repeat_byte);
+    let joined = IOperatorRegistry::Joined { sequence: 2, setId: 1, owner, bond: 9 };
+    let slashed = IOperatorRegistry::BondSlashed {
+        sequence: 3,
+        setId: 1,
+        owner,
+        requestId: B256::repeat_byte(7),
+        signer: Address::repeat_byte(4),
+        amount: 9,
+        beneficiary: payer,
+        reward: 4,
+    };
+    let unbonding =
+        IOperatorRegistry::UnbondingStarted { sequence: 3, setId: 1, owner, releaseAt: 100 };
+    let mut facts = vec![
+        fact(1, 0, OPERATORS, &set_created(admin)),
+        fact(2, 0, OPERATORS, &joined),
+        fact(4, 0, OPERATORS, &slashed),
+    ];
+    let changes_of_conviction = changes(&facts);
+    let bond = last::<Bond>(&changes_of_conviction);
+    assert_eq!((bond.amount.0, bond.slashed.0), (U256::ZERO, U256::from(9)));
+    assert_eq!(bond.status, BondStatus::Slashed);
+    let slash = last::<Slash>(&changes_of_conviction);
+    assert_eq!((slash.amount.0, slash.reward.0), (U256::from(9), U256::from(4)));
+    assert_eq!(slash.signer.0, Address::repeat_byte(4));
+    let credited: BTreeMap<_, _> = changes_of_conviction
+        .versions
+        .iter()
+        .filter_map(|version| BondCredit::from_row(&version.row))
+        .map(|credit| (credit.account.0, credit.credited.0))
+        .collect();
+    let wanted = [(payer, U256::from(4)), (BURN_ADDRESS, U256::from(5))];
+    assert_eq!(credited, BTreeMap::from(wanted));
+    // What was being released is still due, with nothing left in it.
+    facts.insert(2, fact(3, 0, OPERATORS, &unbonding));
+    assert_eq!(last::<Bond>(&changes(&facts)).status, BondStatus::Unbonding);
 }
 
 #[test]

@@ -193,7 +193,7 @@ projections! {
     Signer, "signers",
         "signer, owner, status, updated_at";
     OperatorSet, "operator_sets",
-        "set_id, admin, bond_token, bond, referee, epoch, threshold, operators, signers, \
+        "set_id, admin, pending_admin, bond_token, bond, referee, epoch, threshold, operators, signers, \
          operator_set_hash, pending_epoch, pending_threshold, pending_operators, \
          pending_active_at, created_block, created_at, created_tx, updated_at";
     Epoch, "epochs",
@@ -202,8 +202,8 @@ projections! {
     Bond, "bonds",
         "set_id, owner, amount, slashed, status, release_at, released_to, updated_at";
     Slash, "slashes",
-        "set_id, owner, request_id, amount, beneficiary, created_block, created_at, \
-         created_tx";
+        "set_id, owner, request_id, signer, amount, beneficiary, reward, created_block, \
+         created_at, created_tx";
     Token, "tokens",
         "token, allowed, updated_at";
     FeePolicy, "fee_policies",

@@ -230,6 +230,7 @@ export function market() {
     operators: OWNERS,
     signers: SIGNERS,
     operatorSetHash: hash('epoch 1'),
+    refreshed: false,
   })
   chain.block().emit('RequestEscrow', 'OfferPublished', {
     offerHash: hash('offer'),

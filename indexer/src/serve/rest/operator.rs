@@ -43,7 +43,7 @@ pub(in super::super) struct BondView {
     set_id: String,
     amount: String,
     slashed: String,
-    /// `bonded`, `unbonding` or `released`.
+    /// `bonded`, `unbonding`, `released` or `slashed`.
     status: String,
     /// True when it is a member of the set's present epoch.
     member: bool,
@@ -64,6 +64,10 @@ pub(in super::super) struct OperatorSetView {
     set_id: String,
     #[schema(value_type = String)]
     admin: Address,
+    /// Whom the administrator has named as its successor, who has to accept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pending_admin: Option<Address>,
     #[schema(value_type = String)]
     bond_token: Address,
     bond: String,
@@ -190,7 +194,7 @@ pub(in super::super) async fn set(
     let row = sqlx::query!(
         r#"
         select
-            id, admin, bond_token, bond::text as "bond!", epoch::text as "epoch!", threshold, operators, signers,
+            id, admin, pending_admin, bond_token, bond::text as "bond!", epoch::text as "epoch!", threshold, operators, signers,
             operator_set_hash, pending_epoch::text as pending_epoch, pending_threshold, pending_operators,
             pending_active_at::text as pending_active_at, created_block, created_at, updated_at,
             indexer.finality(chain_id, lower(block_range)) as finality
@@ -216,6 +220,7 @@ pub(in super::super) async fn set(
     Ok(Json(OperatorSetView {
         set_id: row.id,
         admin: Address::from_slice(&row.admin),
+        pending_admin: row.pending_admin.as_deref().map(Address::from_slice),
         bond_token: Address::from_slice(&row.bond_token),
         bond: row.bond,
         epoch: row.epoch,

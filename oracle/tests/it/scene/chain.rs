@@ -145,7 +145,7 @@ impl Scene {
             let register = IOperatorRegistry::registerCall {
                 signer: operator.signer_address(),
                 transmitter: operator.transmitter_address(),
-                withdrawal: operator.owner,
+                withdrawal: Address::repeat_byte(0x60 + number),
             };
             self.call(owner, registry, register.abi_encode(), 0).await;
             self.fund(operator.transmitter_address(), 10u128.pow(19)).await;

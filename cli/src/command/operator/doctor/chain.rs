@@ -177,13 +177,6 @@ fn registration(
             ));
         }
     }
-    if operator.withdrawal == owner {
-        findings.push(Finding::warning(
-            SUBJECT,
-            "bonds are paid out to the owner's own account",
-            "a cold account of its own is safer",
-        ));
-    }
     findings
 }
 
