@@ -31,11 +31,13 @@ contract OperatorRegistry is IOperatorRegistry {
         address[] pendingOperators;
     }
 
-    /// @dev `joined` stays false for a member that was slashed, also while it is still in the present epoch.
+    /// @dev `joined` stays false for a member that was slashed, also while it is still in the present epoch. `sinceEpoch` is
+    /// the set's epoch when it joined: it can be a member of later ones.
     struct Membership {
         uint128 bond;
         uint64 releaseAt;
         bool joined;
+        uint64 sinceEpoch;
     }
 
     /* CONSTANTS */
@@ -226,6 +228,7 @@ contract OperatorRegistry is IOperatorRegistry {
         require(!member.joined && member.releaseAt == 0, AlreadyJoined(setId, msg.sender));
 
         member.joined = true;
+        member.sinceEpoch = set.epoch;
         member.bond = set.bond;
         emit Joined(++sequence, setId, msg.sender, set.bond);
         _collect(set.bondToken, set.bond);
@@ -268,10 +271,12 @@ contract OperatorRegistry is IOperatorRegistry {
         uint256 count = 0;
         bool changed = false;
         for (uint256 i = 0; i < members.length; ++i) {
+            Membership storage member = _members[setId][members[i]];
             address signer = _operators[members[i]].signer;
-            if (signer != set.signers[i]) changed = true;
-            if (!_members[setId][members[i]].joined || signer == address(0)) changed = true;
-            else staying[count++] = members[i];
+            // Who left or was slashed, and has joined again since, is not yet a member that the admin has named.
+            bool stays = member.joined && member.sinceEpoch < set.epoch && signer != address(0);
+            if (stays) staying[count++] = members[i];
+            if (!stays || signer != set.signers[i]) changed = true;
         }
         require(changed, NothingPending());
         require(count >= set.threshold, InvalidThreshold(set.threshold, count));

@@ -1,18 +1,17 @@
 //! `auspex operator-set`: who answers together. Members join with a bond, the set's administrator names an epoch's members,
 //! and anyone starts it when its time has come.
 
+pub(crate) mod bond;
+
 use alloy::primitives::{Address, B256, U256};
 use alloy::sol_types::SolEvent;
 use anyhow::{Context, bail};
-use auspex_protocol::bindings::IERC20;
 use auspex_protocol::bindings::IOperatorRegistry;
-use auspex_protocol::document::decimal;
 use clap::Subcommand;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::chain;
 use crate::connection::ConnectionArguments;
-use crate::indexer_client::IndexerClient;
 use crate::output::{Output, fields};
 use crate::token::Token;
 use crate::units;
@@ -34,6 +33,18 @@ pub(crate) enum OperatorSetCommand {
     /// Join a set with its bond, as the operator whose owner is the chosen key.
     #[command(after_help = "Example:\n  auspex operator-set join 1 --as operator-1")]
     Join { set_id: u64 },
+    /// Begin to leave a set, as the operator whose owner is the chosen key. It must be in no running epoch of the set, or have
+    /// revoked the key that it has there.
+    #[command(after_help = "Example:\n  auspex operator-set leave 1 --keystore owner.json")]
+    Leave { set_id: u64 },
+    /// Pay an operator's bond out to its withdrawal address, once its time has come.
+    #[command(after_help = "Example:\n  auspex operator-set release 1 --keystore owner.json")]
+    Release {
+        set_id: u64,
+        /// The operator's owner; that of the chosen key when not given.
+        #[arg(long)]
+        owner: Option<Address>,
+    },
     /// Name the members of the next epoch.
     #[command(
         after_help = "Example:\n  auspex operator-set propose 1 --threshold 2 --operator 0x70.. --operator 0x3C.. --operator 0x90.. --as agent"
@@ -50,7 +61,20 @@ pub(crate) enum OperatorSetCommand {
     /// Start the proposed epoch.
     #[command(after_help = "Example:\n  auspex operator-set start 1 --as agent")]
     Start { set_id: u64 },
-    /// Show a set's present epoch.
+    /// Start an epoch with the members' present keys, without those that left, were slashed or have no key.
+    #[command(after_help = "Example:\n  auspex operator-set refresh 1 --as operator-1")]
+    Refresh { set_id: u64 },
+    /// Name the set's next administrator, who has to accept; the zero address takes the offer back.
+    #[command(after_help = "Example:\n  auspex operator-set hand-over 1 --to 0x70.. --as agent")]
+    HandOver {
+        set_id: u64,
+        #[arg(long)]
+        to: Address,
+    },
+    /// Become the administrator of a set that was handed over to the chosen key.
+    #[command(after_help = "Example:\n  auspex operator-set accept 1 --as operator-1")]
+    Accept { set_id: u64 },
+    /// Show a set's present epoch and its administrator.
     #[command(after_help = "Example:\n  auspex operator-set show 1")]
     Show { set_id: u64 },
 }
@@ -64,14 +88,8 @@ struct SetView {
     operators: Vec<Address>,
     signers: Vec<Address>,
     operator_set_hash: B256,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct SetTerms {
-    bond_token: Address,
-    #[serde(with = "decimal")]
-    bond: U256,
+    admin: Address,
+    pending_admin: Option<Address>,
 }
 
 pub(crate) async fn run(
@@ -87,11 +105,15 @@ pub(crate) async fn run(
             })
         }
         OperatorSetCommand::Join { set_id } => {
-            let hash = join(connection, set_id).await?;
+            let hash = bond::join(connection, set_id).await?;
             output.result(
                 &serde_json::json!({"setId": set_id.to_string(), "transactionHash": hash}),
                 |_| format!("joined operator set {set_id}"),
             )
+        }
+        OperatorSetCommand::Leave { set_id } => bond::leave(connection, set_id, output).await,
+        OperatorSetCommand::Release { set_id, owner } => {
+            bond::release(connection, set_id, owner, output).await
         }
         OperatorSetCommand::Propose { set_id, threshold, operators } => {
             let hash = propose(connection, set_id, threshold, operators).await?;
@@ -104,6 +126,30 @@ pub(crate) async fn run(
             output.result(
                 &serde_json::json!({"setId": set_id.to_string(), "transactionHash": hash}),
                 |_| format!("started the epoch of operator set {set_id}"),
+            )
+        }
+        OperatorSetCommand::Refresh { set_id } => {
+            let hash = refresh(connection, set_id).await?;
+            output.result(
+                &serde_json::json!({"setId": set_id.to_string(), "transactionHash": hash}),
+                |_| format!("refreshed the epoch of operator set {set_id}"),
+            )
+        }
+        OperatorSetCommand::HandOver { set_id, to } => {
+            let hash = hand_over(connection, set_id, to).await?;
+            output.result(&serde_json::json!({"setId": set_id.to_string(), "transactionHash": hash}), |_| {
+                if to.is_zero() {
+                    format!("took the offer of operator set {set_id} back")
+                } else {
+                    format!("offered operator set {set_id} to {to}\nnext: {to} runs `auspex operator-set accept {set_id}`")
+                }
+            })
+        }
+        OperatorSetCommand::Accept { set_id } => {
+            let hash = accept(connection, set_id).await?;
+            output.result(
+                &serde_json::json!({"setId": set_id.to_string(), "transactionHash": hash}),
+                |_| format!("administers operator set {set_id} now"),
             )
         }
         OperatorSetCommand::Show { set_id } => show(connection, set_id, output).await,
@@ -129,37 +175,6 @@ pub(crate) async fn create(
         .find_map(|log| IOperatorRegistry::SetCreated::decode_log(&log.inner).ok())
         .context("the registry's receipt holds no SetCreated event")?;
     Ok(created.setId)
-}
-
-/// Joins a set with its bond, which the indexer knows from the set's creation.
-async fn join(connection: &ConnectionArguments, set_id: u64) -> anyhow::Result<B256> {
-    let indexer = IndexerClient::new(connection.indexer()?)?;
-    let terms: SetTerms = indexer
-        .get(&format!("v1/operator-sets/{set_id}"))
-        .await?
-        .with_context(|| format!("operator set {set_id} is unknown to the indexer"))?;
-    join_with_bond(connection, set_id, terms.bond_token, terms.bond).await
-}
-
-/// Joins a set whose bond is known.
-pub(crate) async fn join_with_bond(
-    connection: &ConnectionArguments,
-    set_id: u64,
-    bond_token: Address,
-    bond: U256,
-) -> anyhow::Result<B256> {
-    let (provider, deployment, _) = connection.writer().await?;
-    let registry = IOperatorRegistry::new(deployment.operator_registry, &provider);
-    let native = bond_token.is_zero();
-    if !native && !bond.is_zero() {
-        let token = IERC20::new(bond_token, &provider);
-        let call = token.approve(deployment.operator_registry, bond);
-        chain::send(call, &provider, "approve the bond").await?;
-    }
-    let value = if native { bond } else { U256::ZERO };
-    let receipt =
-        chain::send(registry.join(set_id).value(value), &provider, "join the set").await?;
-    Ok(receipt.transaction_hash)
 }
 
 /// Names the members of the next epoch.
@@ -190,6 +205,37 @@ pub(crate) async fn start(connection: &ConnectionArguments, set_id: u64) -> anyh
         .transaction_hash)
 }
 
+/// Starts an epoch with the members that still count.
+async fn refresh(connection: &ConnectionArguments, set_id: u64) -> anyhow::Result<B256> {
+    let (provider, deployment, _) = connection.writer().await?;
+    let registry = IOperatorRegistry::new(deployment.operator_registry, &provider);
+    Ok(chain::send(registry.refreshEpoch(set_id), &provider, "refresh the epoch")
+        .await?
+        .transaction_hash)
+}
+
+/// Names the set's next administrator.
+async fn hand_over(
+    connection: &ConnectionArguments,
+    set_id: u64,
+    to: Address,
+) -> anyhow::Result<B256> {
+    let (provider, deployment, _) = connection.writer().await?;
+    let registry = IOperatorRegistry::new(deployment.operator_registry, &provider);
+    Ok(chain::send(registry.proposeSetAdmin(set_id, to), &provider, "hand the set over")
+        .await?
+        .transaction_hash)
+}
+
+/// Becomes a set's administrator.
+async fn accept(connection: &ConnectionArguments, set_id: u64) -> anyhow::Result<B256> {
+    let (provider, deployment, _) = connection.writer().await?;
+    let registry = IOperatorRegistry::new(deployment.operator_registry, &provider);
+    Ok(chain::send(registry.acceptSetAdmin(set_id), &provider, "accept the set")
+        .await?
+        .transaction_hash)
+}
+
 async fn show(connection: &ConnectionArguments, set_id: u64, output: Output) -> anyhow::Result<()> {
     let (provider, deployment) = connection.reader().await?;
     let registry = IOperatorRegistry::new(deployment.operator_registry, &provider);
@@ -198,6 +244,7 @@ async fn show(connection: &ConnectionArguments, set_id: u64, output: Output) -> 
     if hash.is_zero() {
         bail!("operator set {set_id} does not exist, or its first epoch has not started");
     }
+    let administrators = registry.adminOf(set_id).call().await.map_err(chain::explain)?;
     let view = SetView {
         set_id: set_id.to_string(),
         epoch: epoch.epoch.to_string(),
@@ -205,6 +252,8 @@ async fn show(connection: &ConnectionArguments, set_id: u64, output: Output) -> 
         operators: epoch.operators,
         signers: epoch.signers,
         operator_set_hash: hash,
+        admin: administrators.admin,
+        pending_admin: Some(administrators.pendingAdmin).filter(|admin| !admin.is_zero()),
     };
     output.result(&view, |view| {
         let mut rows = vec![
@@ -212,7 +261,11 @@ async fn show(connection: &ConnectionArguments, set_id: u64, output: Output) -> 
             ("epoch", view.epoch.clone()),
             ("quorum", format!("{} of {}", view.threshold, view.signers.len())),
             ("hash", view.operator_set_hash.to_string()),
+            ("administrator", view.admin.to_string()),
         ];
+        if let Some(pending) = view.pending_admin {
+            rows.push(("offered to", pending.to_string()));
+        }
         for (operator, signer) in view.operators.iter().zip(&view.signers) {
             rows.push(("member", format!("{operator} signs with {signer}")));
         }

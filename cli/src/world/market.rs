@@ -207,7 +207,7 @@ async fn new_set(layout: &Layout, members: &[Operator], threshold: u8) -> anyhow
     for member in members {
         let bond = U256::from(50_000_000_000_000_000u64);
         let connection = layout.connection(Some(&member.name));
-        operator_set::join_with_bond(&connection, set, Address::ZERO, bond).await?;
+        operator_set::bond::join_with_bond(&connection, set, Address::ZERO, bond).await?;
     }
     let owners = members.iter().map(|member| member.owner).collect();
     operator_set::propose(&administrator, set, threshold, owners).await?;

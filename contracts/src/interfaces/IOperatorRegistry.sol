@@ -192,9 +192,9 @@ interface IOperatorRegistry {
     function startEpoch(uint64 setId) external;
 
     /// @notice Starts a new epoch with the present signers of those members that still count: who has left, is unbonding,
-    /// was slashed, or has no signer is dropped, and comes back by a proposal of the admin only. Anyone may call. It is
-    /// refused while nothing has changed, so that nobody can void the payers' signed requests for sport, and when fewer
-    /// members than the threshold would be left.
+    /// was slashed (also when it has joined again since), or has no signer is dropped, and comes back by a proposal of the
+    /// admin only. Anyone may call. It is refused while nothing has changed, so that nobody can void the payers' signed
+    /// requests for sport, and when fewer members than the threshold would be left.
     function refreshEpoch(uint64 setId) external;
 
     /// @notice Starts the release of the caller's bond, which needs that it is not a member of the present epoch, or that

@@ -392,6 +392,26 @@ contract SetsTest is EscrowTest {
         _refreshedWithout(owner);
     }
 
+    /// @dev A new bond does not bring it back into the epoch that it was slashed in: that is the admin's to say.
+    function test_refreshDropsWhoWasSlashedAndJoinedAgain() public {
+        address owner = registry.ownerOfSigner(quorum.signers[0]);
+        vm.prank(address(escrow));
+        registry.slash(quorumSet, quorum.signers[0], "id", stranger);
+        vm.prank(owner);
+        registry.proposeSigner(address(1));
+        skipTime(1 days);
+        registry.activateSigner(owner);
+        joinSet(owner, quorumSet);
+        _refreshedWithout(owner);
+        vm.prank(setAdmin);
+        registry.proposeEpoch(quorumSet, 3, operators);
+        skipTime(1 days);
+        registry.startEpoch(quorumSet);
+        assertEq(setOf(quorumSet).signers[0], address(1), "named again");
+        vm.expectRevert(IOperatorRegistry.NothingPending.selector);
+        registry.refreshEpoch(quorumSet);
+    }
+
     /// @dev The members that are left are no quorum, and no smaller one may take its place behind the admin's back.
     function test_RevertWhen_ARefreshWouldLeaveTooFew() public {
         for (uint256 i = 0; i < 2; ++i) {

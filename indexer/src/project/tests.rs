@@ -203,10 +203,10 @@ fn a_sets_administrator_changes_when_its_successor_accepts() {
         (set.admin.0, set.pending_admin.map(|account| account.0))
     };
     assert_eq!(seen(&facts), (admin, Some(successor)));
-    let taken_back = [facts.clone(), vec![fact(3, 0, OPERATORS, &named(3, Address::ZERO))]].concat();
+    let taken_back =
+        [facts.clone(), vec![fact(3, 0, OPERATORS, &named(3, Address::ZERO))]].concat();
     assert_eq!(seen(&taken_back), (admin, None));
-    let accepted =
-        IOperatorRegistry::SetAdminChanged { sequence: 3, setId: 1, admin: successor };
+    let accepted = IOperatorRegistry::SetAdminChanged { sequence: 3, setId: 1, admin: successor };
     facts.push(fact(3, 0, OPERATORS, &accepted));
     assert_eq!(seen(&facts), (successor, None));
 }

@@ -117,7 +117,8 @@ impl World {
         )
         .await;
         let registry = IOperatorRegistry::new(operators, &provider);
-        let register = registry.register(signer.address(), transmitter.address(), payee_one.address());
+        let register =
+            registry.register(signer.address(), transmitter.address(), payee_one.address());
         mined(&provider, register.from(owner.address()).into_transaction_request()).await;
         let create = registry.createSet(admin, Address::ZERO, 0, Address::ZERO);
         mined(&provider, create.from(admin).into_transaction_request()).await;
