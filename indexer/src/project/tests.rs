@@ -189,10 +189,10 @@ fn a_refresh_leaves_the_proposal_pending_whoever_its_members_are() {
 #[test]
 fn a_sets_administrator_changes_when_its_successor_accepts() {
     let [admin, successor] = [1, 2].map(Address::repeat_byte);
-    let named = |sequence, pendingAdmin| IOperatorRegistry::SetAdminProposed {
+    let named = |sequence, admin| IOperatorRegistry::SetAdminProposed {
         sequence,
         setId: 1,
-        pendingAdmin,
+        pendingAdmin: admin,
     };
     let mut facts = vec![
         fact(1, 0, OPERATORS, &set_created(admin)),
