@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::world::{World, eventually, text};
 
 const OPERATORS: [&str; 3] = ["operator-1", "operator-2", "operator-3"];
+const NEW_SIGNER: &str = "0x00000000000000000000000000000000000a11ce";
 
 #[test]
 fn an_operator_is_examined_killed_drained_and_given_a_new_key() {
@@ -56,11 +57,13 @@ fn an_operator_is_examined_killed_drained_and_given_a_new_key() {
     assert_eq!(progress["draining"], false);
 
     a_new_key_takes_over_and_the_old_one_is_revoked(&world);
+    the_set_is_handed_over(&world);
+    an_operator_without_a_key_is_dropped_and_leaves_with_its_bond(&world);
 }
 
 fn a_new_key_takes_over_and_the_old_one_is_revoked(world: &World) {
     let old = text(&world.market()["operators"][0]["signer"]);
-    let new = "0x00000000000000000000000000000000000a11ce";
+    let new = NEW_SIGNER;
     let rotate = [
         "operator",
         "rotate-signer",
@@ -84,6 +87,38 @@ fn a_new_key_takes_over_and_the_old_one_is_revoked(world: &World) {
     assert!(world.refused(&revoke).contains("--yes"));
     world.run(&[&revoke[..], &["--yes"]].concat());
     assert!(world.refused(&[&revoke[..], &["--yes"]].concat()).contains("NotOwnSigner"));
+}
+
+fn the_set_is_handed_over(world: &World) {
+    let successor = owner(world, 1);
+    world.run(&["operator-set", "hand-over", "1", "--to", &successor, "--as", "deployer"]);
+    let set = world.run(&["operator-set", "show", "1"]);
+    assert!(text(&set["pendingAdmin"]).eq_ignore_ascii_case(&successor), "{set}");
+    let error = world.refused(&["operator-set", "accept", "1", "--as", "operator-3"]);
+    assert!(error.contains("NotPendingSetAdmin"), "{error}");
+    world.run(&["operator-set", "accept", "1", "--as", "operator-2"]);
+    let set = world.run(&["operator-set", "show", "1"]);
+    assert!(text(&set["admin"]).eq_ignore_ascii_case(&successor), "{set}");
+    assert!(set["pendingAdmin"].is_null(), "{set}");
+}
+
+fn an_operator_without_a_key_is_dropped_and_leaves_with_its_bond(world: &World) {
+    let leave = ["operator-set", "leave", "1", "--as", "operator-1"];
+    assert!(world.refused(&leave).contains("StillMember"));
+    world.run(&["operator", "revoke", "--signer", NEW_SIGNER, "--yes", "--as", "operator-1"]);
+    world.run(&["operator-set", "refresh", "1", "--as", "operator-3"]);
+    let set = world.run(&["operator-set", "show", "1"]);
+    assert_eq!(set["operators"].as_array().map(Vec::len), Some(2), "{set}");
+
+    world.run(&leave);
+    let leaver = owner(world, 0);
+    let release = ["operator-set", "release", "1", "--owner", &leaver, "--as", "operator-2"];
+    assert!(world.refused(&release).contains("TooEarly"));
+    world.rpc("evm_increaseTime", &serde_json::json!([14 * 24 * 60 * 60 + 1]));
+    world.rpc("anvil_mine", &serde_json::json!(["0x1"]));
+    let released = world.run(&release);
+    assert_eq!(released["amount"], "50000000000000000", "{released}");
+    assert!(!text(&released["to"]).eq_ignore_ascii_case(&leaver), "{released}");
 }
 
 #[track_caller]
