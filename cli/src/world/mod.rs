@@ -11,6 +11,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use alloy::primitives::Address;
 use anyhow::{Context, bail};
 use auspex_devnet::provision::{Progress, Tools};
 use url::Url;
@@ -143,6 +144,12 @@ impl World {
             ("MQTT broker", self.file.broker_url.clone()),
             ("PostgreSQL", self.file.database_url.clone()),
         ]
+    }
+
+    /// The name of one of the world's accounts.
+    pub(crate) fn account_name(&self, address: Address) -> Option<String> {
+        let account = self.file.accounts.iter().find(|account| account.address == address);
+        account.map(|account| account.name.clone())
     }
 
     /// Everything that runs, by name.

@@ -9,9 +9,7 @@ use std::process::{Command, Stdio};
 use alloy::primitives::{Address, U256, address};
 use alloy::providers::ProviderBuilder;
 use alloy::sol_types::SolInterface;
-use auspex_protocol::bindings::IRequestEscrow::{
-    IRequestEscrowErrors, IRequestEscrowInstance, Offer, Request,
-};
+use auspex_protocol::bindings::IRequestEscrow::{self, IRequestEscrowErrors, Offer, Request};
 use auspex_protocol::document::{OfferDocument, RequestDocument};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -217,7 +215,7 @@ fn what_the_escrow_itself_refuses(world: &World) {
         let file = world.file();
         let escrow: Address = text(&file["deployment"]["requestEscrow"]).parse().expect("address");
         let rpc = text(&file["rpcUrl"]).parse().expect("URL");
-        let escrow = IRequestEscrowInstance::new(escrow, ProviderBuilder::new().connect_http(rpc));
+        let escrow = IRequestEscrow::new(escrow, ProviderBuilder::new().connect_http(rpc));
         let call = escrow.request(terms.clone(), offer.clone(), input.to_vec().into());
         let call = call.value(U256::from(value)).from(terms.payer);
         let error = runtime().block_on(async { call.call().await.expect_err("refused") });

@@ -40,7 +40,8 @@ fn the_demo_shows_three_requests_and_its_report_obeys_the_schema() {
     assert_eq!(tables.len(), 9, "{:?}", tables.keys());
     let mut read = BTreeSet::new();
     check("The report", &report, &tables, &mut read);
-    assert_eq!(read, tables.keys().cloned().collect(), "every table describes something");
+    let described: BTreeSet<String> = tables.keys().cloned().collect();
+    assert_eq!(read, described, "every table describes something");
     assert!(SCHEMA.contains(&format!("`{}`", report["schema"].as_str().expect("a schema"))));
     check_what_it_says(&report);
 
@@ -66,8 +67,8 @@ fn check_what_it_says(report: &Value) {
     assert_eq!(requests[2]["refunded"], requests[2]["price"]);
     let history = report["graphql"]["response"]["data"]["requests"].as_array().expect("history");
     assert_eq!(history.len(), requests.len());
-    let whats: Vec<_> = report["transactions"].as_array().expect("transactions").iter().collect();
-    let whats: Vec<_> = whats.iter().map(|transaction| &transaction["what"]).collect();
+    let transactions = report["transactions"].as_array().expect("transactions");
+    let whats: Vec<_> = transactions.iter().map(|transaction| &transaction["what"]).collect();
     assert_eq!(
         whats,
         ["request", "deliver", "request", "deliver", "request", "refund", "withdraw"]
@@ -106,7 +107,8 @@ fn check(
     read.insert(name.to_owned());
     let object = value.as_object().unwrap_or_else(|| panic!("{name} is no object: {value}"));
     let present: BTreeSet<&String> = object.keys().collect();
-    assert_eq!(present, fields.keys().collect(), "{name}");
+    let described: BTreeSet<&String> = fields.keys().collect();
+    assert_eq!(present, described, "{name}");
     for (field, kind) in fields {
         let value = &object[field];
         match kind.as_str() {

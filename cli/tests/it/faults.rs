@@ -3,17 +3,18 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use alloy::primitives::{B256, U256, keccak256};
+use alloy::primitives::{U256, keccak256};
 use auspex_devnet::postgres::{Durability, Postgres, PostgresConfig};
 use auspex_devnet::process::Restart;
 use auspex_devnet::provision::{Progress, ToolsConfig};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 
-use crate::world::{World, eventually, program, runtime, send, text};
+use crate::world::{World, eventually, runtime, text};
 
 const QUESTION: &str = "How does the indexer follow a reorg?";
 /// What the native offer costs, the protocol's fee in hundredths of a percent, and the payees' shares in percent.
@@ -41,7 +42,7 @@ const REQUEST_TIME: Duration = Duration::from_millis(4_000);
 fn any_process_can_be_killed_at_any_moment_of_a_request() {
     let seed = std::env::var("AUSPEX_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed: u64 = seed.unwrap_or_else(|| rand::rng().random());
-    println!("AUSPEX_SEED={seed}");
+    eprintln!("AUSPEX_SEED={seed}");
     let mut random = StdRng::seed_from_u64(seed);
     let long = std::env::var("AUSPEX_TEST_PROFILE").is_ok_and(|profile| profile == "long");
     let rounds = if long { 8 } else { 2 };
@@ -54,12 +55,11 @@ fn any_process_can_be_killed_at_any_moment_of_a_request() {
         victims.shuffle(&mut random);
         for victim in victims {
             let pause = random.random_range(Duration::ZERO..REQUEST_TIME);
-            println!("round {round}: {victim} dies after {} ms", pause.as_millis());
-            let pid = world.pid(victim);
+            eprintln!("round {round}: {victim} dies after {} ms", pause.as_millis());
             let request = std::thread::scope(|scope| {
-                scope.spawn(move || {
+                scope.spawn(|| {
                     std::thread::sleep(pause);
-                    send(pid, Signal::SIGKILL);
+                    kill9(&world, victim);
                 });
                 submit(&world)
             });
@@ -83,6 +83,14 @@ fn a_request_settles_while_the_broker_is_frozen() {
     assert_eq!(logs(&world, SETTLED, Some(&request)).len(), 1);
 }
 
+/// A process that has just been started again by itself has another number, so that it is looked up until the signal hits.
+fn kill9(world: &World, victim: &str) {
+    eventually(&format!("the death of {victim}"), || {
+        let pid = Pid::from_raw(i32::try_from(world.pid(victim)).ok()?);
+        kill(pid, Signal::SIGKILL).ok()
+    });
+}
+
 /// As a person would: a command that fails, because what it asks is down, is repeated.
 fn submit(world: &World) -> String {
     let offer = world.native_offer();
@@ -91,7 +99,7 @@ fn submit(world: &World) -> String {
     let submission = eventually("a submission", || {
         let attempt = world.attempt(&arguments);
         if !attempt.status.success() {
-            println!("  {}", String::from_utf8_lossy(&attempt.stderr).trim());
+            eprintln!("  {}", String::from_utf8_lossy(&attempt.stderr).trim());
         }
         attempt.status.success().then(|| serde_json::from_slice::<Value>(&attempt.stdout).ok())?
     });

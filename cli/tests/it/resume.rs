@@ -66,7 +66,7 @@ fn a_second_world_in_the_directory_is_refused(world: &World) {
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(error.contains("--directory"), "{command}: {error}");
     }
-    assert!(world.rest("health").is_some(), "the first goes on");
+    assert!(world.rest("v1/agents").is_some(), "the first goes on");
 }
 
 /// Ctrl-C in the middle of the set-up, as soon as each of its stages can be seen; the next start begins where it can.

@@ -28,7 +28,7 @@ const PAYEE: Address = address!("00000000000000000000000000000000000a5bec");
 async fn a_chain_that_is_killed_at_random_moments_is_the_same_chain() {
     let seed = std::env::var("AUSPEX_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed: u64 = seed.unwrap_or_else(|| rand::rng().random());
-    println!("AUSPEX_SEED={seed}");
+    eprintln!("AUSPEX_SEED={seed}");
     let mut random = StdRng::seed_from_u64(seed);
     let folder = tempfile::tempdir().expect("folder");
     let chain = start(folder.path(), Mining::OnDemand).await;

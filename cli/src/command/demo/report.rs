@@ -18,6 +18,9 @@ use crate::world::World;
 /// Version of the report's shape.
 const SCHEMA: &str = "auspex.demo-report/2";
 
+/// The transactions of a request, in the order in which they are made.
+pub(super) const ORDER: [&str; 4] = ["request", "deliver", "refund", "withdraw"];
+
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     schema: &'static str,
@@ -112,6 +115,8 @@ pub(super) struct CitationReport {
 #[derive(Debug, Serialize)]
 pub(super) struct ShareReport {
     pub(super) account: Address,
+    /// Its name among the accounts of the demo's world.
+    pub(super) name: Option<String>,
     /// In the token's smallest unit.
     amount: String,
     pub(super) shown: String,
@@ -152,6 +157,12 @@ impl Report {
         }
     }
 
+    /// The name of the operator whose key this is.
+    pub(super) fn operator(&self, signer: Address) -> Option<&str> {
+        let operator = self.operators.iter().find(|operator| operator.signer == signer);
+        operator.map(|operator| operator.name.as_str())
+    }
+
     pub(super) fn history(&self) -> &serde_json::Value {
         &self.graphql.response
     }
@@ -173,8 +184,6 @@ impl From<&Deployment> for AddressesReport {
 
 impl RequestReport {
     fn all_transactions(&self) -> Vec<TransactionReport> {
-        /// The order in which they are made.
-        const ORDER: [&str; 4] = ["request", "deliver", "refund", "withdraw"];
         let transaction = |what: &'static str| {
             let hash = *self.transactions.get(what)?;
             let gas = self.gas.get(what).copied();
@@ -214,6 +223,7 @@ impl RequestReport {
                 .iter()
                 .map(|credit| ShareReport {
                     account: credit.account,
+                    name: world.account_name(credit.account),
                     amount: credit.amount.to_string(),
                     shown: token.show(credit.amount),
                 })
