@@ -1,9 +1,14 @@
 //! What commands print: a table or sentences for people, one JSON document for machines.
 
 use std::io::{self, IsTerminal, Write};
+use std::time::{Duration, Instant};
 
 use comfy_table::{ContentArrangement, Table, presets::UTF8_FULL_CONDENSED};
+use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
+
+/// What takes longer than this is told how long it took.
+const STEP_NOTICE: Duration = Duration::from_secs(2);
 
 /// Width of tables that go to a file or a pipe: two hashes of 66 characters fit beside each other.
 const PAGE_COLUMNS: u16 = 160;
@@ -46,6 +51,24 @@ impl Output {
         }
     }
 
+    /// Says what begins now and lasts until the value is dropped: with a running clock on a terminal, and elsewhere with the
+    /// time that it took if that was long.
+    pub(crate) fn step(self, what: impl Into<String>) -> Step {
+        let what = what.into();
+        let bar = (!self.json && io::stderr().is_terminal()).then(|| {
+            let style = ProgressStyle::with_template("{spinner} {msg} {elapsed}");
+            let bar = ProgressBar::new_spinner()
+                .with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+            bar.set_message(what.clone());
+            bar.enable_steady_tick(Duration::from_millis(120));
+            bar
+        });
+        if bar.is_none() {
+            self.say(&what);
+        }
+        Step { output: self, what, started: Instant::now(), bar }
+    }
+
     /// Prints why a command failed, with everything that led to it.
     pub(crate) fn error(self, error: &anyhow::Error) {
         let text = if self.json {
@@ -56,6 +79,31 @@ impl Output {
             format!("error: {error:#}")
         };
         let _ = writeln!(io::stderr(), "{text}");
+    }
+}
+
+/// Something that is being done.
+#[derive(Debug)]
+pub(crate) struct Step {
+    output: Output,
+    what: String,
+    started: Instant,
+    bar: Option<ProgressBar>,
+}
+
+impl Drop for Step {
+    fn drop(&mut self) {
+        let took = self.started.elapsed();
+        match &self.bar {
+            Some(bar) => {
+                bar.finish_and_clear();
+                self.output.say(format!("{} ({:.1} s)", self.what, took.as_secs_f64()));
+            }
+            None if STEP_NOTICE < took => {
+                self.output.say(format!("  that took {:.1} s", took.as_secs_f64()));
+            }
+            None => {}
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 //! - [`port`] hands out ports, [`process`] keeps a child process, [`user`] drops root,
 //!   [`proxy`] breaks connections for tests;
 //! - [`postgres`], [`broker`] and [`anvil`] are the three services;
+//! - [`chain`] is an anvil whose chain survives it;
 //! - [`replay`] is a node that serves a chain built beforehand, and lies on demand;
 //! - [`migrations`] is the one migrator that everybody uses;
 //! - [`limits`] names every limit.
@@ -26,6 +27,7 @@ pub mod user;
 
 pub mod anvil;
 pub mod broker;
+pub mod chain;
 pub mod migrations;
 pub mod postgres;
 pub mod replay;

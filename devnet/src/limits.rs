@@ -66,6 +66,31 @@ pub const ANVIL_START_DEADLINE: Duration = Duration::from_secs(60);
 /// How often the chain's file is looked at, to copy it when it has changed.
 pub const STATE_POLL: Duration = Duration::from_millis(250);
 
+/// Blocks that a kept chain mines before its state is written again and its journal begins anew. A chain that was killed
+/// replays at most these, and what waits for the next block.
+pub const JOURNAL_BLOCKS_MAX: u32 = 256;
+
+/// The same for the journal's length in bytes.
+pub const JOURNAL_BYTES_MAX: u64 = 8 * 1024 * 1024;
+
+/// Blocks that one call may ask a kept chain to mine; more are an error.
+pub const MINE_BLOCKS_MAX: u64 = 4_096;
+
+/// How long a call waits for a killed chain to be itself again before it gets an error.
+pub const CHAIN_RETURN_DEADLINE: Duration = Duration::from_secs(30);
+
+/// How often such a call looks.
+pub const CHAIN_RETURN_POLL: Duration = Duration::from_millis(50);
+
+/// Pause between two attempts to start a chain that does not start.
+pub const CHAIN_START_PAUSE: Duration = Duration::from_secs(1);
+
+/// Calls that change the chain and wait for their turn; more wait at the sender.
+pub const CHAIN_QUEUE: usize = 64;
+
+/// Largest call to a kept chain, as anvil's own `anvil_loadState` needs it; a larger one is refused.
+pub const CHAIN_CALL_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// The broker must accept connections within this time.
 pub const BROKER_START_DEADLINE: Duration = Duration::from_secs(10);
 

@@ -4,18 +4,20 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use alloy::primitives::B256;
+use alloy::providers::Provider;
 use anyhow::{Context, bail};
 use clap::Args;
+use sqlx::{Connection, PgConnection};
 
 use crate::chain;
 use crate::command::credit::{WithdrawArguments, withdraw};
-use crate::command::demo::report::{Report, RequestReport};
+use crate::command::demo::report::{Programs, Report, RequestReport};
 use crate::command::dev::Interrupt;
 use crate::command::request::submit::{Submission, submit};
 use crate::command::request::{self, Payment, SubmitArguments};
 use crate::indexer_client::IndexerClient;
 use crate::output::Output;
-use crate::world::{BLOCK_TIME, World};
+use crate::world::{BLOCK_TIME, World, layout};
 
 mod report;
 mod summary;
@@ -58,8 +60,9 @@ pub(crate) async fn run(command: DemoCommand, output: Output) -> anyhow::Result<
         report = perform(&world, output) => report,
         () = interrupt.wait() => Err(anyhow::anyhow!("interrupted")),
     };
-    output.say("stopping everything");
+    let step = output.step("stopping everything");
     world.stop().await?;
+    drop(step);
     let mut report = outcome?;
     report.duration_ms = millis(started.elapsed());
     let path = command.directory.join("report.json");
@@ -104,7 +107,22 @@ async fn perform(world: &World, output: Output) -> anyhow::Result<Report> {
     if history.get("errors").is_some() {
         bail!("the indexer's GraphQL refuses the demo's query: {history}");
     }
-    Ok(Report::new(world, requests, HISTORY_QUERY, history))
+    let programs = programs(world).await?;
+    Ok(Report::new(world, programs, requests, HISTORY_QUERY, history))
+}
+
+/// Asks the chain and the database what they are.
+async fn programs(world: &World) -> anyhow::Result<Programs> {
+    let (provider, _) = world.as_account("requester").reader().await?;
+    let chain = provider.get_client_version().await.context("ask the chain for its version")?;
+    let mut database = PgConnection::connect(world.file.database_url.as_str())
+        .await
+        .context("connect to the world's PostgreSQL")?;
+    let postgresql: String = sqlx::query_scalar("show server_version")
+        .fetch_one(&mut database)
+        .await
+        .context("ask PostgreSQL for its version")?;
+    Ok(Programs { chain, postgresql })
 }
 
 /// A request that the three operators answer.
@@ -126,8 +144,11 @@ async fn answered(world: &World, scene: &Scene, output: Output) -> anyhow::Resul
 async fn refunded(world: &World, scene: &Scene, output: Output) -> anyhow::Result<RequestReport> {
     let (submission, started) = ask(world, scene, output).await?;
     let stranger = world.as_account("bystander");
-    output.say("  nobody answers; waiting for the deadline");
     let (provider, _) = stranger.reader().await?;
+    let left = submission.deadline.saturating_sub(chain::head(&provider).await?.0);
+    let step = output.step(format!(
+        "  nobody answers; waiting for the deadline, which is {left} s of the chain's time away"
+    ));
     let waiting = Instant::now();
     while chain::head(&provider).await?.0 < submission.deadline {
         if ANSWER_WAIT_MAX < waiting.elapsed() {
@@ -135,6 +156,7 @@ async fn refunded(world: &World, scene: &Scene, output: Output) -> anyhow::Resul
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    drop(step);
     let receipt = request::refund(&stranger, submission.request_id).await?;
     let view = request::watch(&stranger, submission.request_id, ANSWER_WAIT_MAX, output).await?;
     let latency = started.elapsed();
@@ -192,8 +214,7 @@ fn empty(directory: &Path) -> anyhow::Result<()> {
                 directory.display()
             );
         }
-        std::fs::remove_dir_all(directory)
-            .with_context(|| format!("empty {}", directory.display()))?;
+        layout::remove(directory).context("empty --directory")?;
     }
     std::fs::create_dir_all(directory)?;
     std::fs::write(directory.join(MARK), "made by `auspex demo`, which empties this directory\n")?;

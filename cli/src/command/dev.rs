@@ -1,6 +1,8 @@
 //! `auspex dev`: a world that keeps running until Ctrl-C.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use alloy::primitives::{Address, B256};
 use auspex_devnet::anvil;
@@ -11,6 +13,9 @@ use url::Url;
 
 use crate::output::{Output, fields, table};
 use crate::world::{self, BLOCK_TIME, World};
+
+/// How often a running world looks whether one of its processes is another than before.
+const PROCESS_LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Start PostgreSQL, an MQTT broker, anvil, an indexer and three oracle nodes; resume when the directory has a world.
 #[derive(Debug, Args)]
@@ -47,14 +52,17 @@ pub(crate) async fn run(command: DevCommand, output: Output) -> anyhow::Result<(
     let mut interrupt = Interrupt::listen()?;
     let world = tokio::select! {
         world = World::start(&directory, BLOCK_TIME, output) => world?,
-        // Dropping the half-started world stops what it had started.
-        () = interrupt.wait() => return Ok(()),
+        // Dropping the half-started world has stopped what it had started.
+        () = interrupt.wait() => {
+            output.say("interrupted; everything that was started is stopped");
+            return Ok(());
+        }
     };
     let announcement = Announcement {
         world_file: world.layout.world_file(),
         endpoints: world.endpoints(),
         nodes: world.nodes.oracle_urls()?,
-        processes: [world.foundation.processes(), world.nodes.processes()].concat(),
+        processes: world.processes(),
         accounts: world
             .file
             .accounts
@@ -69,10 +77,49 @@ pub(crate) async fn run(command: DevCommand, output: Output) -> anyhow::Result<(
         token_offer: world.market.token_offer,
         native_offer: world.market.native_offer,
     };
+    world.layout.write_processes(&announcement.processes)?;
     output.result(&announcement, announce)?;
-    interrupt.wait().await;
-    output.say("stopping");
-    world.stop().await
+    let attended = tokio::select! {
+        failed = attend(&world, &announcement.processes, output) => failed,
+        () = interrupt.wait() => Ok(()),
+    };
+    let step = output.step("stopping everything");
+    world.stop().await?;
+    drop(step);
+    attended
+}
+
+/// Keeps the world's list of processes true, and says when one of them has ended and when it is back. Ends when the list
+/// cannot be written.
+async fn attend(world: &World, started: &[(String, u32)], output: Output) -> anyhow::Result<()> {
+    let mut known: BTreeMap<String, u32> = started.iter().cloned().collect();
+    let mut look = tokio::time::interval(PROCESS_LOOK_INTERVAL);
+    loop {
+        look.tick().await;
+        let processes = world.processes();
+        let now: BTreeMap<String, u32> = processes.iter().cloned().collect();
+        if now == known {
+            continue;
+        }
+        for change in changes(&known, &now) {
+            output.say(change);
+        }
+        world.layout.write_processes(&processes)?;
+        known = now;
+    }
+}
+
+fn changes(before: &BTreeMap<String, u32>, now: &BTreeMap<String, u32>) -> Vec<String> {
+    let names = before.keys().chain(now.keys().filter(|name| !before.contains_key(*name)));
+    names
+        .filter_map(|name| match (before.get(name), now.get(name)) {
+            (Some(pid), None) => {
+                Some(format!("{name} (process {pid}) has ended, it is being started again"))
+            }
+            (old, Some(pid)) if old != Some(pid) => Some(format!("{name} is back (process {pid})")),
+            (Some(_) | None, Some(_)) | (None, None) => None,
+        })
+        .collect()
 }
 
 /// Runs a service until it ends by itself, or until Ctrl-C or SIGTERM asks it to.
@@ -138,4 +185,27 @@ fn announce(world: &Announcement) -> String {
         world.world_file.display(),
         world.native_offer,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_and_the_return_of_a_process_are_told() {
+        let list = |entries: &[(&str, u32)]| {
+            entries.iter().map(|(name, pid)| ((*name).to_owned(), *pid)).collect()
+        };
+        let before: BTreeMap<_, _> = list(&[("broker", 1), ("chain", 2), ("indexer", 3)]);
+        let now = list(&[("broker", 1), ("indexer", 4), ("postgres", 5)]);
+        assert_eq!(
+            changes(&before, &now),
+            [
+                "chain (process 2) has ended, it is being started again",
+                "indexer is back (process 4)",
+                "postgres is back (process 5)",
+            ]
+        );
+        assert!(changes(&before, &before).is_empty());
+    }
 }

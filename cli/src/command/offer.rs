@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use alloy::primitives::{Address, B256, U256};
 use anyhow::{Context, bail};
-use auspex_protocol::bindings::IOperatorRegistry;
 use auspex_protocol::bindings::IRequestEscrow::{self, Offer, Split};
+use auspex_protocol::bindings::{IERC721, IOperatorRegistry};
 use auspex_protocol::document::{OfferDocument, SplitDocument};
 use auspex_protocol::{split, terms};
 use clap::{Args, Subcommand};
@@ -186,6 +186,15 @@ pub(crate) async fn publish(
     };
     split::validate(&payees)?;
     let (provider, deployment, _) = connection.writer().await?;
+    let agents = IERC721::new(deployment.agent_registry, &provider);
+    match agents.ownerOf(arguments.agent).call().await {
+        Ok(_) => {}
+        Err(error) if error.as_revert_data().is_some() => bail!(
+            "--agent: agent {} does not exist; `auspex agent list` shows those that do, `auspex agent register` makes one",
+            arguments.agent
+        ),
+        Err(error) => return Err(chain::explain(error)).context("look up the agent"),
+    }
     let token = Token::named(&provider, &deployment, &arguments.token).await?;
     let registry = IOperatorRegistry::new(deployment.operator_registry, &provider);
     let set_hash = registry

@@ -18,6 +18,8 @@ use crate::units;
 
 pub(crate) mod submit;
 
+/// How often a watched request is said to be as it was.
+const STILL_INTERVAL: Duration = Duration::from_secs(5);
 /// How often a watched request is looked up.
 const WATCH_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -125,12 +127,17 @@ pub(crate) async fn watch(
     let indexer = IndexerClient::new(connection.indexer()?)?;
     let started = tokio::time::Instant::now();
     let mut said = String::new();
+    let mut said_at = started;
     loop {
         let view = indexer.request(request_id).await?;
         if let Some(view) = view {
-            if view.status != said {
+            let is_new = view.status != said;
+            if is_new || STILL_INTERVAL < said_at.elapsed() {
                 said.clone_from(&view.status);
-                output.say(format!("{:>6.1} s  {}", started.elapsed().as_secs_f64(), view.status));
+                said_at = tokio::time::Instant::now();
+                let still = if is_new { "" } else { "still " };
+                let elapsed = started.elapsed().as_secs_f64();
+                output.say(format!("{elapsed:>6.1} s  {still}{said}"));
             }
             if is_over(&view) {
                 return Ok(view);

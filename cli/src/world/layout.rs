@@ -1,10 +1,11 @@
 //! Where a world keeps its files.
 
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use alloy::primitives::keccak256;
-use anyhow::Context;
+use anyhow::{Context, bail};
+use auspex_devnet::postgres;
 use auspex_protocol::deployment::Deployment;
 use serde::Serialize;
 
@@ -35,6 +36,20 @@ impl Layout {
         Ok(layout)
     }
 
+    /// Takes the directory for this process alone, for as long as the value lives.
+    ///
+    /// # Errors
+    /// Another process runs a world in it.
+    pub(crate) fn lock(&self) -> anyhow::Result<File> {
+        match lock(&self.root)? {
+            Some(lock) => Ok(lock),
+            None => bail!(
+                "a world runs in {} already: stop that `auspex dev` or `auspex demo`, or name another --directory",
+                self.root.display()
+            ),
+        }
+    }
+
     pub(crate) fn root(&self) -> &Path {
         &self.root
     }
@@ -43,8 +58,8 @@ impl Layout {
         self.root.join("postgres")
     }
 
-    pub(crate) fn chain_state(&self) -> PathBuf {
-        self.root.join("chain.json")
+    pub(crate) fn chain(&self) -> PathBuf {
+        self.root.join("chain")
     }
 
     pub(crate) fn keys(&self) -> PathBuf {
@@ -84,6 +99,11 @@ impl Layout {
         self.root.join("world.json")
     }
 
+    /// Name and process id of everything that runs, as it is now.
+    pub(crate) fn processes_file(&self) -> PathBuf {
+        self.root.join("processes.json")
+    }
+
     pub(crate) fn log(&self, name: &str) -> PathBuf {
         self.root.join("logs").join(format!("{name}.log"))
     }
@@ -106,20 +126,23 @@ impl Layout {
         write_json(&self.deployment_file(), deployment)
     }
 
+    pub(crate) fn write_processes(&self, processes: &[(String, u32)]) -> anyhow::Result<()> {
+        write_json(&self.processes_file(), &processes)
+    }
+
     pub(crate) fn write_world(&self, world: &WorldFile) -> anyhow::Result<()> {
         write_json(&self.world_file(), world)
     }
 
     /// Removes the chain, the databases and the keys of a set-up that was cut short.
     pub(crate) fn clear_state(&self) -> anyhow::Result<()> {
-        for folder in [self.postgres(), self.keys(), self.documents(), self.root.join("signers")] {
+        postgres::remove(&self.postgres())?;
+        let signers = self.root.join("signers");
+        for folder in [self.chain(), self.keys(), self.documents(), signers] {
             if folder.exists() {
                 fs::remove_dir_all(&folder)
                     .with_context(|| format!("remove {}", folder.display()))?;
             }
-        }
-        if self.chain_state().exists() {
-            fs::remove_file(self.chain_state()).context("remove the chain's state")?;
         }
         for folder in [self.keys(), self.documents()] {
             fs::create_dir_all(folder).context("create the world's folders")?;
@@ -138,6 +161,30 @@ impl Layout {
             password_file: None,
             account: account.map(str::to_owned),
         }
+    }
+}
+
+/// Removes a world with everything that it kept, also outside its directory.
+///
+/// # Errors
+/// A process runs it.
+pub(crate) fn remove(directory: &Path) -> anyhow::Result<()> {
+    let Some(_lock) = lock(directory)? else {
+        bail!("a world runs in {} already: stop it first", directory.display());
+    };
+    postgres::remove(&directory.join("postgres"))?;
+    fs::remove_dir_all(directory).with_context(|| format!("remove {}", directory.display()))
+}
+
+/// `None` when another process has it.
+fn lock(directory: &Path) -> anyhow::Result<Option<File>> {
+    let path = directory.join("world.lock");
+    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = file.with_context(|| format!("open lock {}", path.display()))?;
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => Ok(None),
+        // Some file systems have no locks; then two worlds in one directory go unnoticed here.
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(Some(file)),
     }
 }
 

@@ -83,7 +83,8 @@ impl Market {
         deployment: Deployment,
         output: Output,
     ) -> anyhow::Result<Self> {
-        output.say("creating the operators' encrypted keystores and registering them on chain");
+        let step = output
+            .step("creating the operators' encrypted keystores and registering them on chain");
         let mut operators = Vec::new();
         for name in ["operator-1", "operator-2", "operator-3"] {
             operators.push(new_operator(layout, foundation, accounts, name).await?);
@@ -95,7 +96,8 @@ impl Market {
         let set = new_set(layout, &operators, 2).await?;
         let silent_set = new_set(layout, std::slice::from_ref(&silent), 1).await?;
 
-        output.say("registering two agents (ERC-8004)");
+        drop(step);
+        let step = output.step("registering two agents (ERC-8004)");
         let uri = registration_uri(
             "Auspex guide",
             "Answers questions about Auspex from its own documentation.",
@@ -107,7 +109,9 @@ impl Market {
         );
         let quiet = agent::register(&agent_account, &uri).await?;
 
-        output.say("embedding the project's documentation into each operator's corpus (pgvector)");
+        drop(step);
+        let step = output
+            .step("embedding the project's documentation into each operator's corpus (pgvector)");
         let mut documents = Vec::new();
         for (name, text) in DOCUMENTS {
             std::fs::write(layout.documents().join(name), text).context("write a document")?;
@@ -121,7 +125,8 @@ impl Market {
             corpus_root = corpus::load_folder(&database, &layout.documents(), &embedder).await?;
         }
 
-        output.say("publishing three offers");
+        drop(step);
+        let _step = output.step("publishing three offers");
         let payees = vec![
             Payee { account: accounts.address("payee-1")?, share: 70 },
             Payee { account: accounts.address("payee-2")?, share: 20 },

@@ -7,9 +7,11 @@ pub(crate) mod layout;
 pub(crate) mod market;
 pub(crate) mod services;
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use alloy::primitives::Address;
 use anyhow::{Context, bail};
 use auspex_devnet::provision::{Progress, Tools};
 use url::Url;
@@ -32,6 +34,8 @@ pub(crate) struct World {
     pub(crate) market: Market,
     pub(crate) foundation: Foundation,
     pub(crate) nodes: Nodes,
+    /// Given back last, when everything has stopped.
+    _lock: File,
 }
 
 /// Where worlds live when no directory is named.
@@ -51,14 +55,16 @@ impl World {
         output: Output,
     ) -> anyhow::Result<Self> {
         let layout = Layout::prepare(directory)?;
+        let lock = layout.lock()?;
         let tools =
             Tools::locate_or_install(Progress::auto()).await.context("install the tools")?;
         let known = layout.market()?;
         if known.is_none() {
             layout.clear_state()?;
         }
-        output.say("starting PostgreSQL, the MQTT broker and the chain");
+        let step = output.step("starting PostgreSQL, the MQTT broker and the chain");
         let foundation = Foundation::start(&layout, &tools, block_time).await?;
+        drop(step);
         let accounts = Accounts::open_or_create(&layout)?;
         if let Some(known) = &known
             && !contracts::are_deployed(&foundation.http_url(), &known.deployment).await?
@@ -71,15 +77,16 @@ impl World {
         let deployment = match &known {
             Some(known) => known.deployment.clone(),
             None => {
-                output.say("deploying the contracts");
+                let _step = output.step("deploying the contracts");
                 foundation.mine_at_once().await?;
                 contracts::deploy(&foundation.http_url()).await?
             }
         };
         layout.write_deployment(&deployment)?;
         let mut nodes = Nodes::new(&tools)?;
-        output.say("starting the indexer");
+        let step = output.step("starting the indexer");
         nodes.start_indexer(&foundation, &layout).await?;
+        drop(step);
         let mut file = WorldFile {
             rpc_url: foundation.http_url(),
             ws_url: foundation.ws_url(),
@@ -102,12 +109,14 @@ impl World {
             }
         };
         foundation.mine_every(block_time).await?;
-        output.say("starting three oracle nodes, each with a signer process that holds its keys");
+        let step = output
+            .step("starting three oracle nodes, each with a signer process that holds its keys");
         for operator in &market.operators {
             nodes.start_signer(&layout, operator)?;
             nodes.start_oracle(&foundation, &layout, operator)?;
         }
         nodes.wait_until_ready().await?;
+        drop(step);
         file.nodes = nodes
             .oracle_urls()?
             .into_iter()
@@ -118,7 +127,7 @@ impl World {
             })
             .collect();
         layout.write_world(&file)?;
-        Ok(Self { layout, file, market, foundation, nodes })
+        Ok(Self { layout, file, market, foundation, nodes, _lock: lock })
     }
 
     /// The options with which a command acts as one of the world's accounts.
@@ -135,6 +144,17 @@ impl World {
             ("MQTT broker", self.file.broker_url.clone()),
             ("PostgreSQL", self.file.database_url.clone()),
         ]
+    }
+
+    /// The name of one of the world's accounts.
+    pub(crate) fn account_name(&self, address: Address) -> Option<String> {
+        let account = self.file.accounts.iter().find(|account| account.address == address);
+        account.map(|account| account.name.clone())
+    }
+
+    /// Everything that runs, by name.
+    pub(crate) fn processes(&self) -> Vec<(String, u32)> {
+        [self.foundation.processes(), self.nodes.processes()].concat()
     }
 
     /// Stops everything, in the reverse of the order in which it was started.

@@ -8,7 +8,8 @@ use alloy::primitives::{Address, U256};
 use alloy::providers::ProviderBuilder;
 use alloy::providers::ext::AnvilApi;
 use anyhow::{Context, bail};
-use auspex_devnet::anvil::{Anvil, AnvilOptions};
+use auspex_devnet::anvil;
+use auspex_devnet::chain::{Chain, ChainOptions, Mining};
 use auspex_devnet::port::{self, Reservation};
 use auspex_devnet::postgres::{Durability, Postgres, PostgresConfig};
 use auspex_devnet::process::{Process, ProcessConfig, Restart, Status};
@@ -21,8 +22,6 @@ use crate::world::market::{self, Operator};
 /// How long a service may take from its start until it says that it is ready.
 const READY_WAIT_MAX: Duration = Duration::from_secs(60);
 const READY_POLL_INTERVAL: Duration = Duration::from_millis(50);
-/// How often the chain writes its state. It writes all of it each time, so a long-running world should not do it often.
-const CHAIN_STATE_INTERVAL: Duration = Duration::from_secs(5);
 /// The databases of the world.
 const DATABASES: [&str; 4] =
     ["auspex_indexer", "auspex_operator_1", "auspex_operator_2", "auspex_operator_3"];
@@ -32,7 +31,7 @@ const DATABASES: [&str; 4] =
 pub(crate) struct Foundation {
     postgres: Postgres,
     broker: Service,
-    chain: Anvil,
+    chain: Chain,
 }
 
 /// The indexer, the oracle nodes and their signers.
@@ -78,15 +77,14 @@ impl Foundation {
         config.args = vec!["broker".into(), "--port".into(), port.number().to_string().into()];
         config.restart = Restart::always();
         let broker = Service { name: "broker".to_owned(), process: Process::start(config)?, port };
-        let chain = Anvil::start(
+        let chain = Chain::start(
             &tools.anvil,
-            AnvilOptions {
-                block_time: Some(block_time),
-                state_file: Some(layout.chain_state()),
-                state_interval: CHAIN_STATE_INTERVAL,
-                log: Some(layout.log("chain")),
-                restart: Restart::always(),
-                ..AnvilOptions::for_tests()
+            ChainOptions {
+                port: None,
+                chain_id: anvil::CHAIN_ID,
+                mining: Mining::Every(block_time),
+                folder: layout.chain(),
+                log: layout.log("chain"),
             },
         )
         .await

@@ -2,8 +2,11 @@
 //! MQTT broker, three nodes with real model weights.
 
 mod bad_input;
+mod demo;
 mod faults;
 mod main_job;
 mod operator;
+mod readme;
 mod reorg;
+mod resume;
 mod world;

@@ -1,10 +1,13 @@
 //! A world of `auspex dev` for one test, in a directory of its own, on free ports, gone when the test ends.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 /// A world has four processes with a model or a database; on a small machine two at once would only time out together.
@@ -24,19 +27,23 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn start() -> Self {
-        let turn = ONE_WORLD_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-        let directory = tempfile::tempdir().expect("temporary directory");
-        // PostgreSQL runs as another user when the test runs as root, and has to reach its files.
-        open_to_others(directory.path());
-        let mut process = Command::new(program())
-            .args(["--json", "dev", "--directory"])
-            .arg(directory.path().join("world"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("start auspex dev");
+        let turn = take_turn();
+        let directory = world_directory();
+        let mut process = spawn(&directory.path().join("world"));
         let announcement = first_document(&mut process, directory.path());
         Self { process, directory, announcement, _turn: turn }
+    }
+
+    /// Stops the world with a signal and gives back how `auspex dev` ended. Its data stay.
+    pub(crate) fn stop(&mut self, signal: Signal) -> ExitStatus {
+        send(self.process.id(), signal);
+        self.process.wait().expect("auspex dev ends")
+    }
+
+    /// Starts the stopped world again, on the same data.
+    pub(crate) fn resume(&mut self) {
+        self.process = spawn(&self.path(""));
+        self.announcement = first_document(&mut self.process, self.directory.path());
     }
 
     /// Runs a command in this world and gives back its JSON.
@@ -122,19 +129,22 @@ impl World {
         self.directory.path().join("world").join(name)
     }
 
-    /// The process id of one of the world's processes, as it is now.
+    /// The process id of one of the world's processes, as it is now; waits for one that is being started again.
     pub(crate) fn pid(&self, name: &str) -> u32 {
-        let processes = self.announcement["processes"].as_array().expect("processes");
-        let entry = processes.iter().find(|entry| entry[0] == name);
-        let entry = entry.unwrap_or_else(|| panic!("no process {name} in {processes:?}"));
-        u32::try_from(entry[1].as_u64().expect("a process id")).expect("a process id")
+        let path = self.path("processes.json");
+        eventually(&format!("a process {name}"), || {
+            let processes: BTreeMap<String, u32> =
+                serde_json::from_slice::<Vec<(String, u32)>>(&std::fs::read(&path).ok()?)
+                    .ok()?
+                    .into_iter()
+                    .collect();
+            processes.get(name).copied().filter(|pid| Path::new(&format!("/proc/{pid}")).exists())
+        })
     }
 
     /// Sends a signal to one of the world's processes.
-    pub(crate) fn signal(&self, name: &str, signal: nix::sys::signal::Signal) {
-        let pid = i32::try_from(self.pid(name)).expect("a process id");
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal)
-            .unwrap_or_else(|error| panic!("signal {name}: {error}"));
+    pub(crate) fn signal(&self, name: &str, signal: Signal) {
+        send(self.pid(name), signal);
     }
 
     /// Calls the chain's JSON-RPC.
@@ -176,10 +186,12 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        let pid = nix::unistd::Pid::from_raw(self.process.id() as i32);
-        // A world that is gone already needs no signal.
-        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
-        let _ = self.process.wait();
+        // A world that was stopped already needs no signal.
+        if let Ok(None) = self.process.try_wait() {
+            let pid = Pid::from_raw(self.process.id() as i32);
+            let _ = kill(pid, Signal::SIGTERM);
+            let _ = self.process.wait();
+        }
         if std::thread::panicking() {
             for log in ["indexer", "operator-1", "operator-2", "operator-3"] {
                 let content = std::fs::read_to_string(self.path(&format!("logs/{log}.log")))
@@ -192,6 +204,51 @@ impl Drop for World {
             }
         }
     }
+}
+
+/// One world at a time.
+pub(crate) fn take_turn() -> MutexGuard<'static, ()> {
+    ONE_WORLD_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A folder for a world, which PostgreSQL can reach: it runs as another user when the test runs as root.
+pub(crate) fn world_directory() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().expect("temporary directory");
+    open_to_others(directory.path());
+    directory
+}
+
+/// Starts `auspex --json dev` in a directory.
+pub(crate) fn spawn(directory: &Path) -> Child {
+    Command::new(program())
+        .args(["--json", "dev", "--directory"])
+        .arg(directory)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("start auspex dev")
+}
+
+/// The processes that belong to a world: those that name its directory in their command or their environment.
+pub(crate) fn running_in(directory: &Path) -> Vec<String> {
+    let directory = directory.display().to_string();
+    let entries = std::fs::read_dir("/proc").expect("processes");
+    entries
+        .filter_map(|entry| {
+            let path = entry.ok()?.path();
+            let pid: u32 = path.file_name()?.to_str()?.parse().ok()?;
+            let said = [std::fs::read(path.join("cmdline")), std::fs::read(path.join("environ"))];
+            let said: Vec<u8> = said.into_iter().flatten().flatten().collect();
+            let said = String::from_utf8_lossy(&said).replace('\0', " ");
+            (pid != std::process::id() && said.contains(&directory))
+                .then(|| format!("{pid}: {said}"))
+        })
+        .collect()
+}
+
+pub(crate) fn send(pid: u32, signal: Signal) {
+    let pid = Pid::from_raw(i32::try_from(pid).expect("a process id"));
+    kill(pid, signal).unwrap_or_else(|error| panic!("signal process {pid}: {error}"));
 }
 
 /// Repeats a look until it finds something; the limit is generous, because only a failure waits for it.
@@ -216,7 +273,7 @@ pub(crate) fn program() -> &'static str {
     env!("CARGO_BIN_EXE_auspex")
 }
 
-fn runtime() -> tokio::runtime::Runtime {
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime")
 }
 

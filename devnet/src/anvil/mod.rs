@@ -5,7 +5,7 @@
 //!
 //! With a state file the chain survives restarts. anvil writes it every `state_interval` and when it is
 //! stopped, so that SIGKILL loses the blocks of at most one interval: readers of the chain then see its
-//! head go back, as in a reorganisation. anvil overwrites the file in place; [`state`] keeps a complete
+//! head go back, as in a reorganisation. A chain that must lose nothing is a [`crate::chain`]. anvil overwrites the file in place; [`state`] keeps a complete
 //! copy, because a kill in the middle of that would otherwise lose the whole chain.
 
 use std::ffi::OsString;
@@ -39,6 +39,8 @@ pub struct AnvilOptions {
     pub chain_id: ChainId,
     /// A block every so often; without it a block per transaction, at once.
     pub block_time: Option<Duration>,
+    /// Blocks only when a call asks for one, with transactions in the order in which they came, and calls of any size.
+    pub on_demand: bool,
     /// Where the chain is kept; without it the chain is gone when it stops.
     pub state_file: Option<PathBuf>,
     /// How often the state file is written, in whole seconds. The whole chain is written each time, so
@@ -56,6 +58,7 @@ impl AnvilOptions {
             port: None,
             chain_id: CHAIN_ID,
             block_time: None,
+            on_demand: false,
             state_file: None,
             state_interval: Duration::from_secs(1),
             log: None,
@@ -174,6 +177,9 @@ fn arguments(options: &AnvilOptions, port: u16, folder: &Path) -> anyhow::Result
     args.push("--quiet".into());
     if let Some(block_time) = options.block_time {
         args.extend(["--block-time".into(), block_time.as_secs_f64().to_string().into()]);
+    }
+    if options.on_demand {
+        args.extend(["--no-mining", "--order", "fifo", "--no-request-size-limit"].map(Into::into));
     }
     if let Some(file) = &options.state_file {
         let file = std::path::absolute(file).context("make state file absolute")?;

@@ -137,6 +137,23 @@ fn reachable_folder(data_dir: &Path) -> anyhow::Result<PathBuf> {
     Ok(substitute)
 }
 
+/// Removes a data directory and, if it is a link that [`reachable_folder`] made, what it leads to.
+pub(super) fn remove(data_dir: &Path) -> anyhow::Result<()> {
+    let Ok(metadata) = fs::symlink_metadata(data_dir) else { return Ok(()) };
+    // A link may lead nowhere.
+    if let Ok(folder) = data_dir.canonicalize() {
+        log::await_release(&folder.join("postgres.log"), POSTGRES_PREDECESSOR_DEADLINE)?;
+        if !metadata.is_symlink() || folder.starts_with(SYSTEM_DATA) {
+            fs::remove_dir_all(&folder)
+                .with_context(|| format!("remove data directory {}", folder.display()))?;
+        }
+    }
+    if metadata.is_symlink() {
+        fs::remove_file(data_dir).with_context(|| format!("remove link {}", data_dir.display()))?;
+    }
+    Ok(())
+}
+
 fn lock(folder: &Path) -> anyhow::Result<File> {
     let path = folder.join("auspex.lock");
     let file = File::options().create(true).truncate(false).write(true).open(&path);

@@ -176,6 +176,14 @@ impl Postgres {
     }
 }
 
+/// Removes a data directory, and what it is a link to if Auspex made it one. Waits for a server that is still being stopped.
+///
+/// # Errors
+/// A server runs on it.
+pub fn remove(data_dir: &Path) -> anyhow::Result<()> {
+    cluster::remove(data_dir)
+}
+
 pub(crate) fn check_database_name(name: &str) -> anyhow::Result<()> {
     let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_');
     ensure!(

@@ -4,6 +4,7 @@
 
 mod anvil;
 mod broker;
+mod chain;
 mod port;
 mod postgres;
 mod process;

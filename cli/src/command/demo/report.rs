@@ -16,41 +16,68 @@ use crate::token::Token;
 use crate::world::World;
 
 /// Version of the report's shape.
-const SCHEMA: &str = "auspex.demo-report/1";
+const SCHEMA: &str = "auspex.demo-report/2";
+
+/// The transactions of a request, in the order in which they are made.
+pub(super) const ORDER: [&str; 4] = ["request", "deliver", "refund", "withdraw"];
 
 #[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
 pub(super) struct Report {
     schema: &'static str,
     versions: BTreeMap<&'static str, String>,
-    addresses: Deployment,
+    addresses: AddressesReport,
     agents: Vec<String>,
     operators: Vec<OperatorReport>,
     corpus_root: B256,
     documents: Vec<String>,
     pub(super) requests: Vec<RequestReport>,
+    /// Every transaction of every request, in the order of the requests.
+    transactions: Vec<TransactionReport>,
     graphql: GraphqlReport,
     /// From start to stop of the whole world, in milliseconds.
     pub(super) duration_ms: u64,
 }
 
 #[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
+struct AddressesReport {
+    chain_id: u64,
+    start_block: u64,
+    agent_registry: Address,
+    operator_registry: Address,
+    entry_policy: Address,
+    request_escrow: Address,
+    platform_token: Option<Address>,
+}
+
+#[derive(Debug, Serialize)]
+struct TransactionReport {
+    request_id: B256,
+    what: &'static str,
+    hash: B256,
+    gas: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
 struct OperatorReport {
     name: String,
     owner: Address,
     signer: Address,
 }
 
+/// The programs of others that the demo ran, as they name themselves.
+#[derive(Debug)]
+pub(super) struct Programs {
+    pub(super) chain: String,
+    pub(super) postgresql: String,
+}
+
 #[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
 pub(super) struct GraphqlReport {
     query: &'static str,
     pub(super) response: serde_json::Value,
 }
 
 #[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
 pub(super) struct RequestReport {
     pub(super) title: &'static str,
     pub(super) request_id: B256,
@@ -76,7 +103,6 @@ pub(super) struct RequestReport {
 }
 
 #[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
 pub(super) struct CitationReport {
     pub(super) place: String,
     document: String,
@@ -87,9 +113,10 @@ pub(super) struct CitationReport {
 }
 
 #[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
 pub(super) struct ShareReport {
     pub(super) account: Address,
+    /// Its name among the accounts of the demo's world.
+    pub(super) name: Option<String>,
     /// In the token's smallest unit.
     amount: String,
     pub(super) shown: String,
@@ -98,6 +125,7 @@ pub(super) struct ShareReport {
 impl Report {
     pub(super) fn new(
         world: &World,
+        programs: Programs,
         requests: Vec<RequestReport>,
         query: &'static str,
         response: serde_json::Value,
@@ -106,6 +134,8 @@ impl Report {
         let versions = BTreeMap::from([
             ("auspex", env!("CARGO_PKG_VERSION").to_owned()),
             ("answer", auspex_protocol::answer::ANSWER_SCHEMA.to_owned()),
+            ("chain", programs.chain),
+            ("postgresql", programs.postgresql),
         ]);
         let operators = market.operators.iter().map(|operator| OperatorReport {
             name: operator.name.clone(),
@@ -115,15 +145,22 @@ impl Report {
         Self {
             schema: SCHEMA,
             versions,
-            addresses: market.deployment.clone(),
+            addresses: AddressesReport::from(&market.deployment),
             agents: vec![market.agent_id.clone(), market.silent_agent_id.clone()],
             operators: operators.collect(),
             corpus_root: market.corpus_root,
             documents: market.documents.clone(),
+            transactions: requests.iter().flat_map(RequestReport::all_transactions).collect(),
             requests,
             graphql: GraphqlReport { query, response },
             duration_ms: 0,
         }
+    }
+
+    /// The name of the operator whose key this is.
+    pub(super) fn operator(&self, signer: Address) -> Option<&str> {
+        let operator = self.operators.iter().find(|operator| operator.signer == signer);
+        operator.map(|operator| operator.name.as_str())
     }
 
     pub(super) fn history(&self) -> &serde_json::Value {
@@ -131,7 +168,30 @@ impl Report {
     }
 }
 
+impl From<&Deployment> for AddressesReport {
+    fn from(deployment: &Deployment) -> Self {
+        Self {
+            chain_id: deployment.chain_id,
+            start_block: deployment.start_block,
+            agent_registry: deployment.agent_registry,
+            operator_registry: deployment.operator_registry,
+            entry_policy: deployment.entry_policy,
+            request_escrow: deployment.request_escrow,
+            platform_token: deployment.platform_token,
+        }
+    }
+}
+
 impl RequestReport {
+    fn all_transactions(&self) -> Vec<TransactionReport> {
+        let transaction = |what: &'static str| {
+            let hash = *self.transactions.get(what)?;
+            let gas = self.gas.get(what).copied();
+            Some(TransactionReport { request_id: self.request_id, what, hash, gas })
+        };
+        ORDER.into_iter().filter_map(transaction).collect()
+    }
+
     pub(super) async fn answered(
         world: &World,
         title: &'static str,
@@ -163,6 +223,7 @@ impl RequestReport {
                 .iter()
                 .map(|credit| ShareReport {
                     account: credit.account,
+                    name: world.account_name(credit.account),
                     amount: credit.amount.to_string(),
                     shown: token.show(credit.amount),
                 })

@@ -2,14 +2,16 @@
 
 use std::path::Path;
 
-use super::report::{Report, RequestReport};
+use alloy::primitives::Address;
+
+use super::report::{ORDER, Report, RequestReport};
 use crate::output::{fields, table};
 
 /// The whole summary, for people.
 pub(super) fn render(report: &Report, path: &Path) -> String {
     let mut parts = vec!["\nSummary".to_owned()];
     for request in &report.requests {
-        parts.push(format!("\n{}\n{}", request.title, fields(rows(request))));
+        parts.push(format!("\n{}\n{}", request.title, fields(rows(report, request))));
     }
     parts.push(format!("\nThe same history, read back through GraphQL\n{}", history(report)));
     parts.push(format!(
@@ -20,11 +22,11 @@ pub(super) fn render(report: &Report, path: &Path) -> String {
     parts.join("\n")
 }
 
-fn rows(request: &RequestReport) -> Vec<(&'static str, String)> {
+fn rows(report: &Report, request: &RequestReport) -> Vec<(&'static str, String)> {
     let mut rows = vec![
         ("request", request.request_id.to_string()),
         ("question", request.question.clone()),
-        ("status", format!("{} ({})", request.status, request.finality)),
+        ("status", format!("{} ({})", request.status, finality(&request.finality))),
         ("price", request.price.clone()),
     ];
     if let Some(answer) = &request.answer {
@@ -34,10 +36,11 @@ fn rows(request: &RequestReport) -> Vec<(&'static str, String)> {
         rows.push(("citation", format!("[{}] {}", number + 1, citation.place)));
     }
     for signer in &request.signers {
-        rows.push(("signed by", signer.to_string()));
+        rows.push(("signed by", named(report.operator(*signer), signer)));
     }
     for share in &request.split {
-        rows.push(("paid", format!("{} to {}", share.shown, share.account)));
+        let payee = named(share.name.as_deref(), &share.account);
+        rows.push(("paid", format!("{} to {payee}", share.shown)));
     }
     for (name, amount) in
         [("fee", &request.fee), ("residue", &request.residue), ("refunded", &request.refunded)]
@@ -46,10 +49,27 @@ fn rows(request: &RequestReport) -> Vec<(&'static str, String)> {
             rows.push((name, amount.clone()));
         }
     }
-    let gas: Vec<String> = request.gas.iter().map(|(what, gas)| format!("{what} {gas}")).collect();
+    let gas: Vec<String> = ORDER
+        .iter()
+        .filter_map(|what| Some(format!("{what} {}", request.gas.get(what)?)))
+        .collect();
     rows.push(("gas", gas.join(", ")));
     rows.push(("request to end", format!("{:.2} s", request.latency_ms as f64 / 1000.0)));
     rows
+}
+
+/// An account with the name that it has in the demo's world.
+fn named(name: Option<&str>, account: &Address) -> String {
+    name.map_or_else(|| account.to_string(), |name| format!("{name} ({account})"))
+}
+
+fn finality(tag: &str) -> &str {
+    match tag {
+        "latest" => "in the latest blocks, not final yet",
+        "safe" => "in a safe block, not final yet",
+        "finalized" => "final",
+        other => other,
+    }
 }
 
 fn history(report: &Report) -> String {
@@ -60,7 +80,7 @@ fn history(report: &Report) -> String {
     };
     let requests = report.history()["data"]["requests"].as_array().cloned().unwrap_or_default();
     table(
-        ["request", "status", "escrowed", "charged", "refunded"],
+        ["request", "status", "escrowed (units)", "charged (units)", "refunded (units)"],
         requests.iter().map(|request| {
             ["requestId", "status", "maxAmount", "settledAmount", "refundedAmount"]
                 .map(|name| text(&request[name]))
