@@ -9,10 +9,11 @@ use crate::{
     device::{DeviceChoice, DeviceError, Resolved, resolve},
     error::{EncodeError, LoadError},
     files::ModelFiles,
-    int8::Int8Model,
+    int8::{Int8Gpu, Int8Model},
     limits::BATCH_TOKENS_MAX,
     model::Model,
     pooling::{mean, normalize},
+    profile::Profile,
     tokens::{Sequence, Tokens},
     weights::Weights,
 };
@@ -21,28 +22,17 @@ use crate::{
 ///
 /// A text is cut at [`SEQUENCE_TOKENS_MAX`](crate::limits::SEQUENCE_TOKENS_MAX) tokens, its last
 /// hidden states are averaged and the average is scaled to length 1, as sentence-transformers does.
-/// On the CPU the vector of a text is the same to the last bit, alone or in any batch, in any
-/// order, with any number of threads and on any machine. On a GPU it is within
-/// [`TOLERANCE_GPU`](crate::TOLERANCE_GPU) of that.
+/// What the bits of a vector depend on besides its text says the [`Profile`].
 #[derive(Debug)]
 pub struct Encoder {
     tokens: Arc<Tokens>,
     network: Network,
     device: DeviceChoice,
+    profile: Profile,
     dimensions: usize,
+    /// Of the files alone.
+    files_hash: [u8; 32],
     hash: [u8; 32],
-}
-
-/// The arithmetic of a model.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Profile {
-    /// `f32`: on the CPU in one fixed order (`deterministic-cpu`), on a GPU as its driver does it.
-    #[default]
-    F32,
-    /// `deterministic-int8`: integers throughout, whose bits depend on no order and no device. The
-    /// vectors are others than in `f32`: near them, and nearly as good at ranking (STSBenchmark
-    /// 0.8194 instead of 0.8203).
-    Int8,
 }
 
 /// The encoder's layers in one of their forms.
@@ -52,6 +42,8 @@ enum Network {
     Cpu(Box<CpuModel>),
     /// Integers, for the CPU.
     Int8(Box<Int8Model>),
+    /// The same integers, for a GPU.
+    Int8Gpu(Box<Int8Gpu>),
     /// burn's tensors, for a GPU.
     Burn(Box<Model>),
 }
@@ -65,7 +57,7 @@ impl Encoder {
     /// Names the file, and in it the field or tensor, that is missing, damaged, over its limit in
     /// [`limits`](crate::limits), or of another architecture; or the device that is not there.
     pub fn load(dir: &Path, device: DeviceChoice) -> Result<Self, LoadError> {
-        Self::load_profile(dir, device, Profile::F32)
+        Self::load_profile(dir, device, Profile::Fast)
     }
 
     /// As [`load`](Self::load), in the arithmetic of `profile`.
@@ -84,26 +76,37 @@ impl Encoder {
             check_pooling(&pooling.path, &pooling.bytes)?;
         }
         let tokens = Tokens::parse(&files.tokenizer.path, &files.tokenizer.bytes, &config)?;
-        let Resolved { device, choice } = resolve(device)?;
+        let Resolved { device, choice } = match (profile, device) {
+            (Profile::DeterministicCpu, DeviceChoice::Auto) => Resolved::cpu(),
+            (Profile::DeterministicCpu, DeviceChoice::Wgpu(_)) => {
+                return Err(DeviceError::CpuProfile(device).into());
+            }
+            _ => resolve(device)?,
+        };
         let weights = Weights::parse(&files.weights.path, &files.weights.bytes)?;
         let network = match (profile, choice) {
-            (Profile::F32, DeviceChoice::Cpu) => {
+            (Profile::DeterministicInt8, _) => {
+                Int8Model::check(&files.config.path, &config)?;
+                let model = Int8Model::load(&weights, &config)?;
+                match choice {
+                    DeviceChoice::Cpu => Network::Int8(Box::new(model)),
+                    _ => Network::Int8Gpu(Box::new(Int8Gpu::upload(&model, &device))),
+                }
+            }
+            (_, DeviceChoice::Cpu) => {
                 CpuModel::check(&files.config.path, &config)?;
                 Network::Cpu(Box::new(CpuModel::load(&weights, &config)?))
             }
-            (Profile::F32, _) => Network::Burn(Box::new(Model::load(&weights, &config, &device)?)),
-            (Profile::Int8, DeviceChoice::Cpu) => {
-                Int8Model::check(&files.config.path, &config)?;
-                Network::Int8(Box::new(Int8Model::load(&weights, &config)?))
-            }
-            (Profile::Int8, _) => return Err(DeviceError::NoInt8(choice).into()),
+            _ => Network::Burn(Box::new(Model::load(&weights, &config, &device)?)),
         };
         Ok(Self {
             tokens: Arc::new(tokens),
             network,
             device: choice,
+            profile,
             dimensions: config.hidden_size,
-            hash: files.hash(),
+            files_hash: files.hash(Profile::Fast),
+            hash: files.hash(profile),
         })
     }
 
@@ -144,8 +147,15 @@ impl Encoder {
         self.device
     }
 
+    /// The arithmetic that the model was loaded in.
+    pub fn profile(&self) -> Profile {
+        self.profile
+    }
+
     /// What decides the vectors, as one SHA-256: over the line `auspex-model-1` followed by the
-    /// output of `sha256sum config.json tokenizer.json model.safetensors`.
+    /// output of `sha256sum config.json tokenizer.json model.safetensors`, and in
+    /// [`Profile::DeterministicInt8`], whose vectors are others, by the line
+    /// `profile deterministic-int8`.
     pub fn model_hash(&self) -> [u8; 32] {
         self.hash
     }
@@ -174,6 +184,11 @@ impl Encoder {
     /// How many tokens of a text the model reads: 254 for all-MiniLM-L6-v2.
     pub fn content_tokens_max(&self) -> usize {
         self.tokens.content_max()
+    }
+
+    /// The [`model_hash`](Self::model_hash) of the same files in `f32`.
+    pub(crate) fn files_hash(&self) -> [u8; 32] {
+        self.files_hash
     }
 
     pub(crate) fn tokens(&self) -> Arc<Tokens> {
@@ -205,22 +220,20 @@ impl Encoder {
             return Ok(Vec::new());
         }
         let batch = Batch::pack(sequences);
+        let failed =
+            |reason: String| EncodeError::Device { device: self.device.to_string(), reason };
         let states = match &self.network {
             Network::Cpu(model) => model.hidden_states(&batch),
             Network::Int8(model) => model.hidden_states(&batch),
-            Network::Burn(model) => model.hidden_states(&batch).map_err(|reason| {
-                EncodeError::Device { device: self.device.to_string(), reason }
-            })?,
+            Network::Int8Gpu(model) => model.hidden_states(&batch).map_err(failed)?,
+            Network::Burn(model) => model.hidden_states(&batch).map_err(failed)?,
         };
         let mut vectors = vec![Vec::new(); sequences.len()];
         for (rows, index) in batch.sequences().zip(&batch.order) {
             let states = &states[rows.start * self.dimensions..rows.end * self.dimensions];
             let vector = normalize(mean(states, self.dimensions));
             if !vector.iter().all(|value| value.is_finite()) {
-                return Err(EncodeError::Device {
-                    device: self.device.to_string(),
-                    reason: "a vector has components that are not numbers".to_owned(),
-                });
+                return Err(failed("a vector has components that are not numbers".to_owned()));
             }
             vectors[*index] = vector;
         }

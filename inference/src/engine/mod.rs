@@ -35,6 +35,7 @@ use crate::{
     device::DeviceChoice,
     error::{EncodeError, LoadError},
     limits::{JOB_TEXTS_MAX, QUEUE_JOBS_MAX, QUEUE_TOKENS_MAX},
+    profile::Profile,
     tokens::{Sequence, Tokens},
 };
 
@@ -96,12 +97,25 @@ impl Engine {
     ///
     /// As [`Encoder::load`](crate::Encoder::load), or when the self-test fails.
     pub fn start(dir: &Path, device: DeviceChoice) -> Result<Self, StartError> {
+        Self::start_profile(dir, device, Profile::Fast)
+    }
+
+    /// As [`start`](Self::start), in the arithmetic of `profile`.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start), and if the profile does not run this model or on this device.
+    pub fn start_profile(
+        dir: &Path,
+        device: DeviceChoice,
+        profile: Profile,
+    ) -> Result<Self, StartError> {
         let (jobs, receiver) = mpsc::channel(QUEUE_JOBS_MAX);
         let (ready, readiness) = std::sync::mpsc::sync_channel(1);
         let dir: PathBuf = dir.to_owned();
         let thread = std::thread::Builder::new()
             .name("auspex-model".to_owned())
-            .spawn(move || worker::run(&dir, device, &ready, receiver))
+            .spawn(move || worker::run(&dir, device, profile, &ready, receiver))
             .map_err(|error| StartError::Thread(error.to_string()))?;
         let ready = readiness.recv().map_err(|_| {
             StartError::Thread("it panicked while it loaded the model".to_owned())
@@ -163,6 +177,11 @@ impl Engine {
         self.shared.ready.device
     }
 
+    /// As [`Encoder::profile`](crate::Encoder::profile).
+    pub fn profile(&self) -> Profile {
+        self.shared.ready.profile
+    }
+
     /// As [`Encoder::model_hash`](crate::Encoder::model_hash).
     pub fn model_hash(&self) -> [u8; 32] {
         self.shared.ready.model_hash
@@ -221,6 +240,7 @@ impl fmt::Debug for Engine {
         formatter
             .debug_struct("Engine")
             .field("device", &self.device())
+            .field("profile", &self.profile())
             .field("dimensions", &self.dimensions())
             .field("queued_tokens", &self.queued_tokens())
             .finish_non_exhaustive()

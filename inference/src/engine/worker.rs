@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     device::DeviceChoice, encoder::Encoder, error::EncodeError, limits::BATCH_TOKENS_MAX,
-    self_test::self_test, tokens::Tokens,
+    profile::Profile, self_test::self_test, tokens::Tokens,
 };
 
 /// What handles need to know of the model.
@@ -24,6 +24,7 @@ pub(super) struct Ready {
     pub(super) tokens: Arc<Tokens>,
     pub(super) dimensions: usize,
     pub(super) device: DeviceChoice,
+    pub(super) profile: Profile,
     pub(super) model_hash: [u8; 32],
 }
 
@@ -31,11 +32,12 @@ pub(super) struct Ready {
 pub(super) fn run(
     dir: &Path,
     device: DeviceChoice,
+    profile: Profile,
     ready: &SyncSender<Result<Ready, StartError>>,
     receiver: mpsc::Receiver<Job>,
 ) {
     let started = Instant::now();
-    let encoder = match load(dir, device) {
+    let encoder = match load(dir, device, profile) {
         Ok(encoder) => encoder,
         Err(error) => {
             // The channel has room for this one message, and `Engine::start` is waiting for it.
@@ -45,6 +47,7 @@ pub(super) fn run(
     };
     tracing::info!(
         device = %encoder.device(),
+        profile = %encoder.profile(),
         model_hash = hex::encode(encoder.model_hash()),
         elapsed_ms = started.elapsed().as_millis() as u64,
         "model ready"
@@ -53,13 +56,14 @@ pub(super) fn run(
         tokens: encoder.tokens(),
         dimensions: encoder.dimensions(),
         device: encoder.device(),
+        profile: encoder.profile(),
         model_hash: encoder.model_hash(),
     }));
     work(receiver, |sequences| encoder.encode(sequences));
 }
 
-fn load(dir: &Path, device: DeviceChoice) -> Result<Encoder, StartError> {
-    let encoder = Encoder::load(dir, device)?;
+fn load(dir: &Path, device: DeviceChoice, profile: Profile) -> Result<Encoder, StartError> {
+    let encoder = Encoder::load_profile(dir, device, profile)?;
     self_test(&encoder, dir)
         .map_err(|reason| StartError::SelfTest { device: encoder.device(), reason })?;
     Ok(encoder)

@@ -50,9 +50,7 @@ pub(super) fn attend(head: Head<'_>, tables: &Tables) {
         narrow(part(1, row), SCORE_BITS, SCORE_MAX, &mut keys);
         narrow(part(2, row), VALUE_BITS, i32::from(i16::MAX), &mut values);
     }
-    let factor = (f64::from(std::f32::consts::LOG2_E) / (size as f64).sqrt()
-        * f64::from(1 << FACTOR_BITS))
-    .round() as i32;
+    let factor = factor(size);
 
     let mut query = Vec::new();
     let mut weights = vec![0_i32; rows.len()];
@@ -88,6 +86,12 @@ pub(super) fn attend(head: Head<'_>, tables: &Tables) {
             *out = *sum >> (15 + VALUE_BITS - STATE_BITS);
         }
     }
+}
+
+/// What turns a difference of scores of heads of `size` components into octaves.
+pub(super) fn factor(size: usize) -> i32 {
+    let factor = f64::from(std::f32::consts::LOG2_E) / (size as f64).sqrt();
+    (factor * f64::from(1 << FACTOR_BITS)).round() as i32
 }
 
 /// Widest head.

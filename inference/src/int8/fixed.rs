@@ -66,6 +66,11 @@ impl Tables {
         Self { power: (0..1024).map(power).collect(), tail }
     }
 
+    /// Both tables, for a GPU: 1024 powers, then the tails.
+    pub(super) fn numbers(&self) -> Vec<i32> {
+        [self.power.as_slice(), &self.tail].concat()
+    }
+
     /// `2^15 * 2^(-octaves / 1024)` for `octaves >= 0`.
     #[inline(always)]
     pub(super) fn power(&self, octaves: i32) -> i32 {

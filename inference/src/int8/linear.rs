@@ -106,6 +106,24 @@ impl Linear {
         self.bias.len()
     }
 
+    /// All numbers, for a GPU: for each output its bytes, four to a word, and then its factor, its
+    /// bias, its total and `factor_bits`.
+    pub(super) fn columns(&self) -> Vec<i32> {
+        let mut columns = Vec::with_capacity(self.outputs() * (self.inputs / 4 + 4));
+        for output in 0..self.outputs() {
+            let panel = &self.weight[output / LANES * self.inputs / 2..][..self.inputs / 2];
+            let pairs = panel.iter().map(|pairs| pairs[output % LANES].map(|byte| byte as u8));
+            let pairs: Vec<[u8; 2]> = pairs.collect();
+            let word = |pairs: &[[u8; 2]; 2]| {
+                i32::from_le_bytes([pairs[0][0], pairs[0][1], pairs[1][0], pairs[1][1]])
+            };
+            columns.extend(pairs.as_chunks::<2>().0.iter().map(word));
+            let Self { factors, factor_bits, bias, totals, .. } = self;
+            columns.extend([factors[output], bias[output], totals[output], *factor_bits]);
+        }
+        columns
+    }
+
     /// The layer of `rows`, in states, row by row.
     pub(super) fn apply(&self, rows: &Quantized, threads: Threads) -> Vec<i32> {
         let count = rows.scales.len();

@@ -7,6 +7,7 @@
 
 mod attention;
 mod fixed;
+mod gpu;
 mod linear;
 mod norm;
 
@@ -15,6 +16,7 @@ use std::{ops::Range, path::Path};
 use pulp::NullaryFnOnce;
 use rayon::prelude::*;
 
+pub(crate) use self::gpu::Int8Gpu;
 use self::{
     attention::{Head, SIZE_MAX, attend},
     fixed::{STATE_MAX, Tables},

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
-use auspex_inference::Engine;
 use auspex_oracle::keys::file::read_secret;
 use auspex_oracle::openai::serve::{Models, serve};
 use clap::Args;
@@ -47,10 +46,8 @@ pub(crate) async fn run(arguments: ServeArguments, output: Output) -> anyhow::Re
     let embedding = if arguments.no_embedding {
         None
     } else {
-        let directory = arguments.model.directory().await?;
-        let (device, served) = (arguments.model.device, name(&directory));
-        let engine = tokio::task::spawn_blocking(move || Engine::start(&directory, device)).await;
-        Some((served, engine.context("start the embedding model")??))
+        let engine = arguments.model.start().await.context("start the embedding model")?;
+        Some((name(&arguments.model.directory().await?), engine))
     };
     ensure!(
         chat.is_some() || embedding.is_some(),
