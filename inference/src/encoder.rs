@@ -3,14 +3,14 @@
 use std::{ops::Range, path::Path, sync::Arc};
 
 use crate::{
-    batch::{Batch, split_by_tokens},
+    batch::{Batch, in_batches},
     config::{BertConfig, check_pooling},
     cpu::CpuModel,
     device::{DeviceChoice, DeviceError, Resolved, resolve},
     error::{EncodeError, LoadError},
-    files::ModelFiles,
+    files::{ModelFile, ModelFiles},
     int8::{Int8Gpu, Int8Model},
-    limits::BATCH_TOKENS_MAX,
+    limits::SEQUENCE_TOKENS_MAX,
     model::Model,
     pooling::{mean, normalize},
     profile::Profile,
@@ -18,7 +18,9 @@ use crate::{
     weights::Weights,
 };
 
-/// A BERT encoder with mean pooling (all-MiniLM-L6-v2 and its relatives), loaded and ready.
+/// An encoder with mean pooling, loaded and ready: BERT (all-MiniLM-L6-v2 and its relatives), and in
+/// `f32` nomic-embed-text, whose texts carry their task in front (`search_query: `,
+/// `search_document: `).
 ///
 /// A text is cut at [`SEQUENCE_TOKENS_MAX`](crate::limits::SEQUENCE_TOKENS_MAX) tokens, its last
 /// hidden states are averaged and the average is scaled to length 1, as sentence-transformers does.
@@ -75,7 +77,8 @@ impl Encoder {
         if let Some(pooling) = &files.pooling {
             check_pooling(&pooling.path, &pooling.bytes)?;
         }
-        let tokens = Tokens::parse(&files.tokenizer.path, &files.tokenizer.bytes, &config)?;
+        let ModelFile { path, bytes } = &files.tokenizer;
+        let tokens = Tokens::parse(path, bytes, &config, SEQUENCE_TOKENS_MAX)?;
         let Resolved { device, choice } = match (profile, device) {
             (Profile::DeterministicCpu, DeviceChoice::Auto) => Resolved::cpu(),
             (Profile::DeterministicCpu, DeviceChoice::Wgpu(_)) => {
@@ -95,9 +98,13 @@ impl Encoder {
             }
             (_, DeviceChoice::Cpu) => {
                 CpuModel::check(&files.config.path, &config)?;
-                Network::Cpu(Box::new(CpuModel::load(&weights, &config)?))
+                let model = CpuModel::load(&weights, &config, SEQUENCE_TOKENS_MAX)?;
+                Network::Cpu(Box::new(model))
             }
-            _ => Network::Burn(Box::new(Model::load(&weights, &config, &device)?)),
+            _ => {
+                let model = Model::load(&weights, &config, &device, SEQUENCE_TOKENS_MAX)?;
+                Network::Burn(Box::new(model))
+            }
         };
         Ok(Self {
             tokens: Arc::new(tokens),
@@ -134,7 +141,8 @@ impl Encoder {
         for (index, ids) in sequences.iter().enumerate() {
             self.tokens.check_ids(index, ids)?;
         }
-        self.embed_sequences(sequences)
+        let sequences: Vec<Sequence> = sequences.iter().cloned().map(Sequence::single).collect();
+        self.embed_sequences(&sequences)
     }
 
     /// The number of components of a vector.
@@ -196,26 +204,11 @@ impl Encoder {
     }
 
     fn embed_sequences(&self, sequences: &[Sequence]) -> Result<Vec<Vec<f32>>, EncodeError> {
-        let mut vectors = vec![Vec::new(); sequences.len()];
-        let mut sequences: Vec<&Sequence> = sequences.iter().collect();
-        // Equal lengths next to each other make few and large runs of attention.
-        let mut order: Vec<usize> = (0..sequences.len()).collect();
-        order.sort_by_key(|index| sequences[*index].len());
-        sequences.sort_by_key(|sequence| sequence.len());
-
-        let lengths: Vec<usize> = sequences.iter().map(|sequence| sequence.len()).collect();
-        for range in split_by_tokens(&lengths, BATCH_TOKENS_MAX) {
-            let batch: Vec<&[u32]> =
-                sequences[range.clone()].iter().map(|sequence| sequence.as_slice()).collect();
-            for (vector, index) in self.encode(&batch)?.into_iter().zip(&order[range]) {
-                vectors[*index] = vector;
-            }
-        }
-        Ok(vectors)
+        in_batches(sequences, |batch| self.encode(batch))
     }
 
     /// The vectors of one batch; sequences come from [`Tokens`] and are not empty.
-    pub(crate) fn encode(&self, sequences: &[&[u32]]) -> Result<Vec<Vec<f32>>, EncodeError> {
+    pub(crate) fn encode(&self, sequences: &[&Sequence]) -> Result<Vec<Vec<f32>>, EncodeError> {
         if sequences.is_empty() {
             return Ok(Vec::new());
         }

@@ -21,6 +21,7 @@
 mod batch;
 mod config;
 mod cpu;
+mod cross;
 pub mod decoder;
 mod device;
 mod encoder;
@@ -34,14 +35,16 @@ mod model;
 mod pooling;
 mod profile;
 mod quantize;
+mod rope;
 mod self_test;
 mod sts;
 mod tokens;
 mod weights;
 
+pub use cross::{CrossEncoder, probability};
 pub use device::{Adapter, DeviceChoice, DeviceError, adapters};
 pub use encoder::Encoder;
-pub use engine::{Engine, EngineError, StartError};
+pub use engine::{Engine, EngineError, Reranker, StartError};
 pub use error::{EncodeError, LoadError};
 pub use profile::{Profile, ProfileError};
 pub use quantize::{QUANTIZED_MAX, dot_i8, quantize};

@@ -112,7 +112,7 @@ proptest! {
 }
 
 /// `make setup` installs one where there is none.
-fn software() -> DeviceChoice {
+pub(crate) fn software() -> DeviceChoice {
     let adapters = adapters();
     let software = adapters.iter().find(|adapter| adapter.software);
     DeviceChoice::Wgpu(Some(software.expect("no software Vulkan: run `make setup`").number))

@@ -152,7 +152,8 @@ impl Keeper {
             if running.hello.model_hash != expected {
                 bail!("the model is {} now, and was {expected}", running.hello.model_hash);
             }
-            tracing::info!(device = running.hello.device, "the model passed its self-test");
+            let Hello { device, profile, .. } = &running.hello;
+            tracing::info!(device, profile, "the model passed its self-test");
             self.child = Some(running);
         }
         self.child.as_mut().context("find the model process")

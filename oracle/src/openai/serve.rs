@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use auspex_inference::Engine;
 use auspex_inference::decoder::Generator;
+use auspex_inference::{Engine, Reranker};
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::header;
@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::failure::Failure;
 use super::wire::{ChatRequest, EmbeddingRequest, RerankRequest};
-use super::{chat, vectors};
+use super::{chat, rerank, vectors};
 
 /// Largest body of a request, in bytes.
 pub const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -29,6 +29,8 @@ pub const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub struct Models {
     pub chat: Option<(String, Generator)>,
     pub embedding: Option<(String, Engine)>,
+    /// Scores documents for `/v1/rerank`, where the embedding model can stand in for it.
+    pub reranking: Option<(String, Reranker)>,
     /// Who has this key may ask; everybody when there is none.
     pub key: Option<SecretString>,
 }
@@ -84,7 +86,12 @@ async fn list(State(models): State<Arc<Models>>) -> Json<Value> {
         data.push(model(name, "chat", hash(generator.model_hash())));
     }
     if let Some((name, engine)) = &models.embedding {
-        data.push(model(name, "embedding", hash(engine.model_hash())));
+        let mut embedding = model(name, "embedding", hash(engine.model_hash()));
+        embedding["profile"] = engine.profile().to_string().into();
+        data.push(embedding);
+    }
+    if let Some((name, reranker)) = &models.reranking {
+        data.push(model(name, "rerank", hash(reranker.model_hash())));
     }
     Json(json!({"object": "list", "data": data}))
 }
@@ -112,8 +119,16 @@ async fn rerank(
     request: Result<Json<RerankRequest>, JsonRejection>,
 ) -> Result<Json<Value>, Failure> {
     let Json(request) = request?;
-    let (_, engine) = find(models.embedding.as_ref(), &request.model)?;
-    Ok(Json(vectors::rerank(engine, request).await?))
+    let asked = |name: &str| name == request.model;
+    if let Some((_, reranker)) = models.reranking.as_ref().filter(|(name, _)| asked(name)) {
+        return Ok(Json(rerank::by_cross_encoder(reranker, request).await?));
+    }
+    if let Some((_, engine)) = models.embedding.as_ref().filter(|(name, _)| asked(name)) {
+        return Ok(Json(rerank::by_vectors(engine, request).await?));
+    }
+    let reranking = models.reranking.iter().map(|(name, _)| name.clone());
+    let embedding = models.embedding.iter().map(|(name, _)| name.clone());
+    Err(Failure::no_model(&request.model, &reranking.chain(embedding).collect::<Vec<_>>()))
 }
 
 fn find<'a, T>(there: Option<&'a (String, T)>, asked: &str) -> Result<&'a (String, T), Failure> {
