@@ -1,7 +1,10 @@
 //! Sums of products of bytes and of 16-bit numbers, by the instructions that the CPU has. They are
 //! exact, so all ways give the same bits.
 
-use auspex_vnni::{Group, LANES as VNNI_LANES, Quads, ROWS as VNNI_ROWS, Sums as Tile, Vnni};
+use auspex_avx512::{
+    Vnni,
+    bytes::{Group, Quads, ROWS as VNNI_ROWS, Sums as Tile},
+};
 
 use crate::kernels::LANES;
 
@@ -14,7 +17,7 @@ pub(super) const TILE_ROWS: usize = VNNI_ROWS;
 /// What is added to a signed byte of a row where an instruction wants unsigned ones.
 const OFFSET: i32 = 128;
 
-const _: () = assert!(TILE_ROWS == 2 * ROWS && VNNI_LANES == LANES);
+const _: () = assert!(TILE_ROWS == 2 * ROWS && auspex_avx512::LANES == LANES);
 
 /// Sums of one row of a panel.
 pub(super) type Sums = [i32; LANES];

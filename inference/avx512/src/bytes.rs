@@ -1,15 +1,10 @@
-//! Sums of products of bytes by AVX-512's VNNI instruction, which multiplies four unsigned bytes by four
-//! signed ones and adds all four products to a 32-bit sum.
-//!
-//! This is the one crate of Auspex with `unsafe` code: a function that is compiled for instructions that
-//! not every CPU has can only be called so from one that is not. [`Vnni`] exists only where the CPU
-//! was asked; everything else stays safe.
+//! Sums of products of bytes by the VNNI instruction, which multiplies four unsigned bytes by four signed
+//! ones and adds all four products to a 32-bit sum.
+
+use crate::LANES;
 
 /// Rows that are computed together: with two registers for each they fill 24 of AVX-512's 32.
 pub const ROWS: usize = 12;
-
-/// Columns of a panel: the sums of one register.
-pub const LANES: usize = 16;
 
 /// Four neighbouring inputs of each row, as unsigned bytes, the first one lowest.
 pub type Group = [i32; ROWS];
