@@ -93,7 +93,9 @@ impl Encoder {
                 let model = Int8Model::load(&weights, &config)?;
                 match choice {
                     DeviceChoice::Cpu => Network::Int8(Box::new(model)),
-                    _ => Network::Int8Gpu(Box::new(Int8Gpu::upload(&model, &device))),
+                    DeviceChoice::Auto | DeviceChoice::Wgpu(_) => {
+                        Network::Int8Gpu(Box::new(Int8Gpu::upload(&model, &device)))
+                    }
                 }
             }
             (_, DeviceChoice::Cpu) => {

@@ -70,8 +70,9 @@ fn direction(vectors: &[Vec<f32>], references: &[Vec<f32>]) -> Result<(), String
     for (vector, reference) in vectors.iter().zip(references) {
         let products = vector.iter().zip(reference);
         let cosine: f64 = products.map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
-        // Written so that a cosine that is no number is refused.
-        if !(COSINE_MIN <= cosine) {
+        // A cosine that is no number is not near either.
+        let near = COSINE_MIN <= cosine;
+        if !near {
             return Err(format!(
                 "a vector has cosine {cosine} with PyTorch's, the least is {COSINE_MIN}"
             ));

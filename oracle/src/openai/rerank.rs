@@ -19,8 +19,8 @@ pub(super) async fn by_cross_encoder(
         .sum::<Result<usize, _>>()
         .map_err(|error| Failure::request("documents", error.to_string()))?;
     let scores = reranker.try_score(request.query.clone(), request.documents.clone()).await?;
-    let scores = scores.into_iter().map(probability).collect();
-    Ok(ranked(request, scores, tokens))
+    let scores: Vec<f32> = scores.into_iter().map(probability).collect();
+    Ok(ranked(&request, &scores, tokens))
 }
 
 /// By the cosine of an embedding model's vectors.
@@ -32,8 +32,8 @@ pub(super) async fn by_vectors(engine: &Engine, request: RerankRequest) -> Resul
     let mut vectors = engine.try_embed(texts).await?;
     let query = vectors.pop().unwrap_or_default();
     let cosine = |vector: &Vec<f32>| vector.iter().zip(&query).map(|(a, b)| a * b).sum();
-    let scores = vectors.iter().map(cosine).collect();
-    Ok(ranked(request, scores, tokens))
+    let scores: Vec<f32> = vectors.iter().map(cosine).collect();
+    Ok(ranked(&request, &scores, tokens))
 }
 
 fn check(request: &RerankRequest) -> Result<(), Failure> {
@@ -43,8 +43,8 @@ fn check(request: &RerankRequest) -> Result<(), Failure> {
     Ok(())
 }
 
-fn ranked(request: RerankRequest, scores: Vec<f32>, tokens: usize) -> Value {
-    let mut order: Vec<(usize, f32)> = scores.into_iter().enumerate().collect();
+fn ranked(request: &RerankRequest, scores: &[f32], tokens: usize) -> Value {
+    let mut order: Vec<(usize, f32)> = scores.iter().copied().enumerate().collect();
     order.sort_by(|left, right| right.1.total_cmp(&left.1));
     order.truncate(request.top_n.unwrap_or(usize::MAX));
     let result = |(index, score): &(usize, f32)| {

@@ -26,7 +26,7 @@ use cubecl::{
 
 /// What reaches the memory behind a tensor.
 #[backend_extension(Cube)]
-pub trait Memory: Backend {
+pub(super) trait Memory: Backend {
     /// The buffer of a contiguous tensor, and the client of its device.
     fn memory(tensor: IntTensor<Self>) -> Buffer;
 }
@@ -39,7 +39,7 @@ impl Memory for CubeBackend {
 
 /// Memory on a device.
 #[derive(Clone)]
-pub struct Buffer {
+pub(super) struct Buffer {
     client: Client,
     handle: Handle,
 }
