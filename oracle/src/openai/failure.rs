@@ -74,7 +74,7 @@ impl Failure {
         }
     }
 
-    fn server(message: String) -> Self {
+    pub(super) fn server(message: String) -> Self {
         tracing::error!(error = message, "a model failed");
         Self {
             status: StatusCode::INTERNAL_SERVER_ERROR,

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::failure::Failure;
 use super::wire::{ChatRequest, EmbeddingRequest, RerankRequest};
 use super::{chat, rerank, vectors};
+use crate::meter::ProcessMeters;
 
 /// Largest body of a request, in bytes.
 pub const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -38,11 +39,15 @@ pub struct Models {
 /// The routes.
 pub fn app(models: Models) -> Router {
     let models = Arc::new(models);
+    // What happens before somebody asks for the metrics is counted too. When another recorder is there
+    // already, whoever asks is told.
+    let _ = ProcessMeters::install();
     Router::new()
         .route("/v1/models", get(list))
         .route("/v1/chat/completions", post(complete))
         .route("/v1/embeddings", post(embed))
         .route("/v1/rerank", post(rerank))
+        .route("/metrics", get(measured))
         .fallback(|| async { Failure::no_route() })
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(from_fn_with_state(Arc::clone(&models), authorize))
@@ -56,7 +61,10 @@ pub async fn serve(
     models: Models,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    axum::serve(listener, app(models)).with_graceful_shutdown(shutdown.cancelled_owned()).await?;
+    let keep = ProcessMeters::install()?.keep(shutdown.clone());
+    let server =
+        axum::serve(listener, app(models)).with_graceful_shutdown(shutdown.cancelled_owned());
+    tokio::try_join!(keep, async { Ok(server.await?) })?;
     Ok(())
 }
 
@@ -71,6 +79,12 @@ async fn authorize(State(models): State<Arc<Models>>, request: Request, next: Ne
         }
     }
     next.run(request).await
+}
+
+/// What the models' threads have recorded, as Prometheus text.
+async fn measured() -> Result<String, Failure> {
+    let meters = ProcessMeters::install().map_err(|error| Failure::server(format!("{error:#}")))?;
+    Ok(meters.text())
 }
 
 async fn list(State(models): State<Arc<Models>>) -> Json<Value> {

@@ -207,6 +207,20 @@ async fn a_cross_encoder_ranks_documents() {
     assert!(body["error"]["message"].as_str().unwrap().contains("cross"), "{body}");
 }
 
+#[tokio::test]
+async fn what_models_do_is_measured() {
+    let server = Server::start(None).await;
+    let request = json!({"model": "cross", "query": "Who?", "documents": ["the escrow", "nobody"]});
+    let (status, body) = server.post("/v1/rerank", &request).await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    let text = reqwest::get(format!("{}/metrics", server.url)).await.unwrap().text().await.unwrap();
+    for name in
+        ["queue_seconds", "tokenize_seconds", "batch_seconds", "batch_fill_ratio", "queue_tokens"]
+    {
+        assert!(text.contains(&format!("auspex_inference_{name}")), "{name}: {text}");
+    }
+}
+
 /// A server with the tiny chat model and the tiny cross-encoder.
 struct Server {
     url: String,
