@@ -6,11 +6,15 @@
 
 use std::ops::Range;
 
+use crate::{error::EncodeError, limits::BATCH_TOKENS_MAX, tokens::Sequence};
+
 /// Sequences end to end, equal lengths next to each other.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Batch {
     /// Token ids of all sequences.
     pub(crate) ids: Vec<u32>,
+    /// For each id, whether it is of its sequence's second text: 0 or 1.
+    pub(crate) kinds: Vec<u8>,
     /// Runs of sequences of one length, shortest first.
     pub(crate) runs: Vec<Run>,
     /// For each sequence in `ids`, its position in the list that was packed.
@@ -36,10 +40,10 @@ impl Run {
 }
 
 impl Batch {
-    pub(crate) fn pack(sequences: &[&[u32]]) -> Self {
+    pub(crate) fn pack(sequences: &[&Sequence]) -> Self {
         let mut order: Vec<usize> = (0..sequences.len()).collect();
         order.sort_by_key(|index| sequences[*index].len());
-        let mut batch = Self { ids: Vec::new(), runs: Vec::new(), order };
+        let mut batch = Self { ids: Vec::new(), kinds: Vec::new(), runs: Vec::new(), order };
         for index in &batch.order {
             let sequence = sequences[*index];
             match batch.runs.last_mut() {
@@ -50,7 +54,9 @@ impl Batch {
                     count: 1,
                 }),
             }
-            batch.ids.extend_from_slice(sequence);
+            batch.ids.extend_from_slice(&sequence.ids);
+            batch.kinds.resize(batch.ids.len() - (sequence.len() - sequence.second), 0);
+            batch.kinds.resize(batch.ids.len(), 1);
         }
         batch
     }
@@ -64,6 +70,27 @@ impl Batch {
             })
         })
     }
+}
+
+/// Runs `run` on batches of up to [`BATCH_TOKENS_MAX`] tokens and gives its results in the order of
+/// `sequences`.
+pub(crate) fn in_batches<T: Clone + Default>(
+    sequences: &[Sequence],
+    run: impl Fn(&[&Sequence]) -> Result<Vec<T>, EncodeError>,
+) -> Result<Vec<T>, EncodeError> {
+    let mut results = vec![T::default(); sequences.len()];
+    // Equal lengths next to each other make few and large runs of attention.
+    let mut order: Vec<usize> = (0..sequences.len()).collect();
+    order.sort_by_key(|index| sequences[*index].len());
+    let lengths: Vec<usize> = order.iter().map(|index| sequences[*index].len()).collect();
+    for range in split_by_tokens(&lengths, BATCH_TOKENS_MAX) {
+        let indices = &order[range];
+        let batch: Vec<&Sequence> = indices.iter().map(|index| &sequences[*index]).collect();
+        for (result, index) in run(&batch)?.into_iter().zip(indices) {
+            results[*index] = result;
+        }
+    }
+    Ok(results)
 }
 
 /// Cuts a list of sequence lengths into ranges of at most `budget` tokens each; a sequence that is
@@ -95,14 +122,21 @@ mod tests {
     proptest! {
         #[test]
         fn every_sequence_is_found_where_the_batch_says(
-            sequences in prop::collection::vec(prop::collection::vec(any::<u32>(), 1..9), 0..20),
+            sequences in prop::collection::vec(
+                (prop::collection::vec(any::<u32>(), 1..9), any::<prop::sample::Index>()), 0..20),
         ) {
-            let views: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
-            let batch = Batch::pack(&views);
-            let found: Vec<&[u32]> = batch.sequences().map(|rows| &batch.ids[rows]).collect();
-            prop_assert_eq!(found.len(), sequences.len());
-            for (sequence, index) in found.iter().zip(&batch.order) {
-                prop_assert_eq!(*sequence, views[*index]);
+            let sequence = |(ids, second): (Vec<u32>, prop::sample::Index)| {
+                Sequence { second: second.index(ids.len() + 1), ids }
+            };
+            let sequences: Vec<Sequence> = sequences.into_iter().map(sequence).collect();
+            let batch = Batch::pack(&sequences.iter().collect::<Vec<_>>());
+            prop_assert_eq!(batch.order.len(), sequences.len());
+            prop_assert_eq!(batch.kinds.len(), batch.ids.len());
+            for (rows, index) in batch.sequences().zip(&batch.order) {
+                let expected = &sequences[*index];
+                prop_assert_eq!(&batch.ids[rows.clone()], &expected.ids);
+                let first = batch.kinds[rows].iter().filter(|kind| **kind == 0).count();
+                prop_assert_eq!(first, expected.second);
             }
             for pair in batch.runs.windows(2) {
                 prop_assert!(pair[0].length < pair[1].length);

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use crate::{
     batch::{Batch, split_by_tokens},
-    config::BertConfig,
+    config::{Architecture, BertConfig},
     error::LoadError,
     kernels::{
         LANES,
@@ -14,7 +14,9 @@ use crate::{
         norm::{Affine, norm},
         panels::{Packed, Panels},
         product::{Finish, Left, Threads, product},
+        silu::gate,
     },
+    rope::{Rope, RopeScaling},
     weights::Weights,
 };
 
@@ -30,13 +32,22 @@ const THREAD_TOKENS_MIN: usize = 2 * TASK_TOKENS;
 pub(crate) struct CpuModel {
     /// `[vocab_size][hidden_size]`
     words: Vec<f32>,
-    /// `[max_position_embeddings][hidden_size]`, with the first token type's row added, because
-    /// the encoder reads single texts, whose tokens are all of this type.
-    positions: Vec<f32>,
+    /// What is added to a word: `[types][places][hidden_size]`, for up to two token types.
+    additions: Vec<f32>,
+    /// Positions that have an addition of their own: one where positions are rotary.
+    places: usize,
+    /// Cosines and sines of every position, where positions are rotary.
+    rotary: Option<Rotary>,
     norm: Affine,
     layers: Vec<Layer>,
     hidden: usize,
     head_size: usize,
+}
+
+#[derive(Debug)]
+struct Rotary {
+    rope: Rope,
+    turns: Vec<Vec<f32>>,
 }
 
 #[derive(Debug)]
@@ -45,9 +56,18 @@ struct Layer {
     projection: Packed,
     output: Packed,
     attention_norm: Affine,
+    /// Where it is gated, the gates stand behind the values.
     expand: Packed,
+    activation: Activation,
     contract: Packed,
     norm: Affine,
+}
+
+/// What follows the expanding layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Activation {
+    Gelu,
+    SwiGlu,
 }
 
 impl CpuModel {
@@ -69,27 +89,51 @@ impl CpuModel {
         Ok(())
     }
 
-    pub(crate) fn load(weights: &Weights<'_>, config: &BertConfig) -> Result<Self, LoadError> {
+    /// `tokens_max` is the longest sequence that the model will be given.
+    pub(crate) fn load(
+        weights: &Weights<'_>,
+        config: &BertConfig,
+        tokens_max: usize,
+    ) -> Result<Self, LoadError> {
         let hidden = config.hidden_size;
-        let mut positions = weights.read(
-            "embeddings.position_embeddings.weight",
-            &[config.max_position_embeddings, hidden],
-        )?;
+        let architecture = config.architecture();
         let types = weights
             .read("embeddings.token_type_embeddings.weight", &[config.type_vocab_size, hidden])?;
-        for row in positions.chunks_exact_mut(hidden) {
-            for (value, kind) in row.iter_mut().zip(&types) {
-                *value += kind;
+        let (positions, rotary, norm) = match architecture {
+            Architecture::Bert => {
+                let shape = [config.max_position_embeddings, hidden];
+                let table = weights.read("embeddings.position_embeddings.weight", &shape)?;
+                (table, None, "embeddings.LayerNorm")
             }
-        }
+            Architecture::NomicBert { theta } => {
+                let rope = Rope::new(theta, config.head_size(), RopeScaling::Default);
+                let turns = (0..tokens_max).map(|position| rope.position(position)).collect();
+                (vec![0.0; hidden], Some(Rotary { rope, turns }), "emb_ln")
+            }
+        };
+        // Only the first two token types ever occur: of a first and of a second text.
+        let additions = types.chunks_exact(hidden).take(2).flat_map(|kind| {
+            let row =
+                |row: &[f32]| -> Vec<f32> { row.iter().zip(kind).map(|(a, b)| a + b).collect() };
+            positions.chunks_exact(hidden).flat_map(row).collect::<Vec<f32>>()
+        });
         let layers = (0..config.num_hidden_layers)
-            .map(|index| Layer::load(weights, &format!("encoder.layer.{index}"), config))
+            .map(|index| match architecture {
+                Architecture::Bert => {
+                    Layer::bert(weights, &format!("encoder.layer.{index}"), config)
+                }
+                Architecture::NomicBert { .. } => {
+                    Layer::nomic(weights, &format!("encoder.layers.{index}"), config)
+                }
+            })
             .collect::<Result<_, _>>()?;
         Ok(Self {
             words: weights
                 .read("embeddings.word_embeddings.weight", &[config.vocab_size, hidden])?,
-            positions,
-            norm: affine(weights, "embeddings.LayerNorm", config)?,
+            places: positions.len() / hidden,
+            additions: additions.collect(),
+            rotary,
+            norm: affine(weights, norm, config)?,
             layers,
             hidden,
             head_size: config.head_size(),
@@ -101,7 +145,7 @@ impl CpuModel {
         let threads = rayon::current_num_threads();
         let sequences: Vec<_> = batch.sequences().collect();
         if batch.ids.len() < threads * THREAD_TOKENS_MIN {
-            return self.run(&batch.ids, &sequences, Threads::Spread);
+            return self.run(&batch.ids, &batch.kinds, &sequences, Threads::Spread);
         }
         let lengths: Vec<usize> = sequences.iter().map(|rows| rows.len()).collect();
         let states: Vec<Vec<f32>> = split_by_tokens(&lengths, TASK_TOKENS)
@@ -112,16 +156,23 @@ impl CpuModel {
                 let end = sequences.last().map_or(0, |rows| rows.end);
                 let local: Vec<_> =
                     sequences.iter().map(|rows| rows.start - start..rows.end - start).collect();
-                self.run(&batch.ids[start..end], &local, Threads::Alone)
+                let (ids, kinds) = (&batch.ids[start..end], &batch.kinds[start..end]);
+                self.run(ids, kinds, &local, Threads::Alone)
             })
             .collect();
         states.concat()
     }
 
-    /// The hidden states of `sequences`, which are ranges of `ids`.
-    fn run(&self, ids: &[u32], sequences: &[Range<usize>], threads: Threads) -> Vec<f32> {
+    /// The hidden states of `sequences`, which are ranges of `ids` and `kinds`.
+    fn run(
+        &self,
+        ids: &[u32],
+        kinds: &[u8],
+        sequences: &[Range<usize>],
+        threads: Threads,
+    ) -> Vec<f32> {
         let rows = ids.len();
-        let mut states = self.embed(ids, sequences);
+        let mut states = self.embed(ids, kinds, sequences);
         norm(&mut states, &self.norm);
         let mut projected = Panels::zeros(rows, 3 * self.hidden);
         let mut attended = Panels::zeros(rows, self.hidden);
@@ -129,34 +180,63 @@ impl CpuModel {
         let inner = self.layers.first().map_or(0, |layer| layer.expand.outputs());
         let mut expanded = Panels::zeros(rows, inner);
         for layer in &self.layers {
-            linear(&states, &layer.projection, Activation::None, &mut projected, threads);
+            let bias = Finish::Bias(&layer.projection.bias);
+            linear(&states, &layer.projection, bias, &mut projected, threads);
+            if let Some(rotary) = &self.rotary {
+                self.turn(rotary, &mut projected, sequences);
+            }
             self.attend(&projected, sequences, &mut attended, threads);
-            linear(&attended, &layer.output, Activation::None, &mut update, threads);
+            let bias = Finish::Bias(&layer.output.bias);
+            linear(&attended, &layer.output, bias, &mut update, threads);
             add(&mut states, &update);
             norm(&mut states, &layer.attention_norm);
-            linear(&states, &layer.expand, Activation::Gelu, &mut expanded, threads);
-            linear(&expanded, &layer.contract, Activation::None, &mut update, threads);
+            layer.expand(&states, &mut expanded, threads);
+            let bias = Finish::Bias(&layer.contract.bias);
+            linear(&expanded, &layer.contract, bias, &mut update, threads);
             add(&mut states, &update);
             norm(&mut states, &layer.norm);
         }
         (0..rows).flat_map(|row| states.row(row)).collect()
     }
 
-    fn embed(&self, ids: &[u32], sequences: &[Range<usize>]) -> Panels {
+    fn embed(&self, ids: &[u32], kinds: &[u8], sequences: &[Range<usize>]) -> Panels {
         let row = |table: &[f32], index: usize| -> Vec<f32> {
             table[index * self.hidden..(index + 1) * self.hidden].to_vec()
         };
         let mut embedded = Vec::with_capacity(ids.len());
         for sequence in sequences {
-            for (position, id) in ids[sequence.clone()].iter().enumerate() {
+            let tokens = ids[sequence.clone()].iter().zip(&kinds[sequence.clone()]);
+            for (position, (id, kind)) in tokens.enumerate() {
                 let mut sums = row(&self.words, *id as usize);
-                for (sum, value) in sums.iter_mut().zip(row(&self.positions, position)) {
+                let place = usize::from(*kind) * self.places + position.min(self.places - 1);
+                for (sum, value) in sums.iter_mut().zip(row(&self.additions, place)) {
                     *sum += value;
                 }
                 embedded.push(sums);
             }
         }
         Panels::from_rows(embedded.iter().map(Vec::as_slice), self.hidden)
+    }
+
+    /// Turns every head of queries and keys by its position.
+    fn turn(&self, rotary: &Rotary, projected: &mut Panels, sequences: &[Range<usize>]) {
+        let rows = projected.rows;
+        let mut head = vec![0.0; self.head_size];
+        let width = self.head_size / LANES;
+        for sequence in sequences {
+            for (row, turns) in sequence.clone().zip(&rotary.turns) {
+                for first in (0..2 * self.hidden / LANES).step_by(width) {
+                    let panels = first..first + width;
+                    for (panel, values) in panels.clone().zip(head.as_chunks_mut::<LANES>().0) {
+                        *values = projected.lanes[panel * rows + row];
+                    }
+                    rotary.rope.turn(&mut head, turns);
+                    for (panel, values) in panels.zip(head.as_chunks::<LANES>().0) {
+                        projected.lanes[panel * rows + row] = *values;
+                    }
+                }
+            }
+        }
     }
 
     fn attend(
@@ -191,7 +271,7 @@ impl CpuModel {
 }
 
 impl Layer {
-    fn load(weights: &Weights<'_>, name: &str, config: &BertConfig) -> Result<Self, LoadError> {
+    fn bert(weights: &Weights<'_>, name: &str, config: &BertConfig) -> Result<Self, LoadError> {
         let (hidden, inner) = (config.hidden_size, config.intermediate_size);
         let linear = |parts: &[&str], inputs: usize, outputs: usize| {
             let mut weight = Vec::new();
@@ -209,9 +289,46 @@ impl Layer {
             output: linear(&["attention.output.dense"], hidden, hidden)?,
             attention_norm: affine(weights, &format!("{name}.attention.output.LayerNorm"), config)?,
             expand: linear(&["intermediate.dense"], hidden, inner)?,
+            activation: Activation::Gelu,
             contract: linear(&["output.dense"], inner, hidden)?,
             norm: affine(weights, &format!("{name}.output.LayerNorm"), config)?,
         })
+    }
+
+    fn nomic(weights: &Weights<'_>, name: &str, config: &BertConfig) -> Result<Self, LoadError> {
+        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
+        let linear = |parts: &[&str], inputs: usize, outputs: usize| {
+            let mut weight = Vec::new();
+            for part in parts {
+                weight.extend(weights.read(&format!("{name}.{part}.weight"), &[outputs, inputs])?);
+            }
+            let bias = vec![0.0; weight.len() / inputs];
+            Ok::<_, LoadError>(Packed::new(&weight, &bias, inputs))
+        };
+        Ok(Self {
+            projection: linear(&["attn.Wqkv"], hidden, 3 * hidden)?,
+            output: linear(&["attn.out_proj"], hidden, hidden)?,
+            attention_norm: affine(weights, &format!("{name}.norm1"), config)?,
+            expand: linear(&["mlp.fc11", "mlp.fc12"], hidden, inner)?,
+            activation: Activation::SwiGlu,
+            contract: linear(&["mlp.fc2"], inner, hidden)?,
+            norm: affine(weights, &format!("{name}.norm2"), config)?,
+        })
+    }
+
+    /// The expanding layer with its activation; gated values are the first panels of `out`.
+    fn expand(&self, states: &Panels, out: &mut Panels, threads: Threads) {
+        match self.activation {
+            Activation::Gelu => {
+                linear(states, &self.expand, Finish::BiasGelu(&self.expand.bias), out, threads);
+            }
+            Activation::SwiGlu => {
+                linear(states, &self.expand, Finish::Bias(&self.expand.bias), out, threads);
+                let half = out.lanes.len() / 2;
+                let (values, gates) = out.lanes.split_at_mut(half);
+                gate(values, gates);
+            }
+        }
     }
 }
 
@@ -221,25 +338,10 @@ fn affine(weights: &Weights<'_>, name: &str, config: &BertConfig) -> Result<Affi
     Ok(Affine::new(&gamma, &beta, config.layer_norm_eps))
 }
 
-/// What follows a linear layer.
-#[derive(Clone, Copy)]
-enum Activation {
-    None,
-    Gelu,
-}
-
-fn linear(
-    states: &Panels,
-    layer: &Packed,
-    activation: Activation,
-    out: &mut Panels,
-    threads: Threads,
-) {
-    let left = Left { lanes: &states.lanes, stride: states.rows, first_row: 0, rows: states.rows };
-    let finish = match activation {
-        Activation::None => Finish::Bias(&layer.bias),
-        Activation::Gelu => Finish::BiasGelu(&layer.bias),
-    };
+fn linear(states: &Panels, layer: &Packed, finish: Finish<'_>, out: &mut Panels, threads: Threads) {
+    // Gates that stand behind the values are not read.
+    let lanes = &states.lanes[..layer.inputs.div_ceil(LANES) * states.rows];
+    let left = Left { lanes, stride: states.rows, first_row: 0, rows: states.rows };
     product(left, &layer.weight, layer.inputs, &mut out.lanes, finish, threads);
 }
 
@@ -259,22 +361,22 @@ mod tests {
     use safetensors::{Dtype, tensor::TensorView};
 
     use super::*;
-    use crate::model::Model;
+    use crate::{model::Model, tokens::Sequence};
 
     #[test]
     fn the_operators_agree_with_burns_tensors() {
         let config = config(64, 4);
         let bytes = random_weights(&config);
         let weights = Weights::parse(Path::new("model.safetensors"), &bytes).unwrap();
-        let own = CpuModel::load(&weights, &config).unwrap();
-        let burn = Model::load(&weights, &config, &Device::flex()).unwrap();
+        let own = CpuModel::load(&weights, &config, 32).unwrap();
+        let burn = Model::load(&weights, &config, &Device::flex(), 32).unwrap();
 
-        let sequences: Vec<Vec<u32>> = [5, 1, 17, 5, 30, 16]
+        let sequences: Vec<Sequence> = [5, 1, 17, 5, 30, 16]
             .iter()
             .map(|length| (0..*length).map(|index| (index * 7 + length) % 50).collect())
+            .map(Sequence::single)
             .collect();
-        let sequences: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
-        let batch = Batch::pack(&sequences);
+        let batch = Batch::pack(&sequences.iter().collect::<Vec<_>>());
         let (own, burn) = (own.hidden_states(&batch), burn.hidden_states(&batch).unwrap());
         assert_eq!(own.len(), 74 * 64);
         assert_eq!(own.len(), burn.len());
@@ -289,12 +391,12 @@ mod tests {
         let config = config(32, 2);
         let bytes = random_weights(&config);
         let weights = Weights::parse(Path::new("model.safetensors"), &bytes).unwrap();
-        let model = CpuModel::load(&weights, &config).unwrap();
-        let sequences: Vec<Vec<u32>> = (0..40)
+        let model = CpuModel::load(&weights, &config, 32).unwrap();
+        let sequences: Vec<Sequence> = (0..40)
             .map(|length| (0..1 + length % 31).map(|index| (index * 3 + length) % 50).collect())
+            .map(Sequence::single)
             .collect();
-        let views: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
-        let batch = Batch::pack(&views);
+        let batch = Batch::pack(&sequences.iter().collect::<Vec<_>>());
         // One thread distributes these sequences, three threads distribute columns.
         assert!(THREAD_TOKENS_MIN <= batch.ids.len() && batch.ids.len() < 3 * THREAD_TOKENS_MIN);
         let with_threads = |threads: usize| {

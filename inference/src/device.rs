@@ -41,9 +41,12 @@ pub enum DeviceError {
         /// The highest adapter number.
         last: usize,
     },
-    /// The profile does not run there.
-    #[error("profile deterministic-int8 does not run on {0}; choose cpu")]
-    NoInt8(DeviceChoice),
+    /// The profile runs on the CPU alone.
+    #[error(
+        "profile deterministic-cpu does not run on {0}; choose device cpu, or the profile \
+         deterministic-int8 or fast"
+    )]
+    CpuProfile(DeviceChoice),
 }
 
 impl FromStr for DeviceChoice {

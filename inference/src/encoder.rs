@@ -3,46 +3,38 @@
 use std::{ops::Range, path::Path, sync::Arc};
 
 use crate::{
-    batch::{Batch, split_by_tokens},
+    batch::{Batch, in_batches},
     config::{BertConfig, check_pooling},
     cpu::CpuModel,
     device::{DeviceChoice, DeviceError, Resolved, resolve},
     error::{EncodeError, LoadError},
-    files::ModelFiles,
-    int8::Int8Model,
-    limits::BATCH_TOKENS_MAX,
+    files::{ModelFile, ModelFiles},
+    int8::{Int8Gpu, Int8Model},
+    limits::SEQUENCE_TOKENS_MAX,
     model::Model,
     pooling::{mean, normalize},
+    profile::Profile,
     tokens::{Sequence, Tokens},
     weights::Weights,
 };
 
-/// A BERT encoder with mean pooling (all-MiniLM-L6-v2 and its relatives), loaded and ready.
+/// An encoder with mean pooling, loaded and ready: BERT (all-MiniLM-L6-v2 and its relatives), and in
+/// `f32` nomic-embed-text, whose texts carry their task in front (`search_query: `,
+/// `search_document: `).
 ///
 /// A text is cut at [`SEQUENCE_TOKENS_MAX`](crate::limits::SEQUENCE_TOKENS_MAX) tokens, its last
 /// hidden states are averaged and the average is scaled to length 1, as sentence-transformers does.
-/// On the CPU the vector of a text is the same to the last bit, alone or in any batch, in any
-/// order, with any number of threads and on any machine. On a GPU it is within
-/// [`TOLERANCE_GPU`](crate::TOLERANCE_GPU) of that.
+/// What the bits of a vector depend on besides its text says the [`Profile`].
 #[derive(Debug)]
 pub struct Encoder {
     tokens: Arc<Tokens>,
     network: Network,
     device: DeviceChoice,
+    profile: Profile,
     dimensions: usize,
+    /// Of the files alone.
+    files_hash: [u8; 32],
     hash: [u8; 32],
-}
-
-/// The arithmetic of a model.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Profile {
-    /// `f32`: on the CPU in one fixed order (`deterministic-cpu`), on a GPU as its driver does it.
-    #[default]
-    F32,
-    /// `deterministic-int8`: integers throughout, whose bits depend on no order and no device. The
-    /// vectors are others than in `f32`: near them, and nearly as good at ranking (STSBenchmark
-    /// 0.8194 instead of 0.8203).
-    Int8,
 }
 
 /// The encoder's layers in one of their forms.
@@ -52,6 +44,8 @@ enum Network {
     Cpu(Box<CpuModel>),
     /// Integers, for the CPU.
     Int8(Box<Int8Model>),
+    /// The same integers, for a GPU.
+    Int8Gpu(Box<Int8Gpu>),
     /// burn's tensors, for a GPU.
     Burn(Box<Model>),
 }
@@ -65,7 +59,7 @@ impl Encoder {
     /// Names the file, and in it the field or tensor, that is missing, damaged, over its limit in
     /// [`limits`](crate::limits), or of another architecture; or the device that is not there.
     pub fn load(dir: &Path, device: DeviceChoice) -> Result<Self, LoadError> {
-        Self::load_profile(dir, device, Profile::F32)
+        Self::load_profile(dir, device, Profile::Fast)
     }
 
     /// As [`load`](Self::load), in the arithmetic of `profile`.
@@ -83,27 +77,45 @@ impl Encoder {
         if let Some(pooling) = &files.pooling {
             check_pooling(&pooling.path, &pooling.bytes)?;
         }
-        let tokens = Tokens::parse(&files.tokenizer.path, &files.tokenizer.bytes, &config)?;
-        let Resolved { device, choice } = resolve(device)?;
+        let ModelFile { path, bytes } = &files.tokenizer;
+        let tokens = Tokens::parse(path, bytes, &config, SEQUENCE_TOKENS_MAX)?;
+        let Resolved { device, choice } = match (profile, device) {
+            (Profile::DeterministicCpu, DeviceChoice::Auto) => Resolved::cpu(),
+            (Profile::DeterministicCpu, DeviceChoice::Wgpu(_)) => {
+                return Err(DeviceError::CpuProfile(device).into());
+            }
+            _ => resolve(device)?,
+        };
         let weights = Weights::parse(&files.weights.path, &files.weights.bytes)?;
         let network = match (profile, choice) {
-            (Profile::F32, DeviceChoice::Cpu) => {
-                CpuModel::check(&files.config.path, &config)?;
-                Network::Cpu(Box::new(CpuModel::load(&weights, &config)?))
-            }
-            (Profile::F32, _) => Network::Burn(Box::new(Model::load(&weights, &config, &device)?)),
-            (Profile::Int8, DeviceChoice::Cpu) => {
+            (Profile::DeterministicInt8, _) => {
                 Int8Model::check(&files.config.path, &config)?;
-                Network::Int8(Box::new(Int8Model::load(&weights, &config)?))
+                let model = Int8Model::load(&weights, &config)?;
+                match choice {
+                    DeviceChoice::Cpu => Network::Int8(Box::new(model)),
+                    DeviceChoice::Auto | DeviceChoice::Wgpu(_) => {
+                        Network::Int8Gpu(Box::new(Int8Gpu::upload(&model, &device)))
+                    }
+                }
             }
-            (Profile::Int8, _) => return Err(DeviceError::NoInt8(choice).into()),
+            (_, DeviceChoice::Cpu) => {
+                CpuModel::check(&files.config.path, &config)?;
+                let model = CpuModel::load(&weights, &config, SEQUENCE_TOKENS_MAX)?;
+                Network::Cpu(Box::new(model))
+            }
+            _ => {
+                let model = Model::load(&weights, &config, &device, SEQUENCE_TOKENS_MAX)?;
+                Network::Burn(Box::new(model))
+            }
         };
         Ok(Self {
             tokens: Arc::new(tokens),
             network,
             device: choice,
+            profile,
             dimensions: config.hidden_size,
-            hash: files.hash(),
+            files_hash: files.hash(Profile::Fast),
+            hash: files.hash(profile),
         })
     }
 
@@ -131,7 +143,8 @@ impl Encoder {
         for (index, ids) in sequences.iter().enumerate() {
             self.tokens.check_ids(index, ids)?;
         }
-        self.embed_sequences(sequences)
+        let sequences: Vec<Sequence> = sequences.iter().cloned().map(Sequence::single).collect();
+        self.embed_sequences(&sequences)
     }
 
     /// The number of components of a vector.
@@ -144,8 +157,15 @@ impl Encoder {
         self.device
     }
 
+    /// The arithmetic that the model was loaded in.
+    pub fn profile(&self) -> Profile {
+        self.profile
+    }
+
     /// What decides the vectors, as one SHA-256: over the line `auspex-model-1` followed by the
-    /// output of `sha256sum config.json tokenizer.json model.safetensors`.
+    /// output of `sha256sum config.json tokenizer.json model.safetensors`, and in
+    /// [`Profile::DeterministicInt8`], whose vectors are others, by the line
+    /// `profile deterministic-int8`.
     pub fn model_hash(&self) -> [u8; 32] {
         self.hash
     }
@@ -176,51 +196,39 @@ impl Encoder {
         self.tokens.content_max()
     }
 
+    /// The [`model_hash`](Self::model_hash) of the same files in `f32`.
+    pub(crate) fn files_hash(&self) -> [u8; 32] {
+        self.files_hash
+    }
+
     pub(crate) fn tokens(&self) -> Arc<Tokens> {
         Arc::clone(&self.tokens)
     }
 
     fn embed_sequences(&self, sequences: &[Sequence]) -> Result<Vec<Vec<f32>>, EncodeError> {
-        let mut vectors = vec![Vec::new(); sequences.len()];
-        let mut sequences: Vec<&Sequence> = sequences.iter().collect();
-        // Equal lengths next to each other make few and large runs of attention.
-        let mut order: Vec<usize> = (0..sequences.len()).collect();
-        order.sort_by_key(|index| sequences[*index].len());
-        sequences.sort_by_key(|sequence| sequence.len());
-
-        let lengths: Vec<usize> = sequences.iter().map(|sequence| sequence.len()).collect();
-        for range in split_by_tokens(&lengths, BATCH_TOKENS_MAX) {
-            let batch: Vec<&[u32]> =
-                sequences[range.clone()].iter().map(|sequence| sequence.as_slice()).collect();
-            for (vector, index) in self.encode(&batch)?.into_iter().zip(&order[range]) {
-                vectors[*index] = vector;
-            }
-        }
-        Ok(vectors)
+        in_batches(sequences, |batch| self.encode(batch))
     }
 
     /// The vectors of one batch; sequences come from [`Tokens`] and are not empty.
-    pub(crate) fn encode(&self, sequences: &[&[u32]]) -> Result<Vec<Vec<f32>>, EncodeError> {
+    pub(crate) fn encode(&self, sequences: &[&Sequence]) -> Result<Vec<Vec<f32>>, EncodeError> {
         if sequences.is_empty() {
             return Ok(Vec::new());
         }
         let batch = Batch::pack(sequences);
+        let failed =
+            |reason: String| EncodeError::Device { device: self.device.to_string(), reason };
         let states = match &self.network {
             Network::Cpu(model) => model.hidden_states(&batch),
             Network::Int8(model) => model.hidden_states(&batch),
-            Network::Burn(model) => model.hidden_states(&batch).map_err(|reason| {
-                EncodeError::Device { device: self.device.to_string(), reason }
-            })?,
+            Network::Int8Gpu(model) => model.hidden_states(&batch).map_err(failed)?,
+            Network::Burn(model) => model.hidden_states(&batch).map_err(failed)?,
         };
         let mut vectors = vec![Vec::new(); sequences.len()];
         for (rows, index) in batch.sequences().zip(&batch.order) {
             let states = &states[rows.start * self.dimensions..rows.end * self.dimensions];
             let vector = normalize(mean(states, self.dimensions));
             if !vector.iter().all(|value| value.is_finite()) {
-                return Err(EncodeError::Device {
-                    device: self.device.to_string(),
-                    reason: "a vector has components that are not numbers".to_owned(),
-                });
+                return Err(failed("a vector has components that are not numbers".to_owned()));
             }
             vectors[*index] = vector;
         }

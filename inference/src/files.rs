@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     error::LoadError,
     limits::{CONFIG_BYTES_MAX, TOKENIZER_BYTES_MAX, WEIGHTS_BYTES_MAX},
+    profile::Profile,
 };
 
 /// The three files that decide what a model computes, as read from its directory.
@@ -45,8 +46,9 @@ impl ModelFiles {
 
     /// SHA-256 over the line `auspex-model-1` and then, for `config.json`, `tokenizer.json` and
     /// `model.safetensors` in this order, a line of the file's own SHA-256 in lower-case hex, two
-    /// spaces and its name: the output of `sha256sum` on the three files behind one header line.
-    pub(crate) fn hash(&self) -> [u8; 32] {
+    /// spaces and its name: the output of `sha256sum` on the three files behind one header line. The
+    /// profile that computes something else in `f32` than the files say has a last line of its own.
+    pub(crate) fn hash(&self, profile: Profile) -> [u8; 32] {
         let mut listing = "auspex-model-1\n".to_owned();
         for (name, file) in [
             ("config.json", &self.config),
@@ -55,6 +57,10 @@ impl ModelFiles {
         ] {
             let digest = hex::encode(Sha256::digest(&file.bytes));
             listing.push_str(&format!("{digest}  {name}\n"));
+        }
+        match profile {
+            Profile::DeterministicCpu | Profile::Fast => {}
+            Profile::DeterministicInt8 => listing.push_str(&format!("profile {profile}\n")),
         }
         Sha256::digest(listing).into()
     }
@@ -112,7 +118,7 @@ mod tests {
             ] {
                 std::fs::write(dir.path().join(name), text).unwrap();
             }
-            hex::encode(ModelFiles::read(dir.path()).unwrap().hash())
+            hex::encode(ModelFiles::read(dir.path()).unwrap().hash(Profile::Fast))
         };
         let hashes =
             [hash("a", "b", "c"), hash("x", "b", "c"), hash("a", "x", "c"), hash("a", "b", "x")];
@@ -121,6 +127,17 @@ mod tests {
         }
         // printf auspex-model-1, then sha256sum of three files that hold a, b and c.
         assert_eq!(hashes[0], HASH_OF_A_B_C);
+    }
+
+    #[test]
+    fn only_integers_have_another_hash() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["config.json", "tokenizer.json", "model.safetensors"] {
+            std::fs::write(dir.path().join(name), name).unwrap();
+        }
+        let files = ModelFiles::read(dir.path()).unwrap();
+        assert_eq!(files.hash(Profile::DeterministicCpu), files.hash(Profile::Fast));
+        assert_ne!(files.hash(Profile::DeterministicInt8), files.hash(Profile::Fast));
     }
 
     const HASH_OF_A_B_C: &str = "945afe547dcb1b40d0f2bd877d3dbd276897646287aad8049ffbf2f71ff8ac08";

@@ -10,9 +10,10 @@
 //! vector). `files`, `config` and `weights` read a model directory; `device` finds the hardware;
 //! `self_test` keeps a faulty one from serving.
 //!
-//! **Invariant:** on the CPU a vector is a function of the text and of [`Encoder::model_hash`]
-//! alone, bit by bit: no batch, thread count, instruction set or run changes it. Operators can
-//! therefore compare vectors byte by byte, and disputes are settled on the CPU.
+//! **Invariant:** in the deterministic profiles a vector is a function of the text and of
+//! [`Encoder::model_hash`] alone, bit by bit: no batch, thread count, instruction set or run changes
+//! it, and in [`Profile::DeterministicInt8`] no device either. Operators can therefore compare
+//! vectors byte by byte, and disputes are settled on the CPU.
 
 // wgpu's types nest deeper than the compiler's default allows.
 #![recursion_limit = "256"]
@@ -20,6 +21,7 @@
 mod batch;
 mod config;
 mod cpu;
+mod cross;
 pub mod decoder;
 mod device;
 mod encoder;
@@ -31,16 +33,20 @@ mod kernels;
 pub mod limits;
 mod model;
 mod pooling;
+mod profile;
 mod quantize;
+mod rope;
 mod self_test;
 mod sts;
 mod tokens;
 mod weights;
 
+pub use cross::{CrossEncoder, probability};
 pub use device::{Adapter, DeviceChoice, DeviceError, adapters};
-pub use encoder::{Encoder, Profile};
-pub use engine::{Engine, EngineError, StartError};
+pub use encoder::Encoder;
+pub use engine::{Engine, EngineError, Reranker, StartError};
 pub use error::{EncodeError, LoadError};
+pub use profile::{Profile, ProfileError};
 pub use quantize::{QUANTIZED_MAX, dot_i8, quantize};
 pub use self_test::{TOLERANCE_CPU, TOLERANCE_GPU};
 pub use sts::{StsError, StsReport, sts_spearman};

@@ -6,6 +6,11 @@
 /// vectors are the reference, cuts at 256.
 pub const SEQUENCE_TOKENS_MAX: usize = 256;
 
+/// Longest pair of texts that a [`CrossEncoder`](crate::CrossEncoder) reads, in tokens, with the three
+/// special ones: the position table of all published ones. What is longer loses tokens at the end of
+/// its longer text.
+pub const PAIR_TOKENS_MAX: usize = 512;
+
 /// Longest text that is tokenised at all, in bytes. Text behind the 256th token has no influence
 /// on a vector, so this only bounds the work that an oversized input can cause.
 pub const TEXT_BYTES_MAX: usize = 1024 * 1024;

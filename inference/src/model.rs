@@ -1,13 +1,19 @@
-//! The BERT encoder as burn's tensor operations, for GPUs; shapes are in rows of tokens.
+//! The encoder as burn's tensor operations, for GPUs; shapes are in rows of tokens.
 
 use burn::tensor::{
     Device, Int, Tensor, TensorData,
-    activation::gelu,
+    activation::{gelu, silu},
     module::{attention, layer_norm},
     ops::AttentionModuleOptions,
 };
 
-use crate::{batch::Batch, config::BertConfig, error::LoadError, weights::Weights};
+use crate::{
+    batch::Batch,
+    config::{Architecture, BertConfig},
+    error::LoadError,
+    rope::{Rope, RopeScaling},
+    weights::Weights,
+};
 
 /// Weights of the encoder on their device.
 #[derive(Debug)]
@@ -15,14 +21,23 @@ pub(crate) struct Model {
     device: Device,
     /// `[vocab_size, hidden_size]`
     words: Tensor<2>,
-    /// `[max_position_embeddings, hidden_size]`, with the first token type's row added, because
-    /// the encoder reads single texts, whose tokens are all of this type.
-    positions: Tensor<2>,
+    /// What is added to a word, with the first token type's row in it, because the encoder reads
+    /// single texts, whose tokens are all of this type: `[max_position_embeddings, hidden_size]`, or
+    /// `[1, hidden_size]` where positions are rotary.
+    additions: Tensor<2>,
+    rotary: Option<Rotary>,
     norm: Norm,
     layers: Vec<Layer>,
     heads: usize,
     head_size: usize,
     epsilon: f64,
+}
+
+/// Cosines and sines of every position, each for both halves of a head: `[tokens, head_size]`.
+#[derive(Debug)]
+struct Rotary {
+    cosines: Tensor<2>,
+    sines: Tensor<2>,
 }
 
 #[derive(Debug)]
@@ -31,11 +46,19 @@ struct Layer {
     projection: Linear,
     output: Linear,
     attention_norm: Norm,
-    /// `[hidden_size, intermediate_size]`
+    /// `[hidden_size, intermediate_size]`; where it is gated, the gates stand behind the values.
     expand: Linear,
+    activation: Activation,
     /// `[intermediate_size, hidden_size]`
     contract: Linear,
     norm: Norm,
+}
+
+/// What follows the expanding layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Activation {
+    Gelu,
+    SwiGlu,
 }
 
 #[derive(Debug)]
@@ -43,7 +66,7 @@ struct Linear {
     /// `[inputs, outputs]`
     weight: Tensor<2>,
     /// `[1, outputs]`
-    bias: Tensor<2>,
+    bias: Option<Tensor<2>>,
 }
 
 #[derive(Debug)]
@@ -53,29 +76,44 @@ struct Norm {
 }
 
 impl Model {
+    /// `tokens_max` is the longest sequence that the model will be given.
     pub(crate) fn load(
         weights: &Weights<'_>,
         config: &BertConfig,
         device: &Device,
+        tokens_max: usize,
     ) -> Result<Self, LoadError> {
         let hidden = config.hidden_size;
         let load = Loader { weights, device };
-        let words =
-            load.matrix("embeddings.word_embeddings.weight", [config.vocab_size, hidden])?;
-        let positions = load.matrix(
-            "embeddings.position_embeddings.weight",
-            [config.max_position_embeddings, hidden],
-        )?;
+        let architecture = config.architecture();
         let types = load
             .matrix("embeddings.token_type_embeddings.weight", [config.type_vocab_size, hidden])?;
+        let first_type = types.narrow(0, 0, 1);
+        let (additions, rotary, norm) = match architecture {
+            Architecture::Bert => {
+                let shape = [config.max_position_embeddings, hidden];
+                let positions = load.matrix("embeddings.position_embeddings.weight", shape)?;
+                (positions + first_type, None, "embeddings.LayerNorm")
+            }
+            Architecture::NomicBert { theta } => {
+                let rotary = Rotary::new(theta, config.head_size(), tokens_max, device);
+                (first_type, Some(rotary), "emb_ln")
+            }
+        };
         let layers = (0..config.num_hidden_layers)
-            .map(|index| Layer::load(&load, &format!("encoder.layer.{index}"), config))
+            .map(|index| match architecture {
+                Architecture::Bert => Layer::bert(&load, &format!("encoder.layer.{index}"), config),
+                Architecture::NomicBert { .. } => {
+                    Layer::nomic(&load, &format!("encoder.layers.{index}"), config)
+                }
+            })
             .collect::<Result<_, _>>()?;
         Ok(Self {
             device: device.clone(),
-            words,
-            positions: positions + types.narrow(0, 0, 1),
-            norm: load.norm("embeddings.LayerNorm", hidden)?,
+            words: load.matrix("embeddings.word_embeddings.weight", [config.vocab_size, hidden])?,
+            additions,
+            rotary,
+            norm: load.norm(norm, hidden)?,
             layers,
             heads: config.num_attention_heads,
             head_size: config.head_size(),
@@ -90,7 +128,7 @@ impl Model {
         for layer in &self.layers {
             let attended = layer.output.apply(self.attend(layer, states.clone(), batch));
             states = layer.attention_norm.apply(states + attended, self.epsilon);
-            let expanded = gelu(layer.expand.apply(states.clone()));
+            let expanded = layer.expand(states.clone());
             states = layer.norm.apply(states + layer.contract.apply(expanded), self.epsilon);
         }
         let data = states.try_into_data().map_err(|error| error.to_string())?;
@@ -98,9 +136,12 @@ impl Model {
     }
 
     fn embed(&self, batch: &Batch) -> Tensor<2> {
-        let positions = batch.sequences().flat_map(|rows| 0..rows.len() as u32);
         let words = self.words.clone().select(0, self.indices(batch.ids.iter().copied()));
-        words + self.positions.clone().select(0, self.indices(positions))
+        if self.rotary.is_some() {
+            return words + self.additions.clone();
+        }
+        let positions = batch.sequences().flat_map(|rows| 0..rows.len() as u32);
+        words + self.additions.clone().select(0, self.indices(positions))
     }
 
     fn indices(&self, values: impl Iterator<Item = u32>) -> Tensor<1, Int> {
@@ -122,38 +163,118 @@ impl Model {
                     .reshape([run.count, run.length, self.heads, self.head_size])
                     .swap_dims(1, 2)
             };
+            let turned = |part: Tensor<4>| match &self.rotary {
+                Some(rotary) => rotary.turn(part),
+                None => part,
+            };
             let options = AttentionModuleOptions::default();
-            let attended = attention(part(0), part(1), part(2), None, None, options);
+            let (query, key) = (turned(part(0)), turned(part(1)));
+            let attended = attention(query, key, part(2), None, None, options);
             attended.swap_dims(1, 2).reshape([run.rows().len(), hidden])
         });
         Tensor::cat(runs.collect(), 0)
     }
 }
 
+impl Rotary {
+    fn new(theta: f64, head_size: usize, tokens_max: usize, device: &Device) -> Self {
+        let rope = Rope::new(theta, head_size, RopeScaling::Default);
+        let turns: Vec<Vec<f32>> =
+            (0..tokens_max).map(|position| rope.position(position)).collect();
+        // A position has its cosines and then its sines, each for one half of a head.
+        let table = |half: usize| {
+            let size = head_size / 2;
+            let row = |turns: &Vec<f32>| turns[half * size..(half + 1) * size].repeat(2);
+            let values: Vec<f32> = turns.iter().flat_map(row).collect();
+            Tensor::from_data(TensorData::new(values, [tokens_max, head_size]), device)
+        };
+        Self { cosines: table(0), sines: table(1) }
+    }
+
+    /// Turns `[sequences, heads, tokens, head_size]` by the tokens' positions.
+    fn turn(&self, heads: Tensor<4>) -> Tensor<4> {
+        let [_, _, length, size] = heads.dims();
+        let half = size / 2;
+        let table = |table: &Tensor<2>| -> Tensor<4> {
+            table.clone().narrow(0, 0, length).reshape([1, 1, length, size])
+        };
+        let (left, right) = (heads.clone().narrow(3, 0, half), heads.clone().narrow(3, half, half));
+        let crossed = Tensor::cat(vec![right.neg(), left], 3);
+        heads * table(&self.cosines) + crossed * table(&self.sines)
+    }
+}
+
 impl Layer {
-    fn load(load: &Loader<'_>, name: &str, config: &BertConfig) -> Result<Self, LoadError> {
+    fn bert(load: &Loader<'_>, name: &str, config: &BertConfig) -> Result<Self, LoadError> {
         let (hidden, inner) = (config.hidden_size, config.intermediate_size);
+        let linear = |part: &str, inputs: usize, outputs: usize| {
+            let bias = load.vector(&format!("{name}.{part}.bias"), outputs)?;
+            let weight = load.transposed(&format!("{name}.{part}.weight"), inputs, outputs)?;
+            Ok::<_, LoadError>(Linear { weight, bias: Some(bias.reshape([1, outputs])) })
+        };
         let attention = ["query", "key", "value"]
-            .map(|part| load.linear(&format!("{name}.attention.self.{part}"), hidden, hidden));
+            .map(|part| linear(&format!("attention.self.{part}"), hidden, hidden));
         let [query, key, value] = attention;
-        let (query, key, value) = (query?, key?, value?);
         Ok(Self {
-            projection: Linear {
-                weight: Tensor::cat(vec![query.weight, key.weight, value.weight], 1),
-                bias: Tensor::cat(vec![query.bias, key.bias, value.bias], 1),
-            },
-            output: load.linear(&format!("{name}.attention.output.dense"), hidden, hidden)?,
+            projection: Linear::beside([query?, key?, value?]),
+            output: linear("attention.output.dense", hidden, hidden)?,
             attention_norm: load.norm(&format!("{name}.attention.output.LayerNorm"), hidden)?,
-            expand: load.linear(&format!("{name}.intermediate.dense"), hidden, inner)?,
-            contract: load.linear(&format!("{name}.output.dense"), inner, hidden)?,
+            expand: linear("intermediate.dense", hidden, inner)?,
+            activation: Activation::Gelu,
+            contract: linear("output.dense", inner, hidden)?,
             norm: load.norm(&format!("{name}.output.LayerNorm"), hidden)?,
         })
+    }
+
+    fn nomic(load: &Loader<'_>, name: &str, config: &BertConfig) -> Result<Self, LoadError> {
+        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
+        let linear = |part: &str, inputs: usize, outputs: usize| {
+            let weight = load.transposed(&format!("{name}.{part}.weight"), inputs, outputs)?;
+            Ok::<_, LoadError>(Linear { weight, bias: None })
+        };
+        Ok(Self {
+            projection: linear("attn.Wqkv", hidden, 3 * hidden)?,
+            output: linear("attn.out_proj", hidden, hidden)?,
+            attention_norm: load.norm(&format!("{name}.norm1"), hidden)?,
+            expand: Linear::beside([
+                linear("mlp.fc11", hidden, inner)?,
+                linear("mlp.fc12", hidden, inner)?,
+            ]),
+            activation: Activation::SwiGlu,
+            contract: linear("mlp.fc2", inner, hidden)?,
+            norm: load.norm(&format!("{name}.norm2"), hidden)?,
+        })
+    }
+
+    /// The expanding layer with its activation.
+    fn expand(&self, states: Tensor<2>) -> Tensor<2> {
+        let expanded = self.expand.apply(states);
+        match self.activation {
+            Activation::Gelu => gelu(expanded),
+            Activation::SwiGlu => {
+                let inner = expanded.dims()[1] / 2;
+                let values = expanded.clone().narrow(1, 0, inner);
+                values * silu(expanded.narrow(1, inner, inner))
+            }
+        }
     }
 }
 
 impl Linear {
+    /// Layers of the same inputs as one, their outputs side by side.
+    fn beside<const N: usize>(layers: [Self; N]) -> Self {
+        let (weights, biases): (Vec<_>, Vec<_>) =
+            layers.into_iter().map(|layer| (layer.weight, layer.bias)).unzip();
+        let biases: Option<Vec<Tensor<2>>> = biases.into_iter().collect();
+        Self { weight: Tensor::cat(weights, 1), bias: biases.map(|biases| Tensor::cat(biases, 1)) }
+    }
+
     fn apply(&self, rows: Tensor<2>) -> Tensor<2> {
-        rows.matmul(self.weight.clone()) + self.bias.clone()
+        let product = rows.matmul(self.weight.clone());
+        match &self.bias {
+            Some(bias) => product + bias.clone(),
+            None => product,
+        }
     }
 }
 
@@ -182,8 +303,13 @@ impl Loader<'_> {
 
     /// PyTorch keeps a linear layer as `[outputs, inputs]`; it is transposed in memory here,
     /// because the products read it by rows of inputs.
-    fn linear(&self, name: &str, inputs: usize, outputs: usize) -> Result<Linear, LoadError> {
-        let values = self.weights.read(&format!("{name}.weight"), &[outputs, inputs])?;
+    fn transposed(
+        &self,
+        name: &str,
+        inputs: usize,
+        outputs: usize,
+    ) -> Result<Tensor<2>, LoadError> {
+        let values = self.weights.read(name, &[outputs, inputs])?;
         let mut transposed = vec![0.0; values.len()];
         for (output, row) in values.chunks_exact(inputs).enumerate() {
             for (input, value) in row.iter().enumerate() {
@@ -191,11 +317,7 @@ impl Loader<'_> {
             }
         }
         let weight = TensorData::new(transposed, [inputs, outputs]);
-        let bias = self.vector(&format!("{name}.bias"), outputs)?;
-        Ok(Linear {
-            weight: Tensor::from_data(weight, self.device),
-            bias: bias.reshape([1, outputs]),
-        })
+        Ok(Tensor::from_data(weight, self.device))
     }
 
     fn norm(&self, name: &str, length: usize) -> Result<Norm, LoadError> {

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use crate::{device::DeviceChoice, encoder::Encoder};
+use crate::{device::DeviceChoice, encoder::Encoder, profile::Profile};
 
 /// Vectors of PyTorch for a model that is known by its hash, made by
 /// `tests/golden/make_golden.py`.
@@ -28,31 +28,57 @@ struct Golden {
     vectors: Vec<Vec<f32>>,
 }
 
-/// Embeds the golden texts together and one by one, and compares both with each other and with
-/// the reference: the built-in vectors if the model is the known one, else, for a model on a GPU,
-/// the same model on the CPU. `Err` says what differs.
+/// Least cosine of a vector in integers with the reference in `f32`.
+const COSINE_MIN: f64 = 0.985;
+
+/// Embeds the golden texts together and one by one, and compares both with each other and with a
+/// reference: the built-in vectors if the model is the known one, and, on a GPU, the same model on the
+/// CPU where the built-in ones do not decide. `Err` says what differs.
 pub(crate) fn self_test(encoder: &Encoder, dir: &Path) -> Result<(), String> {
     let golden: Golden =
         serde_json::from_str(GOLDEN).map_err(|error| format!("built-in vectors: {error}"))?;
     let texts: Vec<&str> = golden.texts.iter().map(String::as_str).collect();
+    let known = golden.model_hash == hex::encode(encoder.files_hash());
     let cpu = encoder.device() == DeviceChoice::Cpu;
-    let tolerance = if cpu { TOLERANCE_CPU } else { TOLERANCE_GPU };
 
     let batch = encoder.embed(&texts).map_err(|error| error.to_string())?;
+    let same_bits = cpu || encoder.profile() != Profile::Fast;
+    let allowed = if same_bits { 0.0 } else { TOLERANCE_GPU };
     for (text, together) in texts.iter().zip(&batch) {
         let alone = encoder.embed(&[text]).map_err(|error| error.to_string())?;
-        let allowed = if cpu { 0.0 } else { TOLERANCE_GPU };
         compare("alone and in a batch", &alone, std::slice::from_ref(together), allowed)?;
     }
-    if golden.model_hash == hex::encode(encoder.model_hash()) {
-        return compare("from PyTorch", &batch, &golden.vectors, tolerance);
+    match encoder.profile() {
+        Profile::DeterministicInt8 if known => direction(&batch, &golden.vectors)?,
+        Profile::DeterministicCpu | Profile::Fast if known => {
+            let tolerance = if cpu { TOLERANCE_CPU } else { TOLERANCE_GPU };
+            return compare("from PyTorch", &batch, &golden.vectors, tolerance);
+        }
+        Profile::DeterministicCpu | Profile::DeterministicInt8 | Profile::Fast => {}
     }
     if cpu {
         return Ok(());
     }
-    let reference = Encoder::load(dir, DeviceChoice::Cpu).map_err(|error| error.to_string())?;
+    let reference = Encoder::load_profile(dir, DeviceChoice::Cpu, encoder.profile());
+    let reference = reference.map_err(|error| error.to_string())?;
     let reference = reference.embed(&texts).map_err(|error| error.to_string())?;
-    compare("from the CPU", &batch, &reference, tolerance)
+    compare("from the CPU", &batch, &reference, allowed)
+}
+
+/// Refuses vectors that point elsewhere than their references.
+fn direction(vectors: &[Vec<f32>], references: &[Vec<f32>]) -> Result<(), String> {
+    for (vector, reference) in vectors.iter().zip(references) {
+        let products = vector.iter().zip(reference);
+        let cosine: f64 = products.map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+        // A cosine that is no number is not near either.
+        let near = COSINE_MIN <= cosine;
+        if !near {
+            return Err(format!(
+                "a vector has cosine {cosine} with PyTorch's, the least is {COSINE_MIN}"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Largest difference between components; infinite where one is not a number or sizes differ.
@@ -91,6 +117,14 @@ mod tests {
         assert_eq!(check(&[f32::NAN, 1.0], &[0.0, 1.0]), f32::INFINITY);
         assert_eq!(check(&[1.0], &[1.0, 2.0]), f32::INFINITY);
         assert_eq!(difference(&[], &[vec![]]), f32::INFINITY);
+    }
+
+    #[test]
+    fn a_turned_vector_and_one_of_no_numbers_are_refused() {
+        let reference = [vec![0.6, 0.8]];
+        direction(&reference, &reference).unwrap();
+        assert!(direction(&[vec![0.8, 0.6]], &reference).is_err());
+        assert!(direction(&[vec![f32::NAN, 0.8]], &reference).is_err());
     }
 
     #[test]

@@ -7,11 +7,28 @@ use tokenizers::{Tokenizer, TruncationDirection, TruncationParams, TruncationStr
 use crate::{
     config::BertConfig,
     error::{EncodeError, LoadError},
-    limits::{SEQUENCE_TOKENS_MAX, TEXT_BYTES_MAX},
+    limits::TEXT_BYTES_MAX,
 };
 
-/// Token ids of one text, with the special ones; never empty and never longer than the model reads.
-pub(crate) type Sequence = Vec<u32>;
+/// Token ids of one text or of two together, with the special ones; never empty and never longer
+/// than the model reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Sequence {
+    pub(crate) ids: Vec<u32>,
+    /// Where the second text begins: at the end, if there is none.
+    pub(crate) second: usize,
+}
+
+impl Sequence {
+    /// One text.
+    pub(crate) fn single(ids: Vec<u32>) -> Self {
+        Self { second: ids.len(), ids }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.ids.len()
+    }
+}
 
 /// The tokenizer of a model in its two uses: cut to what the model reads, and whole.
 #[derive(Debug)]
@@ -28,9 +45,16 @@ pub(crate) struct Tokens {
 impl Tokens {
     /// Reads `bytes`, the content of the `tokenizer.json` at `path`.
     ///
+    /// No sequence is longer than `limit` or than the model's positions.
+    ///
     /// What the file itself says about truncation and padding is overruled: the published file of
     /// all-MiniLM-L6-v2 cuts at 128 tokens and pads to 128, which its reference vectors do not.
-    pub(crate) fn parse(path: &Path, bytes: &[u8], config: &BertConfig) -> Result<Self, LoadError> {
+    pub(crate) fn parse(
+        path: &Path,
+        bytes: &[u8],
+        config: &BertConfig,
+        limit: usize,
+    ) -> Result<Self, LoadError> {
         let failed = |reason: String| LoadError::Tokenizer { path: path.to_owned(), reason };
         let mut whole =
             Tokenizer::from_bytes(bytes).map_err(|error| failed(format!("parse: {error}")))?;
@@ -46,7 +70,7 @@ impl Tokens {
         }
         let blank = whole.encode_fast("", true).map_err(|error| failed(error.to_string()))?;
         let special = blank.len();
-        let length_max = SEQUENCE_TOKENS_MAX.min(config.max_position_embeddings);
+        let length_max = limit.min(config.max_position_embeddings);
         if special < 2 || length_max <= special {
             return Err(failed(format!(
                 "it adds {special} special tokens; a BERT encoder needs 2 or more, and fewer than \
@@ -77,7 +101,26 @@ impl Tokens {
             .model
             .encode_fast(text, true)
             .map_err(|error| EncodeError::Tokenize { index, reason: error.to_string() })?;
-        Ok(encoding.get_ids().to_vec())
+        Ok(Sequence::single(encoding.get_ids().to_vec()))
+    }
+
+    /// What the model reads of two texts together; too long ones lose tokens at the end of whichever
+    /// is longer.
+    pub(crate) fn pair(
+        &self,
+        index: usize,
+        first: &str,
+        second: &str,
+    ) -> Result<Sequence, EncodeError> {
+        check_length(index, first)?;
+        check_length(index, second)?;
+        let encoding = self
+            .model
+            .encode_fast((first, second), true)
+            .map_err(|error| EncodeError::Tokenize { index, reason: error.to_string() })?;
+        let types = encoding.get_type_ids();
+        let second = types.iter().position(|kind| *kind != 0).unwrap_or(types.len());
+        Ok(Sequence { ids: encoding.get_ids().to_vec(), second })
     }
 
     /// Refuses ids that did not come from this tokenizer; `index` is their position in the list.

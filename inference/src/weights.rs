@@ -26,7 +26,15 @@ impl<'a> Weights<'a> {
 
     /// The values of the tensor `name`, in row-major order, if it is `f32` of this `shape`.
     pub(crate) fn read(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, LoadError> {
-        let name = format!("{}{name}", self.prefix);
+        self.read_whole(format!("{}{name}", self.prefix), shape)
+    }
+
+    /// As [`read`](Self::read), of a tensor of the task head, which lies beside the encoder.
+    pub(crate) fn read_head(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, LoadError> {
+        self.read_whole(name.to_owned(), shape)
+    }
+
+    fn read_whole(&self, name: String, shape: &[usize]) -> Result<Vec<f32>, LoadError> {
         let Ok(view) = self.tensors.tensor(&name) else {
             return Err(LoadError::TensorMissing { path: self.path.to_owned(), tensor: name });
         };

@@ -48,8 +48,8 @@ struct Case {
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let load = |profile| Encoder::load_profile(&arguments.model, DeviceChoice::Cpu, profile);
-    let plain = load(Profile::F32).context("load the model")?;
-    let integers = load(Profile::Int8).context("load the model")?;
+    let plain = load(Profile::DeterministicCpu).context("load the model")?;
+    let integers = load(Profile::DeterministicInt8).context("load the model")?;
     let mut peer = Peer::start(&arguments.python, &arguments.model)?;
     let mut cases = [
         Case::new("MiniLM f32, 16 x 128 tokens", Model::F32, 16, 128, 2, 1.1),

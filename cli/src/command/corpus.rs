@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use alloy::primitives::B256;
 use anyhow::{Context, bail};
-use auspex_inference::Engine;
 use auspex_oracle::corpus::{self, Added, Corpus, Embedder};
 use auspex_oracle::document::Document;
 use auspex_oracle::retrieval;
@@ -206,12 +205,7 @@ pub(crate) async fn load_folder(
 
 /// Starts the model as corpora and retrieval use it.
 pub(crate) async fn load(model: &ModelArguments) -> anyhow::Result<Embedder> {
-    let directory = model.directory().await?;
-    let device = model.device;
-    let engine = tokio::task::spawn_blocking(move || Engine::start(&directory, device))
-        .await
-        .context("start the model")??;
-    Ok(Embedder::of_engine(&engine))
+    Ok(Embedder::of_engine(&model.start().await?))
 }
 
 /// Adds files one by one, each in a transaction of its own, and gives back the corpus's root.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use auspex_devnet::postgres::TestDatabase;
-use auspex_inference::{Encoder, sts_spearman};
+use auspex_inference::sts_spearman;
 use auspex_oracle::retrieval::evaluation::{Collection, Quality, evaluate};
 use clap::Subcommand;
 use indicatif::ProgressBar;
@@ -35,17 +35,19 @@ pub(crate) enum EvalCommand {
 pub(crate) async fn run(command: EvalCommand, output: Output) -> anyhow::Result<()> {
     match command {
         EvalCommand::Sts { file, model } => {
-            let directory = model.directory().await?;
-            let device = model.device;
-            let report = tokio::task::spawn_blocking(move || {
-                let encoder = Encoder::load(&directory, device)?;
-                anyhow::Ok(sts_spearman(&encoder, &file)?)
-            })
-            .await??;
-            let value = serde_json::json!({"pairs": report.pairs, "spearman": report.spearman});
+            let encoder = model.load().await?;
+            let profile = encoder.profile().to_string();
+            let report = tokio::task::spawn_blocking(move || sts_spearman(&encoder, &file));
+            let report = report.await??;
+            let value = serde_json::json!({
+                "pairs": report.pairs,
+                "profile": profile,
+                "spearman": report.spearman,
+            });
             output.result(&value, |_| {
                 fields([
                     ("pairs", report.pairs.to_string()),
+                    ("profile", profile.clone()),
                     ("Spearman", format!("{:.5}", report.spearman)),
                 ])
             })

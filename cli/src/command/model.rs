@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use auspex_devnet::provision::{Progress, ToolsConfig};
-use auspex_inference::{DeviceChoice, Encoder, Engine, adapters};
+use auspex_inference::{DeviceChoice, Encoder, Engine, Profile, adapters};
 use auspex_oracle::model::serve::serve;
 use clap::{Args, Subcommand};
 
@@ -71,6 +71,10 @@ pub(crate) struct ModelArguments {
     /// Where the model runs: auto, cpu, wgpu or wgpu:N.
     #[arg(long, env = "AUSPEX_DEVICE", default_value = "auto")]
     pub(crate) device: DeviceChoice,
+    /// Its arithmetic: deterministic-cpu, deterministic-int8 (the same bits on any device) or fast; deterministic-cpu when
+    /// not given, and fast on a GPU that --device names.
+    #[arg(long, env = "AUSPEX_PROFILE")]
+    pub(crate) profile: Option<Profile>,
 }
 
 impl ModelArguments {
@@ -85,11 +89,24 @@ impl ModelArguments {
         }
     }
 
-    async fn load(&self) -> anyhow::Result<Encoder> {
+    pub(crate) fn profile(&self) -> Profile {
+        self.profile.unwrap_or_else(|| Profile::for_device(self.device))
+    }
+
+    /// The model, loaded.
+    pub(crate) async fn load(&self) -> anyhow::Result<Encoder> {
         let directory = self.directory().await?;
-        let device = self.device;
-        let encoder = tokio::task::spawn_blocking(move || Encoder::load(&directory, device));
-        Ok(encoder.await.context("load the model")??)
+        let (device, profile) = (self.device, self.profile());
+        let encoder = move || Encoder::load_profile(&directory, device, profile);
+        Ok(tokio::task::spawn_blocking(encoder).await.context("load the model")??)
+    }
+
+    /// The model on a thread of its own, tested and ready.
+    pub(crate) async fn start(&self) -> anyhow::Result<Engine> {
+        let directory = self.directory().await?;
+        let (device, profile) = (self.device, self.profile());
+        let engine = move || Engine::start_profile(&directory, device, profile);
+        Ok(tokio::task::spawn_blocking(engine).await.context("start the model")??)
     }
 }
 
@@ -119,6 +136,7 @@ pub(crate) async fn run(command: ModelCommand, output: Output) -> anyhow::Result
                 "modelHash": format!("0x{}", hex::encode(encoder.model_hash())),
                 "dimensions": encoder.dimensions(),
                 "device": encoder.device().to_string(),
+                "profile": encoder.profile().to_string(),
                 "contentTokensMax": encoder.content_tokens_max(),
             });
             output.result(&facts, |facts| {
@@ -126,6 +144,7 @@ pub(crate) async fn run(command: ModelCommand, output: Output) -> anyhow::Result
                     ("model hash", facts["modelHash"].as_str().unwrap_or("-").to_owned()),
                     ("dimensions", facts["dimensions"].to_string()),
                     ("device", facts["device"].as_str().unwrap_or("-").to_owned()),
+                    ("profile", facts["profile"].as_str().unwrap_or("-").to_owned()),
                     ("tokens per text", facts["contentTokensMax"].to_string()),
                 ])
             })
@@ -133,11 +152,7 @@ pub(crate) async fn run(command: ModelCommand, output: Output) -> anyhow::Result
         ModelCommand::Worker(model) => {
             // When memory runs out, the kernel takes this process first: it is started again, and the node lives.
             let _ = std::fs::write("/proc/self/oom_score_adj", "500");
-            let directory = model.directory().await?;
-            let device = model.device;
-            let engine = tokio::task::spawn_blocking(move || Engine::start(&directory, device))
-                .await
-                .context("start the model")??;
+            let engine = model.start().await?;
             let input = tokio::io::BufReader::new(tokio::io::stdin());
             serve(&engine, input, tokio::io::stdout()).await
         }

@@ -152,6 +152,8 @@ async fn start_model(model: &ModelArguments) -> anyhow::Result<Embedder> {
             "worker".into(),
             "--model-dir".into(),
             directory.into(),
+            "--profile".into(),
+            model.profile().to_string().into(),
             "--device".into(),
         ],
         devices,

@@ -117,7 +117,7 @@ impl Market {
             std::fs::write(layout.documents().join(name), text).context("write a document")?;
             documents.push(name.to_owned());
         }
-        let model = ModelArguments { model_dir: None, device: DeviceChoice::Cpu };
+        let model = ModelArguments { model_dir: None, device: DeviceChoice::Cpu, profile: None };
         let embedder = corpus::load(&model).await?;
         let mut corpus_root = B256::ZERO;
         for operator in &operators {

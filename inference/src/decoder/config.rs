@@ -5,14 +5,12 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{
-    limits::POSITIONS_MAX,
-    rope::{Llama3Scaling, RopeScaling},
-};
+use super::limits::POSITIONS_MAX;
 use crate::{
     error::LoadError,
     kernels::LANES,
     limits::{CONFIG_DIMENSION_MAX, CONFIG_LAYERS_MAX},
+    rope::{Llama3Scaling, RopeScaling},
 };
 
 /// The shape of a model and how its layers differ from each other.

@@ -1,6 +1,6 @@
 //! Decoders: tokens in, the next token out.
 //!
-//! `config`, `files` and `shards` read a model directory; `matrix` keeps the weights; `rope`,
+//! `config`, `files` and `shards` read a model directory; `matrix` keeps the weights;
 //! `attention` and `model` are the layers, `cache` what they remember; `tokens` and `template`
 //! turn conversations into tokens and tokens into text; `sampling` chooses, among what `grammar`
 //! leaves; `engine` runs many sequences on one thread; `transcript` binds an output to what
@@ -23,7 +23,6 @@ mod matrix;
 mod model;
 #[cfg(test)]
 mod parity;
-mod rope;
 mod sampling;
 mod shards;
 mod template;

@@ -2,7 +2,8 @@
 //!
 //! A handle tokenises on the caller's side, so that the queue is bounded in tokens and not in
 //! texts of unknown cost. The thread takes sequences from all waiting jobs in turn, so that a
-//! question does not wait until a corpus is indexed, and forgets jobs whose caller has left.
+//! question does not wait until a corpus is indexed, and forgets jobs whose caller has left or whose
+//! deadline is over. A lost device ends the thread, and every caller is told why.
 //!
 //! Histograms, in seconds unless said otherwise:
 //!
@@ -13,10 +14,15 @@
 //! - `auspex_inference_batch_fill_ratio`: the same as a share of
 //!   [`BATCH_TOKENS_MAX`](crate::limits::BATCH_TOKENS_MAX).
 //!
-//! Sequences run end to end at their exact lengths, so there is no padding to measure. The counter
-//! `auspex_inference_jobs_abandoned_total` counts the jobs whose caller had left.
+//! Sequences run end to end at their exact lengths, so there is no padding to measure. Counters are
+//! `auspex_inference_jobs_abandoned_total` (the caller had left), `auspex_inference_jobs_late_total`
+//! (the deadline passed in the queue) and `auspex_inference_jobs_refused_total` (it would have); the
+//! gauge `auspex_inference_queue_tokens` is what waits or is in work after the last arrival.
 
+mod handle;
+mod pace;
 mod queue;
+mod reranker;
 mod worker;
 
 use std::{
@@ -24,17 +30,21 @@ use std::{
     ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
-    thread::JoinHandle,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
-
-use self::{queue::Job, worker::Ready};
+pub use self::reranker::Reranker;
+use self::{
+    handle::{Admission, Handle},
+    worker::Encode,
+};
 use crate::{
     device::DeviceChoice,
+    encoder::Encoder,
     error::{EncodeError, LoadError},
-    limits::{JOB_TEXTS_MAX, QUEUE_JOBS_MAX, QUEUE_TOKENS_MAX},
+    limits::{JOB_TEXTS_MAX, QUEUE_TOKENS_MAX},
+    profile::Profile,
+    self_test::self_test,
     tokens::{Sequence, Tokens},
 };
 
@@ -79,12 +89,27 @@ pub enum EngineError {
         /// Texts of the job.
         texts: usize,
     },
-    /// A text was refused, or the device failed on it.
+    /// More tokens than the whole queue has room for.
+    #[error("{tokens} tokens in one job, the limit is {QUEUE_TOKENS_MAX}; split it")]
+    TooManyTokens {
+        /// Tokens of the job.
+        tokens: usize,
+    },
+    /// The deadline is over, or would be before the job's turn.
+    #[error("the deadline is over or too near: the queue and this job take {} ms", needed.as_millis())]
+    Late {
+        /// How long it would take; zero when the deadline is over.
+        needed: Duration,
+    },
+    /// A text was refused.
     #[error(transparent)]
     Encode(#[from] EncodeError),
-    /// The model's thread has ended after a failure of its device; a new engine is needed.
-    #[error("the model's thread has stopped after a failure; restart it")]
-    Stopped,
+    /// The model's thread has ended; a new engine is needed.
+    #[error("the model's thread has ended: {reason}; start it again")]
+    Stopped {
+        /// What happened to the device or to the model.
+        reason: String,
+    },
 }
 
 impl Engine {
@@ -96,41 +121,54 @@ impl Engine {
     ///
     /// As [`Encoder::load`](crate::Encoder::load), or when the self-test fails.
     pub fn start(dir: &Path, device: DeviceChoice) -> Result<Self, StartError> {
-        let (jobs, receiver) = mpsc::channel(QUEUE_JOBS_MAX);
-        let (ready, readiness) = std::sync::mpsc::sync_channel(1);
+        Self::start_profile(dir, device, Profile::Fast)
+    }
+
+    /// As [`start`](Self::start), in the arithmetic of `profile`.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start), and if the profile does not run this model or on this device.
+    pub fn start_profile(
+        dir: &Path,
+        device: DeviceChoice,
+        profile: Profile,
+    ) -> Result<Self, StartError> {
         let dir: PathBuf = dir.to_owned();
-        let thread = std::thread::Builder::new()
-            .name("auspex-model".to_owned())
-            .spawn(move || worker::run(&dir, device, &ready, receiver))
-            .map_err(|error| StartError::Thread(error.to_string()))?;
-        let ready = readiness.recv().map_err(|_| {
-            StartError::Thread("it panicked while it loaded the model".to_owned())
-        })??;
-        let shared = Shared {
-            ready,
-            admission: Arc::new(Semaphore::new(QUEUE_TOKENS_MAX)),
-            worker: Worker { jobs: Some(jobs), thread: Some(thread) },
-        };
-        Ok(Self { shared: Arc::new(shared) })
+        let (handle, ready) = Handle::start(move || {
+            let started = Instant::now();
+            let encoder = Encoder::load_profile(&dir, device, profile)?;
+            self_test(&encoder, &dir)
+                .map_err(|reason| StartError::SelfTest { device: encoder.device(), reason })?;
+            tracing::info!(
+                device = %encoder.device(),
+                profile = %encoder.profile(),
+                model_hash = hex::encode(encoder.model_hash()),
+                elapsed_ms = started.elapsed().as_millis() as u64,
+                "model ready"
+            );
+            let ready = Ready {
+                tokens: encoder.tokens(),
+                dimensions: encoder.dimensions(),
+                device: encoder.device(),
+                profile: encoder.profile(),
+                model_hash: encoder.model_hash(),
+            };
+            let encode: Box<Encode> = Box::new(move |sequences| encoder.encode(sequences));
+            Ok((ready, encode))
+        })?;
+        Ok(Self { shared: Arc::new(Shared { ready, handle }) })
     }
 
     /// The unit vectors of `texts`, in their order. Waits while the queue is full.
     ///
-    /// Dropping the future withdraws the job, so a deadline is `tokio::time::timeout` around it.
+    /// Dropping the future withdraws the job.
     ///
     /// # Errors
     ///
     /// [`EngineError::TooManyTexts`], [`EngineError::Encode`] or [`EngineError::Stopped`].
     pub async fn embed(&self, texts: Vec<String>) -> Result<Vec<Vec<f32>>, EngineError> {
-        let sequences = self.tokenize(texts).await?;
-        let admission = Arc::clone(&self.shared.admission);
-        let permit = admission
-            .acquire_many_owned(tokens_of(&sequences))
-            .await
-            .map_err(|_| EngineError::Stopped)?;
-        let (job, reply) = job(sequences, permit);
-        self.shared.worker.jobs()?.send(job).await.map_err(|_| EngineError::Stopped)?;
-        reply.await.map_err(|_| EngineError::Stopped)?
+        self.run(texts, Admission::Wait).await
     }
 
     /// As [`embed`](Self::embed), but says [`EngineError::Overloaded`] instead of waiting for room
@@ -140,17 +178,22 @@ impl Engine {
     ///
     /// As [`embed`](Self::embed), and [`EngineError::Overloaded`].
     pub async fn try_embed(&self, texts: Vec<String>) -> Result<Vec<Vec<f32>>, EngineError> {
-        let sequences = self.tokenize(texts).await?;
-        let admission = Arc::clone(&self.shared.admission);
-        let permit = admission
-            .try_acquire_many_owned(tokens_of(&sequences))
-            .map_err(|_| EngineError::Overloaded)?;
-        let (job, reply) = job(sequences, permit);
-        self.shared.worker.jobs()?.try_send(job).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => EngineError::Overloaded,
-            mpsc::error::TrySendError::Closed(_) => EngineError::Stopped,
-        })?;
-        reply.await.map_err(|_| EngineError::Stopped)?
+        self.run(texts, Admission::Try).await
+    }
+
+    /// As [`embed`](Self::embed), with an answer by `deadline`: at once
+    /// [`EngineError::Late`] when what is queued already takes longer at the pace of the last batches,
+    /// and at the deadline when it does not come in time, even if the device hangs.
+    ///
+    /// # Errors
+    ///
+    /// As [`embed`](Self::embed), and [`EngineError::Late`].
+    pub async fn embed_until(
+        &self,
+        texts: Vec<String>,
+        deadline: Instant,
+    ) -> Result<Vec<Vec<f32>>, EngineError> {
+        self.run(texts, Admission::Until(deadline)).await
     }
 
     /// As [`Encoder::dimensions`](crate::Encoder::dimensions).
@@ -161,6 +204,11 @@ impl Engine {
     /// As [`Encoder::device`](crate::Encoder::device).
     pub fn device(&self) -> DeviceChoice {
         self.shared.ready.device
+    }
+
+    /// As [`Encoder::profile`](crate::Encoder::profile).
+    pub fn profile(&self) -> Profile {
+        self.shared.ready.profile
     }
 
     /// As [`Encoder::model_hash`](crate::Encoder::model_hash).
@@ -193,27 +241,39 @@ impl Engine {
 
     /// Tokens that are waiting or in work, for admission decisions and tests.
     pub fn queued_tokens(&self) -> usize {
-        QUEUE_TOKENS_MAX - self.shared.admission.available_permits()
+        self.shared.handle.queued_tokens()
     }
 
-    async fn tokenize(&self, texts: Vec<String>) -> Result<Vec<Sequence>, EngineError> {
-        if JOB_TEXTS_MAX < texts.len() {
-            return Err(EngineError::TooManyTexts { texts: texts.len() });
-        }
+    async fn run(
+        &self,
+        texts: Vec<String>,
+        admission: Admission,
+    ) -> Result<Vec<Vec<f32>>, EngineError> {
         let tokens: Arc<Tokens> = Arc::clone(&self.shared.ready.tokens);
-        let sequences = tokio::task::spawn_blocking(move || {
-            let started = Instant::now();
-            let sequences = texts
-                .iter()
-                .enumerate()
-                .map(|(index, text)| tokens.sequence(index, text))
-                .collect::<Result<Vec<_>, _>>();
-            metrics::histogram!("auspex_inference_tokenize_seconds").record(started.elapsed());
-            sequences
-        });
-        // The task ends early only when the runtime shuts down or the tokenizer panics.
-        Ok(sequences.await.map_err(|_| EngineError::Stopped)??)
+        let count = texts.len();
+        let sequence = move |index: usize| tokens.sequence(index, &texts[index]);
+        let sequences = tokenize(&self.shared.handle, count, sequence).await?;
+        self.shared.handle.run(sequences, admission).await
     }
+}
+
+/// The sequences of a job's `count` texts, on a thread that may block.
+async fn tokenize(
+    handle: &Handle,
+    count: usize,
+    sequence: impl Fn(usize) -> Result<Sequence, EncodeError> + Send + 'static,
+) -> Result<Vec<Sequence>, EngineError> {
+    if JOB_TEXTS_MAX < count {
+        return Err(EngineError::TooManyTexts { texts: count });
+    }
+    let sequences = tokio::task::spawn_blocking(move || {
+        let started = Instant::now();
+        let sequences = (0..count).map(sequence).collect::<Result<Vec<_>, _>>();
+        metrics::histogram!("auspex_inference_tokenize_seconds").record(started.elapsed());
+        sequences
+    });
+    // The task ends early only when the runtime shuts down or the tokenizer panics.
+    Ok(sequences.await.map_err(|_| handle.stopped())??)
 }
 
 impl fmt::Debug for Engine {
@@ -221,6 +281,7 @@ impl fmt::Debug for Engine {
         formatter
             .debug_struct("Engine")
             .field("device", &self.device())
+            .field("profile", &self.profile())
             .field("dimensions", &self.dimensions())
             .field("queued_tokens", &self.queued_tokens())
             .finish_non_exhaustive()
@@ -230,63 +291,15 @@ impl fmt::Debug for Engine {
 /// What the clones of a handle have in common.
 struct Shared {
     ready: Ready,
-    admission: Arc<Semaphore>,
-    worker: Worker,
+    handle: Handle,
 }
 
-/// The thread and the way to it; both are there until the drop.
-struct Worker {
-    jobs: Option<mpsc::Sender<Job>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Worker {
-    fn jobs(&self) -> Result<&mpsc::Sender<Job>, EngineError> {
-        self.jobs.as_ref().ok_or(EngineError::Stopped)
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        // The closed channel is what ends the thread.
-        self.jobs = None;
-        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the model's thread panicked");
-        }
-    }
-}
-
-fn tokens_of(sequences: &[Sequence]) -> u32 {
-    // At most `JOB_TEXTS_MAX` times `SEQUENCE_TOKENS_MAX`.
-    sequences.iter().map(|sequence| sequence.len() as u32).sum()
-}
-
-type Reply = oneshot::Receiver<Result<Vec<Vec<f32>>, EngineError>>;
-
-fn job(sequences: Vec<Sequence>, permit: OwnedSemaphorePermit) -> (Job, Reply) {
-    let (reply, receiver) = oneshot::channel();
-    (Job::new(sequences, reply, permit), receiver)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicBool, Ordering};
-
-    use super::*;
-
-    #[test]
-    fn the_drop_waits_for_the_thread() {
-        let ended = Arc::new(AtomicBool::new(false));
-        let (jobs, mut receiver) = mpsc::channel(1);
-        let thread = std::thread::spawn({
-            let ended = Arc::clone(&ended);
-            move || {
-                while receiver.blocking_recv().is_some() {}
-                std::thread::yield_now();
-                ended.store(true, Ordering::SeqCst);
-            }
-        });
-        drop(Worker { jobs: Some(jobs), thread: Some(thread) });
-        assert!(ended.load(Ordering::SeqCst));
-    }
+/// What handles need to know of the model.
+#[derive(Debug)]
+struct Ready {
+    tokens: Arc<Tokens>,
+    dimensions: usize,
+    device: DeviceChoice,
+    profile: Profile,
+    model_hash: [u8; 32],
 }

@@ -1,6 +1,9 @@
 //! Jobs in work: which sequences run next, and when a job is complete.
 
-use std::{collections::VecDeque, time::Instant};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -14,10 +17,12 @@ pub(super) struct Job {
     /// Sequences that are in a batch already; always the first ones.
     taken: usize,
     vectors: Vec<Vec<f32>>,
+    /// Gives the job's tokens back to admission when the job is dropped: before the reply is, so that
+    /// a caller who hears of its end finds the queue without its own tokens.
+    _permit: OwnedSemaphorePermit,
     reply: oneshot::Sender<Result<Vec<Vec<f32>>, EngineError>>,
     queued_at: Instant,
-    /// Gives the job's tokens back to admission when the job is dropped.
-    _permit: OwnedSemaphorePermit,
+    deadline: Option<Instant>,
 }
 
 impl Job {
@@ -25,9 +30,17 @@ impl Job {
         sequences: Vec<Sequence>,
         reply: oneshot::Sender<Result<Vec<Vec<f32>>, EngineError>>,
         permit: OwnedSemaphorePermit,
+        deadline: Option<Instant>,
     ) -> Self {
-        let queued_at = Instant::now();
-        Self { sequences, taken: 0, vectors: Vec::new(), reply, queued_at, _permit: permit }
+        Self {
+            sequences,
+            taken: 0,
+            vectors: Vec::new(),
+            reply,
+            queued_at: Instant::now(),
+            deadline,
+            _permit: permit,
+        }
     }
 }
 
@@ -65,6 +78,15 @@ impl Queue {
         before - self.jobs.len()
     }
 
+    /// Replies to jobs whose deadline is over, and returns how many these were.
+    pub(super) fn drop_late(&mut self, now: Instant) -> usize {
+        let before = self.jobs.len();
+        let error = EngineError::Late { needed: Duration::ZERO };
+        let late = |job: &Job| job.deadline.is_some_and(|deadline| deadline <= now);
+        self.reply_where(late, Some(&error));
+        before - self.jobs.len()
+    }
+
     /// Takes one sequence of each job in turn until `budget` tokens are reached, and at least one
     /// sequence, however long, if there is any.
     pub(super) fn take(&mut self, budget: usize) -> Picks {
@@ -92,8 +114,8 @@ impl Queue {
     }
 
     /// The token ids of what [`take`](Self::take) picked.
-    pub(super) fn sequences(&self, picks: &Picks) -> Vec<&[u32]> {
-        let sequence = |pick: &Pick| self.jobs[pick.job].sequences[pick.sequence].as_slice();
+    pub(super) fn sequences(&self, picks: &Picks) -> Vec<&Sequence> {
+        let sequence = |pick: &Pick| &self.jobs[pick.job].sequences[pick.sequence];
         picks.picks.iter().map(sequence).collect()
     }
 
@@ -177,7 +199,7 @@ mod tests {
     fn a_failure_reaches_only_the_jobs_of_its_batch() {
         let (mut queue, mut replies) = queue(&[&[5], &[5], &[5]]);
         let picks = queue.take(10);
-        queue.fail(&picks, &EngineError::Stopped);
+        queue.fail(&picks, &EngineError::Overloaded);
         assert!(replies[0].try_recv().unwrap().is_err());
         assert!(replies[1].try_recv().unwrap().is_err());
         let picks = queue.take(10);
@@ -193,7 +215,21 @@ mod tests {
         assert_eq!(queue.drop_abandoned(), 1);
         assert_eq!(admission.available_permits(), 8);
         let picks = queue.take(100);
-        assert_eq!(queue.sequences(&picks), [[0, 0]]);
+        assert_eq!(queue.sequences(&picks), [&Sequence::single(vec![0, 0])]);
+    }
+
+    #[test]
+    fn a_job_whose_deadline_is_over_is_told_so() {
+        let now = Instant::now();
+        let admission = Arc::new(Semaphore::new(10));
+        let (mut queue, mut replies) = queue_admitted(&admission, &[&[5], &[2]]);
+        queue.jobs[0].deadline = Some(now);
+        queue.jobs[1].deadline = Some(now + Duration::from_millis(1));
+        assert_eq!(queue.drop_late(now), 1);
+        let error = replies[0].try_recv().unwrap().unwrap_err();
+        assert!(matches!(error, EngineError::Late { .. }), "{error}");
+        assert!(replies[1].try_recv().is_err());
+        assert_eq!(admission.available_permits(), 8);
     }
 
     fn queue(lengths: &[&[usize]]) -> (Queue, Vec<Reply>) {
@@ -204,11 +240,12 @@ mod tests {
         let mut queue = Queue::default();
         let mut replies = Vec::new();
         for lengths in lengths {
-            let sequences: Vec<Sequence> = lengths.iter().map(|length| vec![0; *length]).collect();
+            let sequence = |length: &usize| Sequence::single(vec![0; *length]);
+            let sequences: Vec<Sequence> = lengths.iter().map(sequence).collect();
             let tokens = lengths.iter().sum::<usize>() as u32;
             let permit = Arc::clone(admission).try_acquire_many_owned(tokens).unwrap();
             let (reply, receiver) = oneshot::channel();
-            queue.push(Job::new(sequences, reply, permit));
+            queue.push(Job::new(sequences, reply, permit, None));
             replies.push(receiver);
         }
         (queue, replies)

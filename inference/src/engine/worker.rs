@@ -1,76 +1,27 @@
 //! The thread that owns the model.
 
 use std::{
+    any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::Path,
-    sync::{Arc, mpsc::SyncSender},
     time::Instant,
 };
 
 use tokio::sync::mpsc;
 
 use super::{
-    EngineError, StartError,
+    EngineError,
+    handle::State,
     queue::{Job, Queue},
 };
-use crate::{
-    device::DeviceChoice, encoder::Encoder, error::EncodeError, limits::BATCH_TOKENS_MAX,
-    self_test::self_test, tokens::Tokens,
-};
+use crate::{error::EncodeError, limits::BATCH_TOKENS_MAX, tokens::Sequence};
 
-/// What handles need to know of the model.
-#[derive(Debug)]
-pub(super) struct Ready {
-    pub(super) tokens: Arc<Tokens>,
-    pub(super) dimensions: usize,
-    pub(super) device: DeviceChoice,
-    pub(super) model_hash: [u8; 32],
-}
+/// What the thread runs: one vector for each sequence.
+pub(super) type Encode =
+    dyn Fn(&[&Sequence]) -> Result<Vec<Vec<f32>>, EncodeError> + Send + 'static;
 
-/// Loads and checks the model, says so on `ready`, and works until the last handle is gone.
-pub(super) fn run(
-    dir: &Path,
-    device: DeviceChoice,
-    ready: &SyncSender<Result<Ready, StartError>>,
-    receiver: mpsc::Receiver<Job>,
-) {
-    let started = Instant::now();
-    let encoder = match load(dir, device) {
-        Ok(encoder) => encoder,
-        Err(error) => {
-            // The channel has room for this one message, and `Engine::start` is waiting for it.
-            let _ = ready.send(Err(error));
-            return;
-        }
-    };
-    tracing::info!(
-        device = %encoder.device(),
-        model_hash = hex::encode(encoder.model_hash()),
-        elapsed_ms = started.elapsed().as_millis() as u64,
-        "model ready"
-    );
-    let _ = ready.send(Ok(Ready {
-        tokens: encoder.tokens(),
-        dimensions: encoder.dimensions(),
-        device: encoder.device(),
-        model_hash: encoder.model_hash(),
-    }));
-    work(receiver, |sequences| encoder.encode(sequences));
-}
-
-fn load(dir: &Path, device: DeviceChoice) -> Result<Encoder, StartError> {
-    let encoder = Encoder::load(dir, device)?;
-    self_test(&encoder, dir)
-        .map_err(|reason| StartError::SelfTest { device: encoder.device(), reason })?;
-    Ok(encoder)
-}
-
-/// Runs batches until the channel is closed and empty, or until `encode` panics: a backend panics
-/// when its device is lost, and what it would compute afterwards cannot be trusted.
-fn work(
-    mut receiver: mpsc::Receiver<Job>,
-    encode: impl Fn(&[&[u32]]) -> Result<Vec<Vec<f32>>, EncodeError>,
-) {
+/// Runs batches until the channel is closed and empty, or until the device fails: a backend that has
+/// panicked or lost its device computes nothing afterwards that could be trusted.
+pub(super) fn work(mut receiver: mpsc::Receiver<Job>, state: &State, encode: &Encode) {
     let mut queue = Queue::default();
     loop {
         if queue.is_empty() {
@@ -82,31 +33,52 @@ fn work(
         }
         let abandoned = queue.drop_abandoned();
         metrics::counter!("auspex_inference_jobs_abandoned_total").increment(abandoned as u64);
+        let late = queue.drop_late(Instant::now());
+        metrics::counter!("auspex_inference_jobs_late_total").increment(late as u64);
 
         let picks = queue.take(BATCH_TOKENS_MAX);
         let sequences = queue.sequences(&picks);
         let tokens: usize = sequences.iter().map(|sequence| sequence.len()).sum();
         let started = Instant::now();
         let outcome = catch_unwind(AssertUnwindSafe(|| encode(&sequences)));
-        metrics::histogram!("auspex_inference_batch_seconds").record(started.elapsed());
+        let elapsed = started.elapsed();
+        metrics::histogram!("auspex_inference_batch_seconds").record(elapsed);
         metrics::histogram!("auspex_inference_batch_tokens").record(tokens as f64);
         metrics::histogram!("auspex_inference_batch_fill_ratio")
             .record(tokens as f64 / BATCH_TOKENS_MAX as f64);
-        match outcome {
-            Ok(Ok(vectors)) => queue.finish(&picks, vectors),
-            Ok(Err(error)) => queue.fail(&picks, &EngineError::Encode(error)),
-            Err(_) => {
-                // The panic hook has printed the cause. Dropping the receiver and the queue
-                // tells every waiting and every later caller.
-                tracing::error!(tokens, "the model panicked, its thread ends");
-                return;
+        let reason = match outcome {
+            Ok(Ok(vectors)) => {
+                if 0 < tokens {
+                    state.pace.note(tokens, elapsed);
+                }
+                queue.finish(&picks, vectors);
+                continue;
             }
-        }
+            Ok(Err(error @ EncodeError::Device { .. })) => error.to_string(),
+            Ok(Err(error)) => {
+                queue.fail(&picks, &EngineError::Encode(error));
+                continue;
+            }
+            Err(panic) => format!("the model panicked: {}", message(&*panic)),
+        };
+        // Said before the receiver and the queue are dropped, which is how every waiting and every
+        // later caller learns that there is something to read.
+        tracing::error!(tokens, reason, "the model's thread ends");
+        let _ = state.failure.set(reason);
+        return;
     }
+}
+
+/// What a panic said.
+fn message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message")
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use tokio::sync::{Semaphore, oneshot};
 
     use super::*;
@@ -119,15 +91,18 @@ mod tests {
         for _ in 0..3 {
             let (reply, receiver) = oneshot::channel();
             let permit = Arc::clone(&admission).try_acquire_many_owned(1).unwrap();
-            jobs.try_send(Job::new(vec![vec![0]], reply, permit)).unwrap();
+            let job = Job::new(vec![Sequence::single(vec![0])], reply, permit, None);
+            jobs.try_send(job).unwrap();
             replies.push(receiver);
         }
+        let state = State::default();
         // `resume_unwind` panics without the noise of the panic hook.
-        work(receiver, |_| std::panic::resume_unwind(Box::new("device lost")));
+        work(receiver, &state, &|_| std::panic::resume_unwind(Box::new("device lost")));
         for reply in replies {
             assert!(reply.blocking_recv().is_err());
         }
         assert!(jobs.is_closed());
         assert_eq!(admission.available_permits(), 100);
+        assert_eq!(state.failure.get().unwrap(), "the model panicked: device lost");
     }
 }

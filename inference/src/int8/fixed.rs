@@ -47,23 +47,31 @@ pub(super) fn state(value: f32) -> i32 {
 #[derive(Debug)]
 pub(super) struct Tables {
     /// `2^15 * 2^-(i / 1024)`
-    power: Vec<i32>,
+    power: Box<[i32; 1024]>,
     /// What GELU lacks of `max(x, 0)` at `|x| = i / 256`, as a state; zero from 8 on.
-    tail: Vec<i32>,
+    tail: Box<[i32; 2049]>,
 }
 
 impl Tables {
     pub(super) fn new() -> Self {
-        let power = |index: i32| {
+        let power = |index: usize| {
             let exponent = -(index as f32) / 1024.0 * std::f32::consts::LN_2;
             (exp(exponent) * 32_768.0).round() as i32
         };
-        let tail = |index: i32| {
+        let tail = |index: usize| {
             let x = index as f32 / 256.0;
             ((x - gelu(x)) * (1 << STATE_BITS) as f32).round() as i32
         };
-        let tail = (0..=2048).map(|index| if index < 2048 { tail(index) } else { 0 }).collect();
-        Self { power: (0..1024).map(power).collect(), tail }
+        let tail = |index| if index < 2048 { tail(index) } else { 0 };
+        Self {
+            power: Box::new(std::array::from_fn(power)),
+            tail: Box::new(std::array::from_fn(tail)),
+        }
+    }
+
+    /// Both tables, for a GPU: 1024 powers, then the tails.
+    pub(super) fn numbers(&self) -> Vec<i32> {
+        [self.power.as_slice(), self.tail.as_slice()].concat()
     }
 
     /// `2^15 * 2^(-octaves / 1024)` for `octaves >= 0`.
@@ -72,8 +80,24 @@ impl Tables {
         self.power[(octaves & 1023) as usize] >> (octaves >> 10).min(31)
     }
 
-    /// GELU of a state.
+    /// Replaces states by their GELU. The reads from the table stand apart, because they are all that
+    /// vector instructions do not do.
     #[inline(always)]
+    pub(super) fn gelu_of<const N: usize>(&self, states: &mut [i32; N]) {
+        let mut tails = [0; N];
+        for (tail, x) in tails.iter_mut().zip(&*states) {
+            *tail = ((x.abs() + 8) >> 4).min(2048);
+        }
+        for tail in &mut tails {
+            *tail = self.tail[*tail as usize];
+        }
+        for (x, tail) in states.iter_mut().zip(tails) {
+            *x = (*x).max(0) - tail;
+        }
+    }
+
+    /// GELU of a state, as tests compare it.
+    #[cfg(test)]
     pub(super) fn gelu(&self, x: i32) -> i32 {
         // 16 states make a step of the table; the nearest one is taken.
         let index = ((x.abs() + 8) >> 4).min(2048);

@@ -7,19 +7,25 @@
 
 mod attention;
 mod fixed;
+mod gpu;
 mod linear;
 mod norm;
+mod quantize;
+mod sums;
 
 use std::{ops::Range, path::Path};
 
 use pulp::NullaryFnOnce;
 use rayon::prelude::*;
 
+pub(crate) use self::gpu::Int8Gpu;
 use self::{
-    attention::{Head, SIZE_MAX, attend},
+    attention::{Head, SIZE_MAX, Scratch, attend},
     fixed::{STATE_MAX, Tables},
-    linear::{INPUTS_MAX, Linear, quantize},
+    linear::{INPUTS_MAX, Linear},
     norm::{Affine, WIDTH_MAX},
+    quantize::{Quantized, quantize},
+    sums::Way,
 };
 use crate::{
     batch::{Batch, split_by_tokens},
@@ -64,6 +70,7 @@ struct Layer {
 impl Int8Model {
     /// Refuses shapes whose sums could pass 32 bits, or that have no whole panels.
     pub(crate) fn check(path: &Path, config: &BertConfig) -> Result<(), LoadError> {
+        config.only_bert(path, "profile deterministic-int8")?;
         let sizes = [
             ("hidden_size / num_attention_heads", config.head_size(), SIZE_MAX),
             ("hidden_size", config.hidden_size, WIDTH_MAX),
@@ -139,18 +146,18 @@ impl Int8Model {
     fn run(&self, ids: &[u32], sequences: &[Range<usize>], threads: Threads) -> Vec<i32> {
         let mut states = self.embed(ids, sequences);
         self.norm(&self.norm, &mut states);
+        let bytes = |states: &[i32], layer: &Linear| -> Quantized {
+            quantize(states, states.len() / ids.len(), layer.way())
+        };
         for layer in &self.layers {
-            let projected = layer.projection.apply(&quantize(&states, self.hidden), threads);
+            let Layer { projection, output, expand, contract, .. } = layer;
+            let projected = projection.apply(&bytes(&states, projection), None, threads);
             let attended = vectorized(Attend { model: self, projected: &projected, sequences });
-            let update = layer.output.apply(&quantize(&attended, self.hidden), threads);
-            add(&mut states, &update);
+            add(&mut states, &output.apply(&bytes(&attended, output), None, threads));
             self.norm(&layer.attention_norm, &mut states);
-            let mut expanded = layer.expand.apply(&quantize(&states, self.hidden), threads);
-            for value in &mut expanded {
-                *value = self.tables.gelu(*value);
-            }
-            let expanded = quantize(&expanded, layer.expand.outputs());
-            add(&mut states, &layer.contract.apply(&expanded, threads));
+            let gelu = Some(&self.tables);
+            let expanded = expand.apply(&bytes(&states, expand), gelu, threads);
+            add(&mut states, &contract.apply(&bytes(&expanded, contract), None, threads));
             self.norm(&layer.norm, &mut states);
         }
         states
@@ -209,11 +216,13 @@ impl NullaryFnOnce for Attend<'_> {
         let Self { model, projected, sequences } = self;
         let Int8Model { hidden, head_size, tables, .. } = model;
         let mut out = vec![0; projected.len() / 3];
+        let mut scratch = Scratch::default();
         for rows in sequences {
             for head in 0..hidden / head_size {
                 let rows = rows.clone();
                 let (hidden, size) = (*hidden, *head_size);
-                attend(Head { projected, hidden, rows, head, size, out: &mut out }, tables);
+                let head = Head { projected, hidden, rows, head, size, out: &mut out };
+                attend(head, tables, &mut scratch);
             }
         }
         out
@@ -231,7 +240,7 @@ impl Layer {
                 weight.extend(weights.read(&format!("{name}.weight"), &[outputs, inputs])?);
                 bias.extend(weights.read(&format!("{name}.bias"), &[outputs])?);
             }
-            Ok::<_, LoadError>(Linear::new(&weight, &bias, inputs))
+            Ok::<_, LoadError>(Linear::new(&weight, &bias, inputs, Way::best()))
         };
         let attention = ["attention.self.query", "attention.self.key", "attention.self.value"];
         Ok(Self {

@@ -43,6 +43,12 @@ impl Affine {
         }
     }
 
+    /// All numbers, for a GPU: the scales, the shifts, `gamma_bits`, `root_of_width`, `square_bits`.
+    pub(super) fn numbers(&self) -> Vec<i32> {
+        let last = [self.gamma_bits, self.root_of_width, self.square_bits];
+        [self.gamma.as_slice(), &self.beta, &last].concat()
+    }
+
     /// Replaces a row, in any fixed point, by its normalised form in states. The epsilon of the
     /// real function is far below a unit and is left out; a constant row becomes the shift.
     #[inline(always)]

@@ -17,6 +17,7 @@ pub(crate) mod gelu;
 pub(crate) mod norm;
 pub(crate) mod panels;
 pub(crate) mod product;
+pub(crate) mod silu;
 
 use pulp::NullaryFnOnce;
 

@@ -1,5 +1,6 @@
 //! Matrix products.
 
+use auspex_avx512::{Floats, floats};
 use pulp::NullaryFnOnce;
 use rayon::prelude::*;
 
@@ -56,7 +57,94 @@ pub(crate) fn product(
     threads: Threads,
 ) {
     debug_assert_eq!(right.len() / inputs * left.rows, out.len());
-    let packed = vectorized(Pack { left, inputs });
+    if let Some(floats) = Floats::detect() {
+        return wide_product(floats, left, right, inputs, out, finish, threads);
+    }
+    narrow_product(left, right, inputs, out, finish, threads);
+}
+
+/// [`product`] for AVX-512: whole rows of the left side against three panels at a time.
+fn wide_product(
+    floats: Floats,
+    left: Left<'_>,
+    right: &[Lane],
+    inputs: usize,
+    out: &mut [Lane],
+    finish: Finish<'_>,
+    threads: Threads,
+) {
+    let packed: Vec<floats::Group> = vectorized(Pack { left, inputs });
+    let panels = right.len() / inputs;
+    let width = match threads {
+        Threads::Alone => panels,
+        Threads::Spread => {
+            panels.div_ceil(SHARES * rayon::current_num_threads()).next_multiple_of(floats::PANELS)
+        }
+    };
+    let share = |(index, (right, out)): (usize, (&[Lane], &mut [Lane]))| {
+        let mut sums = [[[0.0; LANES]; floats::ROWS]; floats::PANELS];
+        let rights = right.chunks(floats::PANELS * inputs);
+        let outs = out.chunks_mut(floats::PANELS * left.rows);
+        for (chunk, (right, out)) in rights.zip(outs).enumerate() {
+            let first = index * width + chunk * floats::PANELS;
+            let last = right.len() / inputs - 1;
+            // Where there are fewer panels, the last one is computed again and not kept.
+            let three = [0, 1, 2].map(|panel: usize| {
+                let panel = panel.min(last);
+                &right[panel * inputs..(panel + 1) * inputs]
+            });
+            for (tile, packed) in packed.chunks_exact(inputs).enumerate() {
+                floats.block(packed, three, &mut sums);
+                let rows = tile * floats::ROWS..left.rows.min((tile + 1) * floats::ROWS);
+                for (out, sums) in out.chunks_exact_mut(left.rows).zip(&sums) {
+                    out[rows.clone()].copy_from_slice(&sums[..rows.len()]);
+                }
+            }
+            vectorized(Finished { finish, first, rows: left.rows, out });
+        }
+    };
+    let rights = width * inputs;
+    let outs = width * left.rows;
+    match threads {
+        Threads::Alone => {
+            right.chunks(rights).zip(out.chunks_mut(outs)).enumerate().for_each(share)
+        }
+        Threads::Spread => {
+            right.par_chunks(rights).zip(out.par_chunks_mut(outs)).enumerate().for_each(share);
+        }
+    }
+}
+
+/// What happens to panels that are complete.
+struct Finished<'a> {
+    finish: Finish<'a>,
+    /// Number of the first panel.
+    first: usize,
+    rows: usize,
+    out: &'a mut [Lane],
+}
+
+impl NullaryFnOnce for Finished<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        for (panel, out) in self.out.chunks_exact_mut(self.rows).enumerate() {
+            self.finish.apply(self.first + panel, out);
+        }
+    }
+}
+
+/// [`product`] for AVX2 and for plain code.
+fn narrow_product(
+    left: Left<'_>,
+    right: &[Lane],
+    inputs: usize,
+    out: &mut [Lane],
+    finish: Finish<'_>,
+    threads: Threads,
+) {
+    let packed: Vec<[f32; ROWS]> = vectorized(Pack { left, inputs });
     let panels = right.len() / inputs;
     let width = match threads {
         Threads::Alone => panels,
@@ -78,23 +166,23 @@ pub(crate) fn product(
     }
 }
 
-/// Copies the left side into groups of [`ROWS`] rows, one array for each input, so that a block
+/// Copies the left side into groups of `R` rows, one array for each input, so that a block
 /// reads it from the first byte to the last; rows behind the last are zero.
-struct Pack<'a> {
+struct Pack<'a, const R: usize> {
     left: Left<'a>,
     inputs: usize,
 }
 
-impl NullaryFnOnce for Pack<'_> {
-    type Output = Vec<[f32; ROWS]>;
+impl<const R: usize> NullaryFnOnce for Pack<'_, R> {
+    type Output = Vec<[f32; R]>;
 
     #[inline(always)]
     fn call(self) -> Self::Output {
         let Self { left, inputs } = self;
-        let mut packed = vec![[0.0; ROWS]; left.rows.div_ceil(ROWS) * inputs];
+        let mut packed = vec![[0.0; R]; left.rows.div_ceil(R) * inputs];
         for (block, packed) in packed.chunks_exact_mut(inputs).enumerate() {
-            let start = left.first_row + block * ROWS;
-            let end = (start + ROWS).min(left.first_row + left.rows);
+            let start = left.first_row + block * R;
+            let end = (start + R).min(left.first_row + left.rows);
             for (panel, packed) in
                 left.lanes.chunks_exact(left.stride).zip(packed.chunks_mut(LANES))
             {
@@ -279,6 +367,9 @@ mod tests {
                     for (index, lanes) in out.iter().enumerate() {
                         prop_assert_eq!(*lanes, std::array::from_fn(|lane| with_bias(index, lane)));
                     }
+                    let mut narrow = out.clone();
+                    narrow_product(view, &right, inputs, &mut narrow, Finish::Bias(&bias), threads);
+                    prop_assert_eq!(&out, &narrow);
                     product(view, &right, inputs, &mut out, Finish::BiasGelu(&bias), threads);
                     for (index, lanes) in out.iter().enumerate() {
                         let expected = std::array::from_fn(|lane| gelu(with_bias(index, lane)));

@@ -5,11 +5,11 @@ use proptest::prelude::*;
 use crate::{golden::Golden, model_dir::cpu};
 
 /// Rayon's own pool has as many threads as the machine; these pools have what a test asks for.
-fn with_threads<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> T {
+pub(crate) fn with_threads<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> T {
     rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(work)
 }
 
-fn bits(vector: &[f32]) -> Vec<u32> {
+pub(crate) fn bits(vector: &[f32]) -> Vec<u32> {
     vector.iter().map(|value| value.to_bits()).collect()
 }
 
@@ -24,7 +24,7 @@ fn every_golden_text_has_the_same_bits_alone_and_in_the_batch() {
 }
 
 /// Texts of 2 to 256 tokens; repeated words reach long sequences with little input.
-fn text() -> impl Strategy<Value = String> {
+pub(crate) fn text() -> impl Strategy<Value = String> {
     let words =
         prop::sample::select(vec!["escrow", "of", "Größe", "天地", "refund", "42", "a-b", "🦀"]);
     prop_oneof![

@@ -1,6 +1,6 @@
 //! The engine under load, with callers that leave, and at its limits.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use auspex_inference::{
     DeviceChoice, EncodeError, Engine, EngineError, StartError,
@@ -87,6 +87,23 @@ async fn a_full_queue_refuses_those_who_do_not_wait() {
     assert_eq!(vectors, cpu().embed(&["room again"]).unwrap());
     let vectors = engine.try_embed(vec!["and here".to_owned()]).await.unwrap();
     assert_eq!(vectors, cpu().embed(&["and here"]).unwrap());
+}
+
+#[tokio::test]
+async fn a_deadline_refuses_at_once_what_cannot_be_done_by_then() {
+    let engine = start();
+    let question = || vec!["is there time?".to_owned()];
+    let late = engine.embed_until(question(), Instant::now()).await.unwrap_err();
+    assert!(matches!(late, EngineError::Late { .. }), "{late}");
+    let time = Duration::from_secs(60);
+    let vectors = engine.embed_until(question(), Instant::now() + time).await.unwrap();
+    assert_eq!(vectors, cpu().embed(&["is there time?"]).unwrap());
+    // The pace of the batch before says that so many tokens take longer than this.
+    let many = vec!["a long text ".repeat(200); JOB_TEXTS_MAX];
+    let soon = Instant::now() + Duration::from_millis(400);
+    let late = engine.embed_until(many, soon).await.unwrap_err();
+    assert!(matches!(late, EngineError::Late { .. }), "{late}");
+    assert_eq!(engine.queued_tokens(), 0, "it was queued");
 }
 
 #[tokio::test]

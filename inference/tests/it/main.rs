@@ -4,6 +4,7 @@
 
 mod batching;
 mod decoder;
+mod encoders;
 mod engine;
 mod golden;
 mod int8;

@@ -1,6 +1,10 @@
 //! A thousand jobs of every kind at once: each ends as it should, and nothing stays behind.
 
-use std::{process::Command, sync::Arc, time::Duration};
+use std::{
+    process::Command,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use auspex_inference::{
     DeviceChoice, EncodeError, Engine, EngineError,
@@ -93,7 +97,15 @@ async fn run(engine: Engine, job: usize) {
             let error = engine.embed(vec![text; JOB_TEXTS_MAX + 1]).await.unwrap_err();
             assert!(matches!(error, EngineError::TooManyTexts { .. }), "{error}");
         }
-        2 | 3 => {
+        3 => {
+            // Has more or less time than it needs.
+            let deadline = Instant::now() + Duration::from_micros(200 * job as u64);
+            match engine.embed_until(vec![text.clone()], deadline).await {
+                Ok(vectors) => assert_eq!(vectors, cpu().embed(&[&text]).unwrap()),
+                Err(error) => assert!(matches!(error, EngineError::Late { .. }), "{error}"),
+            }
+        }
+        2 => {
             // Leaves before, while or after its texts are in work.
             let patience = Duration::from_micros(50 * job as u64);
             let _ = tokio::time::timeout(patience, engine.embed(vec![text; 1 + job % 5])).await;

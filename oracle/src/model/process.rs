@@ -1,5 +1,6 @@
 //! The parent's side: one child at a time, one order at a time, each order tried again with a fresh child when the old one
-//! ends under it.
+//! ends under it. The node's `/metrics` has `auspex_model_reply_seconds`, each try of an order with a start if one was due,
+//! and `auspex_model_failures_total`.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -118,10 +119,12 @@ impl Keeper {
                     });
                 }
             };
+            let asked = Instant::now();
             let tried = match self.running(device).await {
                 Ok(running) => running.ask(&order).await,
                 Err(error) => Err(Failure::Broken(error)),
             };
+            metrics::histogram!("auspex_model_reply_seconds").record(asked.elapsed());
             match tried {
                 Ok(vectors) => {
                     self.breaker.succeeded();
@@ -139,6 +142,7 @@ impl Keeper {
 
     fn broken(&mut self, error: &anyhow::Error) {
         tracing::warn!(error = format!("{error:#}"), "the model process is started again");
+        metrics::counter!("auspex_model_failures_total").increment(1);
         self.child = None;
         self.breaker.failed(Instant::now());
     }
@@ -152,7 +156,8 @@ impl Keeper {
             if running.hello.model_hash != expected {
                 bail!("the model is {} now, and was {expected}", running.hello.model_hash);
             }
-            tracing::info!(device = running.hello.device, "the model passed its self-test");
+            let Hello { device, profile, .. } = &running.hello;
+            tracing::info!(device, profile, "the model passed its self-test");
             self.child = Some(running);
         }
         self.child.as_mut().context("find the model process")

@@ -18,6 +18,7 @@ pub async fn serve(
         model_hash: B256::from(engine.model_hash()),
         tokens_max: engine.content_tokens_max(),
         device: engine.device().to_string(),
+        profile: engine.profile().to_string(),
     };
     say(&mut output, &hello).await?;
     let mut line = String::new();
@@ -31,7 +32,7 @@ pub async fn serve(
             Ok(vectors) => {
                 Reply::Vectors { vectors: vectors.iter().map(|vector| written(vector)).collect() }
             }
-            Err(EngineError::Stopped) => return Err(EngineError::Stopped.into()),
+            Err(error @ EngineError::Stopped { .. }) => return Err(error.into()),
             Err(error) => Reply::Refused { reason: error.to_string() },
         };
         say(&mut output, &reply).await?;

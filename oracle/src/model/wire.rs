@@ -12,6 +12,8 @@ pub struct Hello {
     /// Tokens of a text that the model reads, without special ones.
     pub tokens_max: usize,
     pub device: String,
+    /// The arithmetic, of which the bits of the vectors depend.
+    pub profile: String,
 }
 
 /// Texts to embed.

@@ -74,7 +74,7 @@ impl Failure {
         }
     }
 
-    fn server(message: String) -> Self {
+    pub(super) fn server(message: String) -> Self {
         tracing::error!(error = message, "a model failed");
         Self {
             status: StatusCode::INTERNAL_SERVER_ERROR,
@@ -114,10 +114,10 @@ impl From<EngineError> for Failure {
     fn from(error: EngineError) -> Self {
         let message = error.to_string();
         match error {
-            EngineError::Encode(_) | EngineError::TooManyTexts { .. } => {
-                Self::request("input", message)
-            }
-            EngineError::Overloaded => Self::overloaded(message),
+            EngineError::Encode(_)
+            | EngineError::TooManyTexts { .. }
+            | EngineError::TooManyTokens { .. } => Self::request("input", message),
+            EngineError::Overloaded | EngineError::Late { .. } => Self::overloaded(message),
             _ => Self::server(message),
         }
     }

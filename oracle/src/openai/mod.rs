@@ -4,6 +4,7 @@
 mod chat;
 mod failure;
 pub mod remote;
+mod rerank;
 pub mod serve;
 mod vectors;
 pub mod wire;

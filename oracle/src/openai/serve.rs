@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use auspex_inference::Engine;
 use auspex_inference::decoder::Generator;
+use auspex_inference::{Engine, Reranker};
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::header;
@@ -19,7 +19,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::failure::Failure;
 use super::wire::{ChatRequest, EmbeddingRequest, RerankRequest};
-use super::{chat, vectors};
+use super::{chat, rerank, vectors};
+use crate::meter::ProcessMeters;
 
 /// Largest body of a request, in bytes.
 pub const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -29,6 +30,8 @@ pub const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub struct Models {
     pub chat: Option<(String, Generator)>,
     pub embedding: Option<(String, Engine)>,
+    /// Scores documents for `/v1/rerank`, where the embedding model can stand in for it.
+    pub reranking: Option<(String, Reranker)>,
     /// Who has this key may ask; everybody when there is none.
     pub key: Option<SecretString>,
 }
@@ -36,11 +39,15 @@ pub struct Models {
 /// The routes.
 pub fn app(models: Models) -> Router {
     let models = Arc::new(models);
+    // What happens before somebody asks for the metrics is counted too. When another recorder is there
+    // already, whoever asks is told.
+    let _ = ProcessMeters::install();
     Router::new()
         .route("/v1/models", get(list))
         .route("/v1/chat/completions", post(complete))
         .route("/v1/embeddings", post(embed))
         .route("/v1/rerank", post(rerank))
+        .route("/metrics", get(measured))
         .fallback(|| async { Failure::no_route() })
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(from_fn_with_state(Arc::clone(&models), authorize))
@@ -54,7 +61,10 @@ pub async fn serve(
     models: Models,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    axum::serve(listener, app(models)).with_graceful_shutdown(shutdown.cancelled_owned()).await?;
+    let keep = ProcessMeters::install()?.keep(shutdown.clone());
+    let server =
+        axum::serve(listener, app(models)).with_graceful_shutdown(shutdown.cancelled_owned());
+    tokio::try_join!(keep, async { Ok(server.await?) })?;
     Ok(())
 }
 
@@ -71,6 +81,12 @@ async fn authorize(State(models): State<Arc<Models>>, request: Request, next: Ne
     next.run(request).await
 }
 
+/// What the models' threads have recorded, as Prometheus text.
+async fn measured() -> Result<String, Failure> {
+    let meters = ProcessMeters::install().map_err(|error| Failure::server(format!("{error:#}")))?;
+    Ok(meters.text())
+}
+
 async fn list(State(models): State<Arc<Models>>) -> Json<Value> {
     let hash = |hash: [u8; 32]| format!("0x{}", hex::encode(hash));
     let model = |name: &String, task: &str, hash: String| {
@@ -84,7 +100,12 @@ async fn list(State(models): State<Arc<Models>>) -> Json<Value> {
         data.push(model(name, "chat", hash(generator.model_hash())));
     }
     if let Some((name, engine)) = &models.embedding {
-        data.push(model(name, "embedding", hash(engine.model_hash())));
+        let mut embedding = model(name, "embedding", hash(engine.model_hash()));
+        embedding["profile"] = engine.profile().to_string().into();
+        data.push(embedding);
+    }
+    if let Some((name, reranker)) = &models.reranking {
+        data.push(model(name, "rerank", hash(reranker.model_hash())));
     }
     Json(json!({"object": "list", "data": data}))
 }
@@ -112,8 +133,16 @@ async fn rerank(
     request: Result<Json<RerankRequest>, JsonRejection>,
 ) -> Result<Json<Value>, Failure> {
     let Json(request) = request?;
-    let (_, engine) = find(models.embedding.as_ref(), &request.model)?;
-    Ok(Json(vectors::rerank(engine, request).await?))
+    let asked = |name: &str| name == request.model;
+    if let Some((_, reranker)) = models.reranking.as_ref().filter(|(name, _)| asked(name)) {
+        return Ok(Json(rerank::by_cross_encoder(reranker, request).await?));
+    }
+    if let Some((_, engine)) = models.embedding.as_ref().filter(|(name, _)| asked(name)) {
+        return Ok(Json(rerank::by_vectors(engine, request).await?));
+    }
+    let reranking = models.reranking.iter().map(|(name, _)| name.clone());
+    let embedding = models.embedding.iter().map(|(name, _)| name.clone());
+    Err(Failure::no_model(&request.model, &reranking.chain(embedding).collect::<Vec<_>>()))
 }
 
 fn find<'a, T>(there: Option<&'a (String, T)>, asked: &str) -> Result<&'a (String, T), Failure> {

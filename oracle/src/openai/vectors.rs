@@ -1,10 +1,10 @@
-//! `POST /v1/embeddings` and `POST /v1/rerank`.
+//! `POST /v1/embeddings`.
 
 use auspex_inference::Engine;
 use serde_json::{Value, json};
 
 use super::failure::Failure;
-use super::wire::{EmbeddingRequest, RerankRequest};
+use super::wire::EmbeddingRequest;
 
 /// One unit vector for each text. The official clients ask for base64, which is the vector's
 /// little-endian `f32`s.
@@ -43,32 +43,8 @@ pub(super) async fn embed(engine: &Engine, request: EmbeddingRequest) -> Result<
     }))
 }
 
-/// The documents by the cosine of their vectors with the query's, best first, equal ones in their
-/// order.
-pub(super) async fn rerank(engine: &Engine, request: RerankRequest) -> Result<Value, Failure> {
-    if request.documents.is_empty() {
-        return Err(Failure::request("documents", "it is empty"));
-    }
-    let mut texts = request.documents;
-    texts.push(request.query);
-    let tokens = count(engine, &texts)?;
-    let mut vectors = engine.try_embed(texts).await?;
-    let query = vectors.pop().unwrap_or_default();
-    let mut scores: Vec<(usize, f32)> = vectors
-        .iter()
-        .map(|vector| vector.iter().zip(&query).map(|(a, b)| a * b).sum())
-        .enumerate()
-        .collect();
-    scores.sort_by(|left, right| right.1.total_cmp(&left.1));
-    scores.truncate(request.top_n.unwrap_or(usize::MAX));
-    let results: Vec<Value> = scores
-        .iter()
-        .map(|(index, score)| json!({"index": index, "relevance_score": score}))
-        .collect();
-    Ok(json!({"model": request.model, "results": results, "usage": {"total_tokens": tokens}}))
-}
-
-fn count(engine: &Engine, texts: &[String]) -> Result<usize, Failure> {
+/// Tokens of texts, as far as the model reads them.
+pub(super) fn count(engine: &Engine, texts: &[String]) -> Result<usize, Failure> {
     let mut tokens = 0;
     for text in texts {
         let counted = engine.count_tokens(text);

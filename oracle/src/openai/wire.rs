@@ -151,4 +151,6 @@ pub struct RerankRequest {
     pub query: String,
     pub documents: Vec<String>,
     pub top_n: Option<usize>,
+    #[serde(default)]
+    pub return_documents: bool,
 }

@@ -27,6 +27,7 @@ fn process(folder: &Path, model_hash: u8) -> ModelProcess {
         model_hash: B256::repeat_byte(model_hash),
         tokens_max: 10,
         device: "a device".into(),
+        profile: "a profile".into(),
     };
     let reply = Reply::Vectors { vectors: vec![written(&[1.0, 0.5])] };
     ModelProcess {

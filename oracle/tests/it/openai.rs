@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use auspex_inference::Reranker;
 use auspex_inference::decoder::{Generator, Message, Options, Storage};
 use auspex_oracle::openai::remote::{Remote, RemoteError};
 use auspex_oracle::openai::serve::{self, Models};
@@ -173,7 +174,54 @@ async fn what_may_pass_is_tried_again_and_nothing_secret_is_told() {
     assert!(error.to_string().contains("after 4 tries"), "{error}");
 }
 
-/// A server with the tiny chat model.
+#[tokio::test]
+async fn a_cross_encoder_ranks_documents() {
+    let server = Server::start(None).await;
+    let file = std::fs::read_to_string(cross().join("reference.json")).unwrap();
+    let reference: Value = serde_json::from_str(&file).unwrap();
+    let (query, documents) =
+        (&reference["pairs"][0][0], [0, 1, 2].map(|i| &reference["pairs"][i][1]));
+    let request = json!({
+        "model": "cross", "query": query, "documents": documents, "top_n": 2, "return_documents": true,
+    });
+    let (status, body) = server.post("/v1/rerank", &request).await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    // PyTorch's logits of the three pairs with this query.
+    let logit = |index: usize| reference["logits"][index].as_f64().unwrap();
+    let mut order = [0, 1, 2];
+    order.sort_by(|left, right| logit(*right).total_cmp(&logit(*left)));
+    let results = body["results"].as_array().unwrap();
+    assert_eq!(results.len(), 2);
+    for (result, index) in results.iter().zip(order) {
+        assert_eq!(result["index"], index);
+        assert_eq!(result["document"]["text"], *documents[index]);
+        let expected = 1.0 / (1.0 + (-logit(index)).exp());
+        assert!((result["relevance_score"].as_f64().unwrap() - expected).abs() < 1e-6, "{body}");
+    }
+    let (status, body) =
+        server.post("/v1/rerank", &json!({"model": "cross", "query": "", "documents": []})).await;
+    assert_eq!((status.as_u16(), &body["error"]["param"]), (400, &json!("documents")));
+    let (status, body) =
+        server.post("/v1/rerank", &json!({"model": "x", "query": "", "documents": [""]})).await;
+    assert_eq!((status.as_u16(), &body["error"]["code"]), (404, &json!("model_not_found")));
+    assert!(body["error"]["message"].as_str().unwrap().contains("cross"), "{body}");
+}
+
+#[tokio::test]
+async fn what_models_do_is_measured() {
+    let server = Server::start(None).await;
+    let request = json!({"model": "cross", "query": "Who?", "documents": ["the escrow", "nobody"]});
+    let (status, body) = server.post("/v1/rerank", &request).await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    let text = reqwest::get(format!("{}/metrics", server.url)).await.unwrap().text().await.unwrap();
+    for name in
+        ["queue_seconds", "tokenize_seconds", "batch_seconds", "batch_fill_ratio", "queue_tokens"]
+    {
+        assert!(text.contains(&format!("auspex_inference_{name}")), "{name}: {text}");
+    }
+}
+
+/// A server with the tiny chat model and the tiny cross-encoder.
 struct Server {
     url: String,
     _guard: DropGuard,
@@ -184,9 +232,12 @@ impl Server {
         let options = Options { storage: Storage::F32, cache_tokens: 256 };
         let generator = tokio::task::spawn_blocking(|| Generator::start(&tiny(), options));
         let generator = generator.await.unwrap().unwrap();
+        let reranker = tokio::task::spawn_blocking(|| Reranker::start(&cross()));
+        let reranker = reranker.await.unwrap().unwrap();
         let models = Models {
             chat: Some(("tiny".to_owned(), generator)),
             embedding: None,
+            reranking: Some(("cross".to_owned(), reranker)),
             key: key.map(SecretString::from),
         };
         let (url, guard) = listen(serve::app(models)).await;
@@ -223,6 +274,10 @@ fn remote(url: &str, key: Option<&str>) -> Remote {
 
 fn tiny() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../inference/tests/decoder/qwen3")
+}
+
+fn cross() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../inference/tests/encoder/cross")
 }
 
 fn chat(change: &Value) -> Value {

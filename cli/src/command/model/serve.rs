@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
-use auspex_inference::Engine;
+use auspex_inference::Reranker;
 use auspex_oracle::keys::file::read_secret;
 use auspex_oracle::openai::serve::{Models, serve};
 use clap::Args;
@@ -22,9 +22,12 @@ pub(crate) struct ServeArguments {
     decoder: DecoderArguments,
     #[command(flatten)]
     model: ModelArguments,
-    /// Serve no embeddings, only chat.
+    /// Serve no embeddings.
     #[arg(long)]
     no_embedding: bool,
+    /// Directory of a cross-encoder (BERT with one label) for /v1/rerank; without one the embedding model ranks.
+    #[arg(long, env = "AUSPEX_RERANKER_DIR")]
+    reranker_dir: Option<PathBuf>,
     /// Where to listen.
     #[arg(long, env = "AUSPEX_SERVE_LISTEN", default_value = "127.0.0.1:8088")]
     listen: SocketAddr,
@@ -47,14 +50,20 @@ pub(crate) async fn run(arguments: ServeArguments, output: Output) -> anyhow::Re
     let embedding = if arguments.no_embedding {
         None
     } else {
-        let directory = arguments.model.directory().await?;
-        let (device, served) = (arguments.model.device, name(&directory));
-        let engine = tokio::task::spawn_blocking(move || Engine::start(&directory, device)).await;
-        Some((served, engine.context("start the embedding model")??))
+        let engine = arguments.model.start().await.context("start the embedding model")?;
+        Some((name(&arguments.model.directory().await?), engine))
+    };
+    let reranking = match arguments.reranker_dir {
+        Some(directory) => {
+            let served = name(&directory);
+            let reranker = tokio::task::spawn_blocking(move || Reranker::start(&directory)).await;
+            Some((served, reranker.context("start the cross-encoder")??))
+        }
+        None => None,
     };
     ensure!(
-        chat.is_some() || embedding.is_some(),
-        "--no-embedding without --decoder-dir leaves no model"
+        chat.is_some() || embedding.is_some() || reranking.is_some(),
+        "--no-embedding without --decoder-dir or --reranker-dir leaves no model"
     );
     let listener = TcpListener::bind(arguments.listen)
         .await
@@ -63,11 +72,12 @@ pub(crate) async fn run(arguments: ServeArguments, output: Output) -> anyhow::Re
         .iter()
         .map(|(name, _)| name)
         .chain(embedding.iter().map(|(name, _)| name))
+        .chain(reranking.iter().map(|(name, _)| name))
         .map(String::as_str)
         .collect();
     let address = listener.local_addr().context("read the listening address")?;
     output.say(format!("serving {} at http://{address}/v1", names.join(" and ")));
-    let models = Models { chat, embedding, key };
+    let models = Models { chat, embedding, reranking, key };
     until_interrupted(|shutdown| serve(listener, models, shutdown)).await
 }
 

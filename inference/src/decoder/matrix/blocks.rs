@@ -1,5 +1,6 @@
 //! Products with weights that are blocks of small integers.
 
+use auspex_avx512::{Vnni, blocks as wide};
 use pulp::NullaryFnOnce;
 
 use super::{
@@ -74,26 +75,35 @@ type Levels = [i32; PAIRS];
 /// Rows of activations in 8 bits, each block of `BLOCK` with its own scale.
 #[derive(Debug)]
 pub(crate) struct QuantizedRows {
-    blocks: Vec<Levels>,
+    blocks: RowBlocks,
     scales: Vec<f32>,
     /// Blocks of one row.
     width: usize,
 }
 
+/// The levels of rows, as the CPU's instructions read them.
+#[derive(Debug)]
+enum RowBlocks {
+    Pairs(Vec<Levels>),
+    Quads(Vec<wide::Levels>),
+}
+
 impl QuantizedRows {
     pub(super) fn new(rows: &Rows) -> Self {
         let (blocks, _) = rows.values.as_chunks::<BLOCK>();
-        let mut quantized = Self {
-            blocks: vec![[0; PAIRS]; blocks.len()],
-            scales: vec![0.0; blocks.len()],
-            width: rows.columns / BLOCK,
+        let count = blocks.len();
+        let room = match Vnni::detect() {
+            Some(_) => RowBlocks::Quads(vec![wide::Levels::default(); count]),
+            None => RowBlocks::Pairs(vec![[0; PAIRS]; count]),
         };
+        let scales = vec![0.0; count];
+        let mut quantized = Self { blocks: room, scales, width: rows.columns / BLOCK };
         vectorized(Quantize { blocks, into: &mut quantized });
         quantized
     }
 
     pub(super) fn count(&self) -> usize {
-        self.blocks.len() / self.width
+        self.scales.len() / self.width
     }
 }
 
@@ -109,8 +119,8 @@ impl NullaryFnOnce for Quantize<'_> {
     fn call(self) {
         /// Adding and subtracting 1.5 * 2^23 rounds to an integer, ties to even.
         const ROUND: f32 = 12_582_912.0;
-        let into = self.into.blocks.iter_mut().zip(&mut self.into.scales);
-        for (values, (levels, scale)) in self.blocks.iter().zip(into) {
+        let QuantizedRows { blocks: into, scales, .. } = self.into;
+        for (index, (values, scale)) in self.blocks.iter().zip(scales).enumerate() {
             let mut largest = [0.0_f32; LANES];
             for (index, value) in values.iter().enumerate() {
                 largest[index % LANES] = largest[index % LANES].max(value.abs());
@@ -119,8 +129,24 @@ impl NullaryFnOnce for Quantize<'_> {
             *scale = largest / 127.0;
             let factor = if largest == 0.0 { 0.0 } else { 127.0 / largest };
             let level = |value: f32| ((value * factor + ROUND) - ROUND) as i32;
-            for (levels, [first, second]) in levels.iter_mut().zip(values.as_chunks::<2>().0) {
-                *levels = (level(*first) & 0xffff) | level(*second) << 16;
+            let mut levels = [0; BLOCK];
+            for (level_of, value) in levels.iter_mut().zip(values) {
+                *level_of = level(*value);
+            }
+            match into {
+                RowBlocks::Pairs(blocks) => {
+                    let pairs = blocks[index].iter_mut().zip(levels.as_chunks::<2>().0);
+                    for (pair, [first, second]) in pairs {
+                        *pair = (first & 0xffff) | second << 16;
+                    }
+                }
+                RowBlocks::Quads(blocks) => {
+                    let block = &mut blocks[index];
+                    for (quad, bytes) in block.quads.iter_mut().zip(levels.as_chunks::<4>().0) {
+                        *quad = i32::from_le_bytes(bytes.map(|level| level as u8));
+                    }
+                    block.sum = levels.iter().sum();
+                }
             }
         }
     }
@@ -188,6 +214,53 @@ pub(super) fn values<B: Block>(tile: &[B], lane: usize) -> Vec<f32> {
     values
 }
 
+/// A block for VNNI, with the levels of another one.
+pub(super) fn widen<B: Block, const N: usize>(block: &B) -> wide::Block<N> {
+    let mut widened = wide::Block { scales: *block.scales(), quads: [[0; LANES]; N] };
+    for lane in 0..LANES {
+        let level = |input: usize| i32::from(block.pair(input / 2)[2 * lane + input % 2]);
+        widened.set(lane, std::array::from_fn(level));
+    }
+    widened
+}
+
+/// The weights of one output of a tile of blocks for VNNI.
+pub(super) fn wide_values<const N: usize>(tile: &[wide::Block<N>], lane: usize) -> Vec<f32> {
+    let value = |block: &wide::Block<N>, input: usize| {
+        block.level(lane, input) as f32 * from_f16(block.scales[lane])
+    };
+    tile.iter().flat_map(|block| (0..BLOCK).map(move |input| value(block, input))).collect()
+}
+
+/// One tile of a product, by VNNI.
+pub(super) fn wide_tile<const N: usize>(
+    vnni: Vnni,
+    left: &QuantizedRows,
+    weights: &[wide::Block<N>],
+    out: &mut [Lane],
+) {
+    let RowBlocks::Quads(blocks) = &left.blocks else { return };
+    let row = |row: usize| {
+        let blocks_of = row * left.width..(row + 1) * left.width;
+        wide::Row { levels: &blocks[blocks_of.clone()], scales: &left.scales[blocks_of] }
+    };
+    let mut first = 0;
+    let (eights, rest) = out.as_chunks_mut::<8>();
+    for out in eights {
+        vnni.blocks(std::array::from_fn(|index| row(first + index)), weights, out);
+        first += 8;
+    }
+    let (fours, rest) = rest.as_chunks_mut::<4>();
+    for out in fours {
+        vnni.blocks(std::array::from_fn(|index| row(first + index)), weights, out);
+        first += 4;
+    }
+    for out in rest.as_chunks_mut::<1>().0 {
+        vnni.blocks([row(first)], weights, out);
+        first += 1;
+    }
+}
+
 /// One tile of a product.
 pub(super) fn tile<B: Block>(left: &QuantizedRows, weights: &[B], out: &mut [Lane]) {
     #[cfg(target_arch = "x86_64")]
@@ -236,9 +309,10 @@ fn rows<B: Block, D: Dot, const R: usize>(
     dot: D,
 ) {
     let width = left.width;
+    let RowBlocks::Pairs(pairs) = &left.blocks else { return };
     let blocks: [&[Levels]; R] = std::array::from_fn(|index| {
         let start = (row + index) * width;
-        &left.blocks[start..start + width][..weights.len()]
+        &pairs[start..start + width][..weights.len()]
     });
     let scales: [&[f32]; R] = std::array::from_fn(|index| {
         let start = (row + index) * width;
@@ -351,7 +425,7 @@ mod tests {
         };
         let weight: Vec<f32> = (0..LANES * 96).map(|_| next()).collect();
         let rows = Rows { values: (0..7 * 96).map(|_| next() * 3.0).collect(), columns: 96 };
-        let left = QuantizedRows::new(&rows);
+        let left = narrow(&rows);
         fn both<B: Block>(left: &QuantizedRows, weights: &[B], simd: pulp::x86::V3) {
             let mut out = [[0.0; LANES]; 7];
             let mut portable = [[0.0; LANES]; 7];
@@ -365,8 +439,49 @@ mod tests {
     }
 
     #[test]
+    fn vnni_gives_the_same_bits() {
+        let Some(vnni) = Vnni::detect() else { return };
+        let mut state = 19_u32;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / 8_388_608.0 - 1.0
+        };
+        let weight: Vec<f32> = (0..LANES * 96).map(|_| next()).collect();
+        let rows = Rows { values: (0..15 * 96).map(|_| next() * 3.0).collect(), columns: 96 };
+        let quads = QuantizedRows::new(&rows);
+        assert!(matches!(quads.blocks, RowBlocks::Quads(_)));
+        let left = narrow(&rows);
+        let mut expected = [[0.0; LANES]; 15];
+        let mut out = [[1.0; LANES]; 15];
+        let eight = pack::int8_blocks(&weight, 96);
+        tile(&left, &eight, &mut expected);
+        let widened: Vec<_> = eight.iter().map(widen::<_, { wide::BYTES }>).collect();
+        wide_tile(vnni, &quads, &widened, &mut out);
+        assert_eq!(out, expected);
+        assert_eq!(wide_values(&widened, 3), values(&eight, 3));
+        let four = pack::int4_blocks(&weight, 96);
+        tile(&left, &four, &mut expected);
+        let widened: Vec<_> = four.iter().map(widen::<_, { wide::NIBBLES }>).collect();
+        wide_tile(vnni, &quads, &widened, &mut out);
+        assert_eq!(out, expected);
+        assert_eq!(wide_values(&widened, 3), values(&four, 3));
+    }
+
+    /// Rows in pairs, whatever this CPU has.
+    fn narrow(rows: &Rows) -> QuantizedRows {
+        let (blocks, _) = rows.values.as_chunks::<BLOCK>();
+        let mut quantized = QuantizedRows {
+            blocks: RowBlocks::Pairs(vec![[0; PAIRS]; blocks.len()]),
+            scales: vec![0.0; blocks.len()],
+            width: rows.columns / BLOCK,
+        };
+        vectorized(Quantize { blocks, into: &mut quantized });
+        quantized
+    }
+
+    #[test]
     fn a_block_of_zeros_stays_zero() {
-        let left = QuantizedRows::new(&Rows { values: vec![0.0; BLOCK], columns: BLOCK });
+        let left = narrow(&Rows { values: vec![0.0; BLOCK], columns: BLOCK });
         let weights = pack::int8_blocks(&[0.0; LANES * BLOCK], BLOCK);
         let mut out = [[1.0; LANES]; 1];
         tile(&left, &weights, &mut out);

@@ -13,6 +13,7 @@ mod pack;
 
 use std::{fmt, str::FromStr};
 
+use auspex_avx512::{Vnni, blocks as wide};
 use rayon::prelude::*;
 
 use crate::kernels::{LANES, Lane};
@@ -120,6 +121,9 @@ enum Weights {
     F16(Vec<[u16; LANES]>),
     Int8(Vec<Block8>),
     Int4(Vec<Block4>),
+    /// The same blocks for VNNI.
+    WideInt8(Vnni, Vec<wide::Block<{ wide::BYTES }>>),
+    WideInt4(Vnni, Vec<wide::Block<{ wide::NIBBLES }>>),
 }
 
 /// The left side of products, in the form that a storage reads.
@@ -165,8 +169,20 @@ impl Matrix {
         let weights = match storage {
             Storage::F32 => Weights::F32(pack::f32_lanes(weight, inputs)),
             Storage::F16 => Weights::F16(pack::f16_lanes(weight, inputs)?),
-            Storage::Int8 => Weights::Int8(pack::int8_blocks(weight, inputs)),
-            Storage::Int4 => Weights::Int4(pack::int4_blocks(weight, inputs)),
+            Storage::Int8 => {
+                let blocks = pack::int8_blocks(weight, inputs);
+                match Vnni::detect() {
+                    Some(vnni) => Weights::WideInt8(vnni, widen(&blocks)),
+                    None => Weights::Int8(blocks),
+                }
+            }
+            Storage::Int4 => {
+                let blocks = pack::int4_blocks(weight, inputs);
+                match Vnni::detect() {
+                    Some(vnni) => Weights::WideInt4(vnni, widen(&blocks)),
+                    None => Weights::Int4(blocks),
+                }
+            }
         };
         let mut padded = bias.to_vec();
         padded.resize(bias.len().next_multiple_of(LANES), 0.0);
@@ -180,6 +196,8 @@ impl Matrix {
             Weights::F16(units) => size_of_val(units.as_slice()),
             Weights::Int8(units) => size_of_val(units.as_slice()),
             Weights::Int4(units) => size_of_val(units.as_slice()),
+            Weights::WideInt8(_, units) => size_of_val(units.as_slice()),
+            Weights::WideInt4(_, units) => size_of_val(units.as_slice()),
         }
     }
 
@@ -200,6 +218,12 @@ impl Matrix {
             }
             Weights::Int4(units) => {
                 blocks::values(&units[tile * blocks..(tile + 1) * blocks], lane)
+            }
+            Weights::WideInt8(_, units) => {
+                blocks::wide_values(&units[tile * blocks..(tile + 1) * blocks], lane)
+            }
+            Weights::WideInt4(_, units) => {
+                blocks::wide_values(&units[tile * blocks..(tile + 1) * blocks], lane)
             }
         }
     }
@@ -229,8 +253,21 @@ impl Matrix {
                     blocks::tile(left, weights, out);
                 });
             }
+            (Weights::WideInt8(vnni, weights), Left::Blocks(left)) => {
+                self.spread(&mut lanes, rows, weights, self.inputs / BLOCK, |weights, out| {
+                    blocks::wide_tile(*vnni, left, weights, out);
+                });
+            }
+            (Weights::WideInt4(vnni, weights), Left::Blocks(left)) => {
+                self.spread(&mut lanes, rows, weights, self.inputs / BLOCK, |weights, out| {
+                    blocks::wide_tile(*vnni, left, weights, out);
+                });
+            }
             (Weights::F32(_) | Weights::F16(_), Left::Blocks(_))
-            | (Weights::Int8(_) | Weights::Int4(_), Left::Floats(_)) => {
+            | (
+                Weights::Int8(_) | Weights::Int4(_) | Weights::WideInt8(..) | Weights::WideInt4(..),
+                Left::Floats(_),
+            ) => {
                 debug_assert!(false, "the left side was made for another storage");
             }
         }
@@ -264,6 +301,10 @@ impl Matrix {
             }
         });
     }
+}
+
+fn widen<B: blocks::Block, const N: usize>(blocks: &[B]) -> Vec<wide::Block<N>> {
+    blocks.par_iter().map(blocks::widen).collect()
 }
 
 impl fmt::Debug for Matrix {

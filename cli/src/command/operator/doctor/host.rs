@@ -123,9 +123,10 @@ async fn model(arguments: &DoctorArguments) -> Finding {
             return Finding::wrong(SUBJECT, format!("{error:#}"), fix);
         }
     };
-    let device = arguments.model.device;
+    let (device, profile) = (arguments.model.device, arguments.model.profile());
     // Starting the model compares its vectors with the golden ones.
-    let tried = tokio::task::spawn_blocking(move || Engine::start(&directory, device));
+    let tried =
+        tokio::task::spawn_blocking(move || Engine::start_profile(&directory, device, profile));
     match tried.await {
         Ok(Ok(engine)) => Finding::good(
             SUBJECT,

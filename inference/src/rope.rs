@@ -5,8 +5,6 @@
 
 use std::f64::consts::{FRAC_PI_2, PI};
 
-use super::config::DecoderConfig;
-
 /// How frequencies are changed for contexts that are longer than those of the first training.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum RopeScaling {
@@ -37,13 +35,14 @@ pub(crate) struct Rope {
 }
 
 impl Rope {
-    pub(crate) fn new(config: &DecoderConfig) -> Self {
-        let half = config.head_size / 2;
-        let step = root(config.theta, half);
+    /// Turns of heads of `head_size` components, an even number, with base `theta`, which is above 1.
+    pub(crate) fn new(theta: f64, head_size: usize, scaling: RopeScaling) -> Self {
+        let half = head_size / 2;
+        let step = root(theta, half);
         let mut frequency = 1.0;
         let mut frequencies = Vec::with_capacity(half);
         for _ in 0..half {
-            frequencies.push(scale(frequency, config.scaling) as f32);
+            frequencies.push(scale(frequency, scaling) as f32);
             frequency /= step;
         }
         Self { frequencies, half }

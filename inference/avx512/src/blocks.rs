@@ -1,0 +1,242 @@
+//! Products with blocks of small integers, by the VNNI instruction: the weights are its unsigned bytes,
+//! the rows its signed ones. A block's products are summed exactly, then scaled and added by one fused
+//! multiply-add, block after block.
+
+use crate::{LANES, Vnni};
+
+/// Inputs that share a scale.
+pub const BLOCK: usize = 32;
+
+/// Groups of four inputs in a block.
+pub const QUADS: usize = BLOCK / 4;
+
+/// Quads of a block whose weights have 8 bits.
+pub const BYTES: usize = QUADS;
+
+/// Words of a block whose weights have 4 bits: quad `n` in the low halves of bytes, quad
+/// `n + NIBBLES` in the high ones.
+pub const NIBBLES: usize = QUADS / 2;
+
+/// [`BLOCK`] inputs to [`LANES`] outputs; `N` is [`BYTES`] or [`NIBBLES`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Block<const N: usize> {
+    /// What one step is worth, as `f16`, for each output.
+    pub scales: [u16; LANES],
+    /// Four neighbouring levels of each output, raised by [`Block::OFFSET`], the first one lowest.
+    pub quads: [[i32; LANES]; N],
+}
+
+/// [`BLOCK`] inputs of a row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Levels {
+    /// Four signed bytes in a word, the first one lowest.
+    pub quads: [i32; QUADS],
+    /// The sum of all bytes.
+    pub sum: i32,
+}
+
+/// A row's blocks and what one step of each is worth.
+#[derive(Clone, Copy, Debug)]
+pub struct Row<'a> {
+    pub levels: &'a [Levels],
+    pub scales: &'a [f32],
+}
+
+impl<const N: usize> Block<N> {
+    /// What is added to a weight's level, so that it is not negative.
+    pub const OFFSET: i32 = if N == BYTES { 128 } else { 8 };
+
+    /// The level of one input of one output.
+    pub fn level(&self, lane: usize, input: usize) -> i32 {
+        let (quad, byte) = (input / 4, input % 4);
+        let raised = i32::from(self.quads[quad % N][lane].to_le_bytes()[byte]);
+        let level = if N == BYTES { raised } else { raised >> (4 * (quad / N)) & 15 };
+        level - Self::OFFSET
+    }
+
+    /// Sets the levels of one output, which are in the range of their bits.
+    pub fn set(&mut self, lane: usize, levels: [i32; BLOCK]) {
+        for quad in self.quads.iter_mut() {
+            quad[lane] = 0;
+        }
+        for (input, level) in levels.into_iter().enumerate() {
+            let (quad, byte) = (input / 4, input % 4);
+            let half = if N == BYTES { 0 } else { 4 * (quad / N) };
+            self.quads[quad % N][lane] |= (level + Self::OFFSET) << (8 * byte + half);
+        }
+    }
+}
+
+impl Vnni {
+    /// Writes, for each row and output of `weights`, the sum over all blocks of `step of the row *
+    /// step of the weight * sum of the products of levels`.
+    ///
+    /// # Panics
+    ///
+    /// If a row has fewer blocks than `weights`.
+    pub fn blocks<const N: usize, const R: usize>(
+        self,
+        rows: [Row<'_>; R],
+        weights: &[Block<N>],
+        out: &mut [[f32; LANES]; R],
+    ) {
+        let rows = rows.map(|Row { levels, scales }| Row {
+            levels: &levels[..weights.len()],
+            scales: &scales[..weights.len()],
+        });
+        #[cfg(target_arch = "x86_64")]
+        {
+            // SAFETY: `self` exists only where `detect` found both features.
+            #[expect(unsafe_code, reason = "a call into code for instructions that were detected")]
+            unsafe {
+                x86::blocks(rows, weights, out);
+            }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        {
+            let _ = (rows, weights, out);
+            unreachable!("only x86 has the instruction");
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::{
+        __m256i, __m512i, _mm256_loadu_si256, _mm512_and_si512, _mm512_cvtepi32_ps,
+        _mm512_cvtph_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_loadu_si512, _mm512_mul_ps,
+        _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_srli_epi32, _mm512_storeu_ps,
+    };
+
+    use super::{BYTES, Block, LANES, QUADS, Row};
+
+    #[target_feature(enable = "avx512f,avx512vnni")]
+    pub(super) fn blocks<const N: usize, const R: usize>(
+        rows: [Row<'_>; R],
+        weights: &[Block<N>],
+        out: &mut [[f32; LANES]; R],
+    ) {
+        let mut sums = [_mm512_setzero_ps(); R];
+        for (index, block) in weights.iter().enumerate() {
+            let mut products = [_mm512_set1_epi32(0); R];
+            for (products, row) in products.iter_mut().zip(&rows) {
+                // What the raised levels give too much.
+                *products = _mm512_set1_epi32(-Block::<N>::OFFSET * row.levels[index].sum);
+            }
+            for quad in 0..QUADS {
+                let levels = quad_of(block, quad);
+                for (products, row) in products.iter_mut().zip(&rows) {
+                    let inputs = _mm512_set1_epi32(row.levels[index].quads[quad]);
+                    *products = _mm512_dpbusd_epi32(*products, levels, inputs);
+                }
+            }
+            let steps = _mm512_cvtph_ps(load_halves(&block.scales));
+            for ((sum, products), row) in sums.iter_mut().zip(products).zip(&rows) {
+                let step = _mm512_mul_ps(_mm512_set1_ps(row.scales[index]), steps);
+                *sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(products), step, *sum);
+            }
+        }
+        for (out, sum) in out.iter_mut().zip(sums) {
+            // SAFETY: the reference covers the 64 bytes that are written; no alignment is needed.
+            #[expect(unsafe_code, reason = "a store of a whole array")]
+            unsafe {
+                _mm512_storeu_ps(out.as_mut_ptr(), sum);
+            }
+        }
+    }
+
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    fn quad_of<const N: usize>(block: &Block<N>, quad: usize) -> __m512i {
+        // SAFETY: the reference covers the 64 bytes that are read, and no alignment is needed.
+        #[expect(unsafe_code, reason = "a load of a whole array")]
+        let words = unsafe { _mm512_loadu_si512(block.quads[quad % N].as_ptr().cast()) };
+        if N == BYTES {
+            return words;
+        }
+        let words = if quad < N { words } else { _mm512_srli_epi32::<4>(words) };
+        _mm512_and_si512(words, _mm512_set1_epi32(0x0f0f_0f0f))
+    }
+
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    fn load_halves(scales: &[u16; LANES]) -> __m256i {
+        // SAFETY: the reference covers the 32 bytes that are read, and no alignment is needed.
+        #[expect(unsafe_code, reason = "a load of a whole array")]
+        unsafe {
+            _mm256_loadu_si256(scales.as_ptr().cast())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The definition. Scales are powers of two, whose halves are easily written.
+    fn plain<const N: usize>(row: Row<'_>, weights: &[Block<N>]) -> [f32; LANES] {
+        std::array::from_fn(|lane| {
+            let mut sum = 0.0_f32;
+            for (index, block) in weights.iter().enumerate() {
+                let mut product = 0;
+                for input in 0..BLOCK {
+                    let level = row.levels[index].quads[input / 4].to_le_bytes()[input % 4];
+                    product += block.level(lane, input) * i32::from(level.cast_signed());
+                }
+                let step = f32::from_bits((u32::from(block.scales[lane] >> 10) + 112) << 23);
+                sum = (product as f32).mul_add(row.scales[index] * step, sum);
+            }
+            sum
+        })
+    }
+
+    fn check<const N: usize>(blocks: usize, seed: u32) {
+        let Some(vnni) = Vnni::detect() else { return };
+        let mut state = seed;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 9).cast_signed()
+        };
+        let levels = |mut next: Box<dyn FnMut() -> i32 + '_>| -> Vec<Levels> {
+            let block = |_| {
+                let bytes: [[u8; 4]; QUADS] = std::array::from_fn(|_| {
+                    std::array::from_fn(|_| ((next() % 255) - 127).cast_unsigned() as u8)
+                });
+                let sum = bytes.iter().flatten().map(|byte| i32::from(byte.cast_signed())).sum();
+                Levels { quads: bytes.map(i32::from_le_bytes), sum }
+            };
+            (0..blocks).map(block).collect()
+        };
+        let (first, second) = (levels(Box::new(&mut next)), levels(Box::new(&mut next)));
+        let scales: Vec<f32> = (0..blocks).map(|_| 1.0 / (1 + next() % 97) as f32).collect();
+        let mut weights = Vec::new();
+        for _ in 0..blocks {
+            let exponents = std::array::from_fn(|_| ((8 + next() % 12) as u16) << 10);
+            let mut block = Block::<N> { scales: exponents, quads: [[0; LANES]; N] };
+            for lane in 0..LANES {
+                let (range, offset) = (2 * Block::<N>::OFFSET - 1, Block::<N>::OFFSET - 1);
+                let levels = std::array::from_fn(|_| next() % range - offset);
+                block.set(lane, levels);
+                let read: [i32; BLOCK] = std::array::from_fn(|input| block.level(lane, input));
+                assert_eq!(read, levels);
+            }
+            weights.push(block);
+        }
+        let row = |levels| Row { levels, scales: &scales };
+        let mut out = [[1.0; LANES]; 2];
+        vnni.blocks([row(&first), row(&second)], &weights, &mut out);
+        let bits = |values: [f32; LANES]| values.map(f32::to_bits);
+        assert_eq!(bits(out[0]), bits(plain(row(&first), &weights)));
+        assert_eq!(bits(out[1]), bits(plain(row(&second), &weights)));
+    }
+
+    proptest! {
+        #[test]
+        fn the_instruction_gives_the_plain_sums(blocks in 0_usize..20, seed in any::<u32>()) {
+            check::<BYTES>(blocks, seed);
+            check::<NIBBLES>(blocks, seed);
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! The encoder in integers on a GPU, by own WGSL kernels: the same bits as on the CPU, because
+//! every operation is one on 32-bit integers.
+
+mod kernel;
+
+use burn::tensor::Device;
+
+use self::kernel::{Buffer, Constant, Kernel};
+use super::{Int8Model, attention::factor, linear::Linear, norm::Affine};
+use crate::{batch::Batch, limits::SEQUENCE_TOKENS_MAX};
+
+/// Threads that share a row.
+const ROW_THREADS: u32 = 64;
+
+/// Threads of a tile of a linear layer, and the tile's rows and columns, as `linear.wgsl` has them.
+const TILE_THREADS: u32 = 256;
+const TILE: usize = 64;
+
+/// The model in a device's memory.
+#[derive(Debug)]
+pub(crate) struct Int8Gpu {
+    device: Device,
+    words: Buffer,
+    positions: Buffer,
+    tables: Buffer,
+    norm: Buffer,
+    layers: Vec<Layer>,
+    kernels: Kernels,
+    hidden: usize,
+    inner: usize,
+    heads: usize,
+}
+
+#[derive(Debug)]
+struct Layer {
+    projection: Buffer,
+    output: Buffer,
+    attention_norm: Buffer,
+    expand: Buffer,
+    contract: Buffer,
+    norm: Buffer,
+}
+
+#[derive(Debug)]
+struct Kernels {
+    words: Kernel,
+    positions: Kernel,
+    norm: Kernel,
+    quantize: Kernel,
+    quantize_inner: Kernel,
+    projection: Kernel,
+    output: Kernel,
+    expand: Kernel,
+    contract: Kernel,
+    gelu: Kernel,
+    attention: Kernel,
+}
+
+impl Int8Gpu {
+    /// Copies `model` to `device`, which is one of wgpu's.
+    pub(crate) fn upload(model: &Int8Model, device: &Device) -> Self {
+        let Int8Model { hidden, head_size, .. } = *model;
+        let inner = model.layers.first().map_or(0, |layer| layer.expand.outputs());
+        let linear = |layer: &Linear| Buffer::upload(layer.columns(), device);
+        let norm = |norm: &Affine| Buffer::upload(norm.numbers(), device);
+        let layer = |layer: &super::Layer| Layer {
+            projection: linear(&layer.projection),
+            output: linear(&layer.output),
+            attention_norm: norm(&layer.attention_norm),
+            expand: linear(&layer.expand),
+            contract: linear(&layer.contract),
+            norm: norm(&layer.norm),
+        };
+        Self {
+            device: device.clone(),
+            words: Buffer::upload(model.words.clone(), device),
+            positions: Buffer::upload(model.positions.clone(), device),
+            tables: Buffer::upload(model.tables.numbers(), device),
+            norm: norm(&model.norm),
+            layers: model.layers.iter().map(layer).collect(),
+            kernels: Kernels::new(hidden, inner, head_size),
+            hidden,
+            inner,
+            heads: hidden / head_size,
+        }
+    }
+
+    /// As [`Int8Model::hidden_states`]. `Err` says why the device failed.
+    pub(crate) fn hidden_states(&self, batch: &Batch) -> Result<Vec<f32>, String> {
+        let rows = batch.ids.len();
+        let places = Buffer::upload(places(batch), &self.device);
+        let kernels = &self.kernels;
+        let states = places.beside(rows * self.hidden);
+        let update = places.beside(rows * self.hidden);
+        let projected = places.beside(rows * 3 * self.hidden);
+        let expanded = places.beside(rows * self.inner);
+        let bytes = places.beside(rows * (self.hidden / 4 + 2));
+        let inner_bytes = places.beside(rows * (self.inner / 4 + 2));
+        let by_row = |kernel: &Kernel, buffers: &[&Buffer]| kernel.launch([rows, 1], buffers);
+        let linear =
+            |kernel: &Kernel, from: &Buffer, layer: &Buffer, outputs: usize, to: &Buffer| {
+                let tiles = [outputs.div_ceil(TILE), rows.div_ceil(TILE)];
+                kernel.launch(tiles, &[from, layer, &places, to]);
+            };
+
+        by_row(&kernels.words, &[&self.words, &places, &states]);
+        by_row(&kernels.positions, &[&self.positions, &places, &update]);
+        by_row(&kernels.norm, &[&states, &update, &self.norm]);
+        for layer in &self.layers {
+            by_row(&kernels.quantize, &[&states, &bytes]);
+            linear(&kernels.projection, &bytes, &layer.projection, 3 * self.hidden, &projected);
+            let buffers = [&projected, &self.tables, &places, &update];
+            kernels.attention.launch([rows, self.heads], &buffers);
+            by_row(&kernels.quantize, &[&update, &bytes]);
+            linear(&kernels.output, &bytes, &layer.output, self.hidden, &update);
+            by_row(&kernels.norm, &[&states, &update, &layer.attention_norm]);
+            by_row(&kernels.quantize, &[&states, &bytes]);
+            linear(&kernels.expand, &bytes, &layer.expand, self.inner, &expanded);
+            by_row(&kernels.gelu, &[&expanded, &self.tables]);
+            by_row(&kernels.quantize_inner, &[&expanded, &inner_bytes]);
+            linear(&kernels.contract, &inner_bytes, &layer.contract, self.hidden, &update);
+            by_row(&kernels.norm, &[&states, &update, &layer.norm]);
+        }
+        let states = states.read()?;
+        if states.len() < rows * self.hidden {
+            return Err(format!("it gave {} values for {rows} tokens", states.len()));
+        }
+        // A buffer may be a little larger than what was asked for.
+        Ok(states[..rows * self.hidden].iter().map(|state| *state as f32).collect())
+    }
+}
+
+impl Kernels {
+    fn new(hidden: usize, inner: usize, size: usize) -> Self {
+        use Constant::{Signed, Unsigned};
+        let by_row = |body: &str, width: usize, more: &[(&str, Constant)]| {
+            let constants = [&[("WIDTH", Unsigned(width))], more].concat();
+            Kernel::new(body, ROW_THREADS, &constants)
+        };
+        let gather = |column: usize| {
+            by_row(include_str!("gather.wgsl"), hidden, &[("COLUMN", Unsigned(column))])
+        };
+        let linear = |inputs: usize, outputs: usize| {
+            let constants = [("WORDS", Unsigned(inputs / 4)), ("OUTPUTS", Unsigned(outputs))];
+            Kernel::new(include_str!("linear.wgsl"), TILE_THREADS, &constants)
+        };
+        let attention = [
+            ("HIDDEN", Unsigned(hidden)),
+            ("SIZE", Unsigned(size)),
+            ("TOKENS_MAX", Unsigned(SEQUENCE_TOKENS_MAX)),
+            ("FACTOR", Signed(factor(size))),
+        ];
+        Self {
+            words: gather(0),
+            positions: gather(1),
+            norm: by_row(include_str!("norm.wgsl"), hidden, &[]),
+            quantize: by_row(include_str!("quantize.wgsl"), hidden, &[]),
+            quantize_inner: by_row(include_str!("quantize.wgsl"), inner, &[]),
+            projection: linear(hidden, 3 * hidden),
+            output: linear(hidden, hidden),
+            expand: linear(hidden, inner),
+            contract: linear(inner, hidden),
+            gelu: by_row(include_str!("gelu.wgsl"), inner, &[]),
+            attention: Kernel::new(include_str!("attention.wgsl"), ROW_THREADS, &attention),
+        }
+    }
+}
+
+/// What the kernels know of the tokens: their number in the first of four values, then for each its
+/// id, its position, the first row of its sequence and that sequence's length.
+fn places(batch: &Batch) -> Vec<i32> {
+    // Everything is below a table's size or a batch's, which `limits` keeps far below 2^31.
+    let mut places = vec![batch.ids.len() as i32, 0, 0, 0];
+    for rows in batch.sequences() {
+        let (first, length) = (rows.start as i32, rows.len() as i32);
+        for (position, id) in batch.ids[rows].iter().enumerate() {
+            places.extend([*id as i32, position as i32, first, length]);
+        }
+    }
+    places
+}
