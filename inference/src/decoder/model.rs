@@ -129,6 +129,10 @@ impl DecoderModel {
 
     /// Logits of some rows of what [`read`](Self::read) gave: `[rows][vocabulary]`.
     pub(crate) fn logits(&self, states: &Rows, rows: &[usize]) -> Rows {
+        // A pass that reads only the beginning of a prompt asks for none.
+        if rows.is_empty() {
+            return Rows::zeros(0, self.config.vocabulary);
+        }
         rayon::scope(|_| {
             let chosen: Vec<f32> = rows.iter().flat_map(|row| states.row(*row)).copied().collect();
             let chosen = Rows { values: chosen, columns: states.columns };

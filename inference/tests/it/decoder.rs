@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use auspex_inference::decoder::{
     Event, Finish, GenerateError, Generator, Message, Options, Parameters, PromptError, Storage,
+    limits,
 };
 
 fn directory(name: &str) -> PathBuf {
@@ -139,6 +140,43 @@ async fn a_caller_that_leaves_frees_its_room() {
     }
     let output = generator.generate(prompt, greedy(20)).unwrap();
     assert_eq!(output.whole().await.unwrap().1.transcript.output.len(), 20);
+}
+
+#[tokio::test]
+async fn a_prompt_longer_than_a_pass_is_read_in_pieces() {
+    let dir = tempfile::tempdir().unwrap();
+    for file in std::fs::read_dir(directory("qwen2")).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), dir.path().join(file.file_name())).unwrap();
+    }
+    let path = dir.path().join("config.json");
+    let mut config: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    config["max_position_embeddings"] = 1024.into();
+    std::fs::write(&path, config.to_string()).unwrap();
+    let prompt: Vec<u32> = (0..700).map(|index| 5 + index * 7 % 300).collect();
+    assert!(2 * limits::PASS_TOKENS_MAX < prompt.len());
+    for storage in [Storage::F32, Storage::Int8, Storage::Int4] {
+        let options = Options { storage, cache_tokens: 1024 };
+        let start = || Generator::start(dir.path(), options.clone()).unwrap();
+        let generator = start();
+        let at_once = generator.generate(prompt.clone(), greedy(8)).unwrap().whole().await.unwrap();
+        assert_eq!(at_once.1.reused, 0);
+        // The same prompt behind beginnings of it that are known: other pieces, the same bits.
+        let generator = start();
+        for length in [90, 300, 700] {
+            let piece = prompt[..length].to_vec();
+            let (text, completion) =
+                generator.generate(piece, greedy(8)).unwrap().whole().await.unwrap();
+            if length == prompt.len() {
+                assert!(0 < completion.reused);
+                assert_eq!(
+                    (text, completion.transcript),
+                    (at_once.0.clone(), at_once.1.transcript.clone())
+                );
+            }
+        }
+    }
 }
 
 #[tokio::test]
