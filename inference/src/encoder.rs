@@ -22,7 +22,7 @@ use crate::{
 /// `f32` nomic-embed-text, whose texts carry their task in front (`search_query: `,
 /// `search_document: `).
 ///
-/// A text is cut at [`SEQUENCE_TOKENS_MAX`](crate::limits::SEQUENCE_TOKENS_MAX) tokens, its last
+/// A text is cut at [`SEQUENCE_TOKENS_MAX`] tokens, its last
 /// hidden states are averaged and the average is scaled to length 1, as sentence-transformers does.
 /// What the bits of a vector depend on besides its text says the [`Profile`].
 #[derive(Debug)]

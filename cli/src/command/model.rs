@@ -41,7 +41,7 @@ pub(crate) enum ModelCommand {
         after_help = "Example:\n  auspex model verify --decoder-dir ~/models/Qwen2.5-0.5B-Instruct"
     )]
     Verify(decoder::DecoderArguments),
-    /// Serve models behind OpenAI's interface: /v1/chat/completions, /v1/embeddings, /v1/rerank, /v1/models.
+    /// Serve models behind OpenAI's interface: /v1/chat/completions, /v1/embeddings, /v1/rerank, /v1/models, and /metrics.
     #[command(
         after_help = "Example:\n  auspex model serve --decoder-dir ~/models/Qwen2.5-0.5B-Instruct --listen 127.0.0.1:8088"
     )]

@@ -122,7 +122,7 @@ impl Handle {
         }
         let jobs = self.jobs.as_ref().ok_or_else(|| self.stopped())?;
         let permit = self.permit(tokens as u32, admission).await?;
-        metrics::gauge!("auspex_inference_queue_tokens").set(self.queued_tokens() as f64);
+        self.meter();
         let (reply, answer) = oneshot::channel();
         let deadline = match admission {
             Admission::Until(deadline) => Some(deadline),
@@ -138,7 +138,13 @@ impl Handle {
                 jobs.send(job).await.map_err(|_| self.stopped())?;
             }
         }
-        answer.await.map_err(|_| self.stopped())?
+        let answer = answer.await;
+        self.meter();
+        answer.map_err(|_| self.stopped())?
+    }
+
+    fn meter(&self) {
+        metrics::gauge!("auspex_inference_queue_tokens").set(self.queued_tokens() as f64);
     }
 
     async fn permit(

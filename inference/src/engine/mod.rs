@@ -17,7 +17,7 @@
 //! Sequences run end to end at their exact lengths, so there is no padding to measure. Counters are
 //! `auspex_inference_jobs_abandoned_total` (the caller had left), `auspex_inference_jobs_late_total`
 //! (the deadline passed in the queue) and `auspex_inference_jobs_refused_total` (it would have); the
-//! gauge `auspex_inference_queue_tokens` is what waits or is in work after the last arrival.
+//! gauge `auspex_inference_queue_tokens` is what waited or was in work at the last arrival or answer.
 
 mod handle;
 mod pace;
