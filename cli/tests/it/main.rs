@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod faults;
+mod indexer;
 mod main_job;
 mod operator;
 mod reorg;
