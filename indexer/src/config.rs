@@ -16,6 +16,7 @@ use url::Url;
 
 use crate::contract::{ContractFile, FollowedContract};
 use crate::follow::Policy;
+use crate::serve::limits::CONNECTIONS_PER_ADDRESS;
 use crate::verify::Level;
 
 /// The indexer's configuration. A flag wins over its environment variable.
@@ -97,6 +98,60 @@ pub struct IndexerConfig {
     /// Seconds without any endpoint telling its head after which the indexer is not ready (`/ready` answers 503).
     #[arg(long, env = "AUSPEX_READY_AGE_MAX_SECONDS", default_value = "60", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub ready_age_max_seconds: u64,
+
+    /// Open connections of one address (of one /64 network with IPv6); further ones are closed at once. Behind a proxy all
+    /// clients have the proxy's address: then set it to what the proxy may open.
+    #[arg(long, env = "AUSPEX_CONNECTIONS_PER_ADDRESS", default_value_t = CONNECTIONS_PER_ADDRESS, value_parser = clap::value_parser!(u16).range(1..=4_096))]
+    pub connections_per_address: u16,
+}
+
+/// The configuration of a process that serves what another one indexes.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ServeConfig {
+    /// The indexer's PostgreSQL, or a replica of it. Nothing is written to it.
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    pub database_url: SecretString,
+
+    /// Where the contracts are on one chain: a file, or a public network by its name.
+    #[arg(long, env = "AUSPEX_DEPLOYMENT", value_name = "FILE|NETWORK")]
+    pub deployment: Option<PathBuf>,
+
+    /// A file that names one more contract of that chain, as given to `auspex indexer run`. May be given again.
+    #[arg(long, env = "AUSPEX_CONTRACTS", value_delimiter = ',', value_name = "FILE")]
+    pub contract: Vec<PathBuf>,
+
+    /// A file for one more chain, as given to `auspex indexer run`. May be given again.
+    #[arg(long, env = "AUSPEX_CHAINS", value_delimiter = ',', value_name = "FILE")]
+    pub chain: Vec<PathBuf>,
+
+    /// Seconds without any endpoint telling its head after which the server is not ready (`/ready` answers 503).
+    #[arg(long, env = "AUSPEX_READY_AGE_MAX_SECONDS", default_value = "60", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub ready_age_max_seconds: u64,
+
+    /// Open connections of one address (of one /64 network with IPv6); further ones are closed at once. Behind a proxy all
+    /// clients have the proxy's address: then set it to what the proxy may open.
+    #[arg(long, env = "AUSPEX_CONNECTIONS_PER_ADDRESS", default_value_t = CONNECTIONS_PER_ADDRESS, value_parser = clap::value_parser!(u16).range(1..=4_096))]
+    pub connections_per_address: u16,
+}
+
+impl ServeConfig {
+    /// The chains to serve, without endpoints. Fails when there is none, or one of them twice.
+    pub fn chains(&self) -> anyhow::Result<Vec<ChainConfig>> {
+        let mut chains = Vec::new();
+        if let Some(file) = &self.deployment {
+            chains.push(ChainConfig {
+                deployment: Deployment::named(file).context("--deployment")?,
+                rpc_urls: Vec::new(),
+                tokens: Vec::new(),
+                contracts: read_contracts(&self.contract)?,
+            });
+        }
+        with_files(
+            chains,
+            &self.chain,
+            "no chain to serve: name one with --deployment, or with --chain",
+        )
+    }
 }
 
 /// One chain to follow.
@@ -125,7 +180,7 @@ impl IndexerConfig {
                 deployment: Deployment::named(file).context("--deployment")?,
                 rpc_urls: self.rpc_url.clone(),
                 tokens: self.token.clone(),
-                contracts: self.contracts()?,
+                contracts: read_contracts(&self.contract)?,
             }),
             (Some(file), true) => bail!(
                 "no endpoint for {}: name one with --rpc-url or AUSPEX_RPC_URL",
@@ -136,26 +191,8 @@ impl IndexerConfig {
             ),
             (None, true) => {}
         }
-        for file in &self.chain {
-            chains.push(read_chain(file)?);
-        }
-        ensure!(
-            !chains.is_empty(),
-            "no chain to follow: name one with --rpc-url and --deployment, or with --chain"
-        );
-        let mut seen = BTreeSet::new();
-        for chain in &chains {
-            let id = chain.deployment.chain_id;
-            ensure!(
-                seen.insert(id),
-                "chain {id} is configured twice: one follower per chain and database"
-            );
-        }
-        Ok(chains)
-    }
-
-    fn contracts(&self) -> anyhow::Result<Vec<FollowedContract>> {
-        self.contract.iter().map(|file| FollowedContract::read(file)).collect()
+        let none = "no chain to follow: name one with --rpc-url and --deployment, or with --chain";
+        with_files(chains, &self.chain, none)
     }
 
     pub fn policy(&self) -> Policy {
@@ -250,6 +287,31 @@ struct ChainFile {
     tokens: Vec<Address>,
     #[serde(default)]
     contracts: Vec<ContractFile>,
+}
+
+fn read_contracts(files: &[PathBuf]) -> anyhow::Result<Vec<FollowedContract>> {
+    files.iter().map(|file| FollowedContract::read(file)).collect()
+}
+
+/// Adds the chains of these files. Fails with `none` when there is no chain at all, or when one is named twice.
+fn with_files(
+    mut chains: Vec<ChainConfig>,
+    files: &[PathBuf],
+    none: &'static str,
+) -> anyhow::Result<Vec<ChainConfig>> {
+    for file in files {
+        chains.push(read_chain(file)?);
+    }
+    ensure!(!chains.is_empty(), none);
+    let mut seen = BTreeSet::new();
+    for chain in &chains {
+        let id = chain.deployment.chain_id;
+        ensure!(
+            seen.insert(id),
+            "chain {id} is configured twice: one follower per chain and database"
+        );
+    }
+    Ok(chains)
 }
 
 fn read_chain(file: &Path) -> anyhow::Result<ChainConfig> {

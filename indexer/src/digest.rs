@@ -30,13 +30,13 @@ pub async fn digest(
     let mut hasher = Keccak256::new();
     let mut rows = 0;
     for kind in Kind::ALL {
-        let lines = digest_lines(connection, *kind, chain_id, first_block, last_block).await?;
-        rows += lines.len() as u64;
-        for line in lines {
+        let take = |line: &str| {
+            rows += 1;
             hasher.update(kind.table().as_bytes());
             hasher.update(line.as_bytes());
             hasher.update(b"\n");
-        }
+        };
+        digest_lines(connection, *kind, chain_id, (first_block, last_block), take).await?;
     }
     Ok(RangeDigest { first_block, last_block, rows, digest: hasher.finalize() })
 }

@@ -31,9 +31,9 @@ pub struct Health {
 }
 
 impl Health {
-    /// Each chain's following; a process that only serves has none.
-    pub fn chains(&self) -> BTreeMap<u64, ChainHealth> {
-        self.chains.read().unwrap_or_else(PoisonError::into_inner).clone()
+    /// One chain's following; a process that only serves has none.
+    pub fn chain(&self, chain_id: u64) -> Option<ChainHealth> {
+        self.chains.read().unwrap_or_else(PoisonError::into_inner).get(&chain_id).cloned()
     }
 
     /// Changes one chain's entry, which begins as not leading.

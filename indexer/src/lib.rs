@@ -5,6 +5,7 @@
 //! pure.
 
 pub mod abi;
+pub mod abort;
 pub mod chain;
 pub mod config;
 pub mod contract;

@@ -93,8 +93,18 @@ pub const CONTRACT_EVENTS_MAX: usize = 64;
 /// Longest time for one statement of the follow loop.
 pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(120);
 
+/// Blocks whose facts are in one partition; `migrations/0008_scale.sql` says the same.
+pub const PARTITION_BLOCKS: u64 = 1_000_000;
+
 /// Facts that `rebuild` reads at once.
 pub const REBUILD_FACTS_MAX: i64 = 20_000;
+
+/// Blocks behind the head from which on a chain's past is read without telling the outbox: nobody waits for what happened
+/// long ago, and it can be queried. Once near the head, everything is told, however far following falls back later.
+pub const UNTOLD_LAG_MIN: u64 = WINDOW_BLOCKS_MIN;
+
+/// Current rows that are kept in memory between two steps of a chain.
+pub const CACHED_ROWS_MAX: usize = 8_192;
 
 /// Outbox rows that are kept for readers that resume.
 pub const OUTBOX_ROWS_MAX: i64 = 1_000_000;

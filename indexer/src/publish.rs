@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::abort::{Point, reach};
 use crate::config::RpcUrl;
 use crate::limits::{
     OUTBOX_ROWS_MAX, PUBLISH_ACK_TIMEOUT, PUBLISH_IN_FLIGHT_MAX, PUBLISH_POLL, PUBLISH_ROWS_MAX,
@@ -100,8 +101,10 @@ async fn session(
         };
         let messages = encode(topics, &batch.notices)?;
         send(&client, &mut events, &messages).await?;
+        reach(Point::Published);
         metrics::counter!("auspex_indexer_published_total").increment(messages.len() as u64);
         keep_place(pool, last).await?;
+        reach(Point::PlaceKept);
         place = last;
     }
 }

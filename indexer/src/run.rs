@@ -15,13 +15,13 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{ChainConfig, IndexerConfig};
+use crate::config::{ChainConfig, IndexerConfig, ServeConfig, database_options};
 use crate::contract::register;
 use crate::follow::{Follow, Follower, follow};
 use crate::health::Health;
 use crate::publish::{publish, trim};
 use crate::registration::{FilePolicy, resolve};
-use crate::serve::{ServeState, serve};
+use crate::serve::{ConnectionLimits, ServeState, serve, sweep};
 use crate::source::clock::Clock;
 use crate::source::hint;
 use crate::source::pool::Pool;
@@ -85,6 +85,8 @@ pub async fn run(
     }
     let trimming = trim(pool.clone(), stop.clone());
     parts.spawn("outbox trimmer".into(), done(trimming));
+    let sweeping = sweep(pool.clone(), stop.clone());
+    parts.spawn("sweeper of answers".into(), done(sweeping));
     let files = FilePolicy {
         gateways: config.ipfs_gateway.clone(),
         allow_private: config.allow_private_files,
@@ -92,15 +94,72 @@ pub async fn run(
     let resolving = resolve(pool.clone(), files, stop.clone());
     parts.spawn("registration files".into(), done(resolving));
     let age_max = Duration::from_secs(config.ready_age_max_seconds);
-    let state = ServeState::new(pool.clone(), deployments, recorder.clone(), age_max)?;
+    let state = ServeState::new(pool.clone(), deployments, recorder.clone(), age_max, health)?;
     parts.spawn("meters".into(), done(fold(recorder, stop.clone())));
-    parts.spawn("server".into(), serve(listener, state, stop.clone()));
+    let limits = ConnectionLimits::new(config.connections_per_address.into());
+    parts.spawn("server".into(), serve(listener, limits, state, stop.clone()));
 
     let ended = parts.first_end(&shutdown).await;
     stop.cancel();
     parts.wait().await;
     close(pool).await;
     ended
+}
+
+/// Serves what another process indexes, from its database or from a replica of it, until `shutdown`. Keeps no state and writes
+/// nothing: any number of such processes may run.
+pub async fn serve_only(
+    config: ServeConfig,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let chains = config.chains()?;
+    let options = database_options(&config.database_url)?;
+    let pool = PgPoolOptions::new()
+        .max_connections(POOL_CONNECTIONS_MAX)
+        .connect_with(options)
+        .await
+        .context("connect to PostgreSQL (DATABASE_URL)")?;
+    check_schema(&pool).await?;
+    for chain in &chains {
+        for contract in &chain.contracts {
+            contract.serve(chain.deployment.chain_id)?;
+        }
+    }
+    let recorder = prometheus()?;
+    let deployments = chains.into_iter().map(|chain| chain.deployment).collect();
+    let age_max = Duration::from_secs(config.ready_age_max_seconds);
+    let state =
+        ServeState::new(pool.clone(), deployments, recorder.clone(), age_max, Health::default())?;
+    let stop = shutdown.child_token();
+    let mut parts = Parts::default();
+    parts.spawn("meters".into(), done(fold(recorder, stop.clone())));
+    let limits = ConnectionLimits::new(config.connections_per_address.into());
+    parts.spawn("server".into(), serve(listener, limits, state, stop.clone()));
+    let ended = parts.first_end(&shutdown).await;
+    stop.cancel();
+    parts.wait().await;
+    close(pool).await;
+    ended
+}
+
+/// Fails when the database lacks a migration that this program's questions need.
+async fn check_schema(pool: &PgPool) -> anyhow::Result<()> {
+    let needed = MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or_default();
+    let applied = sqlx::query_scalar::<_, Option<i64>>(
+        "select max(version) from _sqlx_migrations where success",
+    )
+    .fetch_one(pool)
+    .await
+    .context("read the database's schema version: has an indexer run on it?")?;
+    let applied = applied.unwrap_or_default();
+    if applied < needed {
+        bail!(
+            "the database's schema has version {applied}, this program needs {needed}: \
+             start `auspex indexer run` of this version first"
+        );
+    }
+    Ok(())
 }
 
 /// Fails when an endpoint serves another chain; one that does not answer is waited for.

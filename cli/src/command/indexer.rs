@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use alloy::primitives::Address;
 use anyhow::Context;
-use auspex_indexer::config::{ChainConfig, IndexerConfig};
+use auspex_indexer::config::{ChainConfig, IndexerConfig, ServeConfig};
 use auspex_indexer::{rebuild, run};
 use auspex_protocol::deployment::Deployment;
 use clap::{Args, Subcommand};
@@ -23,6 +23,11 @@ pub(crate) enum IndexerCommand {
         after_help = "Example:\n  auspex indexer run --rpc-url http://127.0.0.1:8545 --deployment deployment.json"
     )]
     Run(Box<RunArguments>),
+    /// Serve what another process indexes, from its database or a replica of it; any number of these may run.
+    #[command(
+        after_help = "Example:\n  auspex indexer serve --deployment deployment.json --database-url postgres://replica/auspex"
+    )]
+    Serve(Box<ServeArguments>),
     /// Derive every projection again from the stored facts, without a chain.
     #[command(
         after_help = "Example:\n  auspex indexer rebuild --deployment deployment.json --database-url postgres://..."
@@ -56,6 +61,15 @@ pub(crate) struct RunArguments {
     listen: SocketAddr,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct ServeArguments {
+    #[command(flatten)]
+    config: ServeConfig,
+    /// Address to serve on.
+    #[arg(long, env = "AUSPEX_INDEXER_LISTEN", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+}
+
 /// What an indexer has stored of one chain.
 #[derive(Debug, Args)]
 pub(crate) struct StoredArguments {
@@ -73,6 +87,11 @@ pub(crate) struct StoredArguments {
 pub(crate) async fn run(command: IndexerCommand, output: Output) -> anyhow::Result<()> {
     match command {
         IndexerCommand::Run(arguments) => follow(*arguments).await,
+        IndexerCommand::Serve(arguments) => {
+            let listener = bind(arguments.listen).await?;
+            let config = arguments.config;
+            until_interrupted(|shutdown| run::serve_only(config, listener, shutdown)).await
+        }
         IndexerCommand::Rebuild(stored) => {
             let (database, chain) = stored.open().await?;
             let facts = rebuild::rebuild(database.url(), &chain).await?;
@@ -124,10 +143,12 @@ async fn follow(arguments: RunArguments) -> anyhow::Result<()> {
     let database = Database::open(config.database_url.as_ref(), &private_directory()).await?;
     database.migrated().await?.close().await;
     config.database_url = Some(database.url().clone());
-    let listener = TcpListener::bind(arguments.listen)
-        .await
-        .with_context(|| format!("--listen: bind {}", arguments.listen))?;
+    let listener = bind(arguments.listen).await?;
     let outcome = until_interrupted(|shutdown| run::run(config, listener, shutdown)).await;
     database.close().await?;
     outcome
+}
+
+async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("--listen: bind {address}"))
 }

@@ -4,6 +4,7 @@
 mod bad_input;
 mod demo;
 mod faults;
+mod indexer;
 mod main_job;
 mod operator;
 mod readme;

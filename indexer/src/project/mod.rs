@@ -29,28 +29,35 @@ pub struct Context<'a> {
     pub watch: &'a WatchList,
 }
 
-/// What the facts of whole blocks, in chain order, do to the projections. Fails with the keys that have to be looked up
+/// What some facts say: null where no projection is made of it, a reason where it cannot be read.
+pub type Decoded = Vec<Option<Result<Event, String>>>;
+
+/// Reads facts, in their order.
+pub fn decode_all(context: Context<'_>, facts: &[Fact]) -> Decoded {
+    facts.iter().map(|fact| decode(context.watch.role(fact.address)?, fact).transpose()).collect()
+}
+
+/// What the facts of whole blocks, in chain order, do to the projections; `decoded` is what they say. Fails with the keys that have to be looked up
 /// (and added to `loaded`, with their rows, if any, in `current`) before it can be said.
 pub fn project(
     context: Context<'_>,
     facts: &[Fact],
+    decoded: &Decoded,
     current: &CurrentRows,
     loaded: &BTreeSet<Key>,
 ) -> Result<Changes, BTreeSet<Key>> {
     let mut state = State::new(current, loaded);
-    for (index, fact) in facts.iter().enumerate() {
-        let Some(role) = context.watch.role(fact.address) else { continue };
-        let done = match decode(role, fact) {
-            Ok(Some(event)) => {
-                state.enter(fact.block_ref());
+    for (index, (fact, event)) in facts.iter().zip(decoded).enumerate() {
+        let Some(event) = event else { continue };
+        state.enter(fact.block_ref());
+        let done = match event {
+            Ok(event) => {
                 let (before, after) = (&facts[..index], &facts[index + 1..]);
-                apply(context, &mut state, fact, before, after, &event)
+                apply(context, &mut state, fact, before, after, event)
             }
-            Ok(None) => continue,
-            Err(reason) => Err(reason),
+            Err(reason) => Err(reason.clone()),
         };
         if let Err(reason) = done {
-            state.enter(fact.block_ref());
             other::undecodable(&mut state, fact, &reason);
         }
     }

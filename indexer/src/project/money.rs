@@ -210,8 +210,9 @@ fn enter_credit(
         created_block: place.block,
         created_at: place.time,
     };
-    let entry_id = format!("{}:{name}:{:#x}", hex_id(request.request_id.0), account.0);
-    state.put(&entry_id, entry);
+    let request_id = hex_id(request.request_id.0);
+    let entry_id = format!("{request_id}:{name}:{:#x}", account.0);
+    state.put_child::<Request, _>(&request_id, &entry_id, entry);
 
     let id = pair_id(account.0, request.token.0);
     let mut credit = credit_or_new(state, place, &id, account, request.token);

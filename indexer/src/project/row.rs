@@ -1,7 +1,7 @@
 //! The rows of the projections as one type, so that state, store and outbox handle all of them alike.
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Serialize, Serializer};
 
 use super::agent::{Agent, AgentMetadata};
 use super::money::{BondCredit, Credit, SettlementCredit, SplitTotal, Withdrawal};
@@ -51,15 +51,22 @@ macro_rules! rows {
 
             /// The row's columns as a JSON object.
             pub fn to_json(&self) -> serde_json::Result<String> {
-                match self {
-                    $(Self::$name(row) => serde_json::to_string(row),)*
-                }
+                serde_json::to_string(self)
             }
 
             /// Reads what PostgreSQL's `row_to_json` wrote.
             pub fn from_json(kind: Kind, json: &str) -> serde_json::Result<Self> {
                 match kind {
                     $(Kind::$name => serde_json::from_str(json).map(Self::$name),)*
+                }
+            }
+        }
+
+        /// The row's columns as the fields of a struct.
+        impl Serialize for Row {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                match self {
+                    $(Self::$name(row) => row.serialize(serializer),)*
                 }
             }
         }

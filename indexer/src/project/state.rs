@@ -85,6 +85,18 @@ impl<'a> State<'a> {
         self.write(key, row.into());
     }
 
+    /// Writes an entity that belongs to another one and cannot be older: where the parent is new in this batch, so is it.
+    pub fn put_child<P: Projection, T: Projection>(&mut self, parent: &str, id: &str, row: T) {
+        let key = (P::KIND, parent.to_owned());
+        if self.current.contains_key(&key) {
+            return self.put(id, row);
+        }
+        if !self.loaded.contains(&key) {
+            self.missing.insert(key);
+        }
+        self.insert(id, row);
+    }
+
     /// Writes an entity that cannot have existed before, because its id names this very event.
     pub fn insert<T: Projection>(&mut self, id: &str, row: T) {
         self.write((T::KIND, id.to_owned()), row.into());

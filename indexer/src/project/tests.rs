@@ -69,7 +69,8 @@ fn changes(facts: &[Fact]) -> Changes {
     let mut loaded = BTreeSet::new();
     loop {
         let context = Context { chain_id: 1, watch: &watch };
-        match project(context, facts, &CurrentRows::new(), &loaded) {
+        let decoded = decode_all(context, facts);
+        match project(context, facts, &decoded, &CurrentRows::new(), &loaded) {
             Ok(changes) => return changes,
             Err(missing) => loaded.extend(missing),
         }

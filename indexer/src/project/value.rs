@@ -29,11 +29,17 @@ impl<T> From<T> for Blob<T> {
 
 impl<T: AsRef<[u8]>> Serialize for Blob<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // Nearly every one is an address or a hash, and a row has dozens of them.
         let bytes = self.0.as_ref();
-        let mut text = String::with_capacity(2 + 2 * bytes.len());
-        text.push_str("\\x");
-        text.push_str(&hex::encode(bytes));
-        serializer.serialize_str(&text)
+        let mut short = *b"\\x0000000000000000000000000000000000000000000000000000000000000000";
+        let length = 2 + 2 * bytes.len();
+        if let Some(digits) = short.get_mut(2..length)
+            && hex::encode_to_slice(bytes, digits).is_ok()
+            && let Some(Ok(text)) = short.get(..length).map(std::str::from_utf8)
+        {
+            return serializer.serialize_str(text);
+        }
+        serializer.serialize_str(&format!("\\x{}", hex::encode(bytes)))
     }
 }
 

@@ -14,6 +14,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+use crate::abort::{Point, reach};
 use crate::limits::{FILE_ATTEMPTS_MAX, FILE_POLL, FILES_IN_FLIGHT_MAX};
 use fetch::{FetchError, fetch};
 use store::{Due, due, failed, resolved};
@@ -51,7 +52,10 @@ pub async fn resolve_due(pool: &PgPool, policy: &FilePolicy) -> sqlx::Result<usi
     let results: Vec<sqlx::Result<()>> = stream::iter(agents)
         .map(|agent| async move {
             let outcome = fetch(&agent.uri, policy).await;
-            record(pool, &agent, outcome).await
+            reach(Point::FileFetched);
+            record(pool, &agent, outcome).await?;
+            reach(Point::FileStored);
+            Ok(())
         })
         .buffer_unordered(FILES_IN_FLIGHT_MAX)
         .collect()

@@ -103,7 +103,14 @@ impl From<sqlx::Error> for ApiError {
     fn from(error: sqlx::Error) -> Self {
         // PostgreSQL's `query_canceled`, which a statement gets at its time limit.
         const QUERY_CANCELED: &str = "57014";
+        // PostgreSQL's `read_only_sql_transaction`.
+        const READ_ONLY: &str = "25006";
         match error {
+            sqlx::Error::Database(database) if database.code().as_deref() == Some(READ_ONLY) => {
+                Self::Unavailable(
+                    "this server only reads; ask the indexer that follows the chain".into(),
+                )
+            }
             sqlx::Error::Database(database)
                 if database.code().as_deref() == Some(QUERY_CANCELED) =>
             {

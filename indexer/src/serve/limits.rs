@@ -7,6 +7,12 @@ use std::time::Duration;
 /// Most open connections; further ones wait in the listener's backlog until one closes.
 pub const CONNECTIONS_MAX: usize = 4_096;
 
+/// Open connections of one address where the configuration does not say; further ones are closed at once.
+pub const CONNECTIONS_PER_ADDRESS: u16 = 256;
+
+/// Time in which a client that does not read lets a write wait; then the connection is closed.
+pub const WRITE_TIME_MAX: Duration = Duration::from_secs(30);
+
 /// Time for a client to send all of a request's header; then the connection is closed.
 pub const HEADER_TIME_MAX: Duration = Duration::from_secs(10);
 
@@ -35,6 +41,9 @@ pub const PAGE_ROWS_DEFAULT: i64 = 100;
 
 /// Time that PostgreSQL gives one statement of a GraphQL request; then the client gets an error that says so.
 pub const STATEMENT_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// Most blocks that are digested at once.
+pub const DIGEST_BLOCKS_MAX: u64 = 10_000;
 
 /// Largest GraphQL request body, query and variables together; then the client gets 413.
 pub const QUERY_BYTES_MAX: usize = 64 * 1024;

@@ -3,6 +3,7 @@
 //! Handlers never cancel database work (see `layer`), every answer is read from one snapshot (see `snapshot`), and
 //! every limit is in [`limits`]. This process keeps no state that matters: any number of it can serve one database.
 
+mod address;
 mod error;
 mod graphql;
 mod health;
@@ -14,9 +15,11 @@ mod page;
 mod parameter;
 mod rest;
 mod snapshot;
+mod socket;
 mod state;
 mod stream;
 
+pub use listener::ConnectionLimits;
 pub use state::ServeState;
 pub use stream::OUTBOX_CHANNEL;
 
@@ -26,6 +29,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::{Method, header};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post, put};
+use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower_http::cors::{Any, CorsLayer};
@@ -38,6 +42,7 @@ use self::limits::{ANSWERS_SWEEP, BODY_BYTES_MAX, SHUTDOWN_TIME_MAX};
 /// Serves on `listener` until `shutdown`, then lets open requests end. Returns an error when a part of it dies earlier.
 pub async fn serve(
     listener: TcpListener,
+    limits: ConnectionLimits,
     state: ServeState,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
@@ -48,9 +53,9 @@ pub async fn serve(
         let (hub, stop) = (state.hub.clone(), stop.clone());
         async move { hub.run(stop).await }
     });
-    let sweeper = tokio::spawn(sweep(state.clone(), stop.clone()));
-    let accepting = tokio::spawn(listener::accept(listener, app(state.clone()), stop.clone()));
-    let mut parts = [("live stream", hub), ("sweeper", sweeper), ("accept loop", accepting)];
+    let accepting =
+        tokio::spawn(listener::accept(listener, limits, app(state.clone()), stop.clone()));
+    let mut parts = [("live stream", hub), ("accept loop", accepting)];
 
     let first = futures::future::select_all(parts.iter_mut().map(|(_, part)| part)).await;
     let early = !shutdown.is_cancelled();
@@ -92,6 +97,7 @@ pub fn app(state: ServeState) -> Router {
         .route("/v1/operator-sets/{setId}", get(rest::operator::set))
         .route("/v1/accounts/{address}/credits", get(rest::account::credits))
         .route("/v1/status", get(rest::status::status))
+        .route("/v1/digest", get(rest::digest::range))
         .route("/v1/stream", get(stream::stream))
         .route("/graphql", post(graphql::http).get(page::query))
         .route("/graphql/ws", get(graphql::websocket))
@@ -120,13 +126,14 @@ async fn wrong_method() -> ApiError {
     ApiError::WrongMethod("this path does not take that method; /docs lists what it takes".into())
 }
 
-async fn sweep(state: ServeState, shutdown: CancellationToken) {
+/// Drops answers that no result has named for a long time, until `shutdown`.
+pub async fn sweep(pool: PgPool, shutdown: CancellationToken) {
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(ANSWERS_SWEEP) => {}
         }
-        match rest::answer::sweep(&state.pool).await {
+        match rest::answer::sweep(&pool).await {
             Ok(0) => {}
             Ok(dropped) => tracing::info!(dropped, "answers that no result named were dropped"),
             Err(error) => tracing::warn!(%error, "unclaimed answers could not be swept"),

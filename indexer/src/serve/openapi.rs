@@ -30,6 +30,7 @@ use super::{health, rest, stream};
         rest::operator::set,
         rest::account::credits,
         rest::status::status,
+        rest::digest::range,
         stream::stream,
         health::health,
         health::ready,
@@ -235,6 +236,6 @@ mod tests {
         for path in ["/v1/requests", "/v1/requests/{requestId}/messages", "/v1/stream", "/ready"] {
             assert!(paths.iter().any(|known| known == path), "{path}");
         }
-        assert_eq!(paths.len(), 17);
+        assert_eq!(paths.len(), 18);
     }
 }

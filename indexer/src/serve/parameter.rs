@@ -83,6 +83,14 @@ pub(super) fn uint256(field: &str, text: &str) -> Result<String, ApiError> {
     }
 }
 
+/// A block number.
+pub(super) fn block(field: &str, text: &str) -> Result<u64, ApiError> {
+    match text.parse::<u64>() {
+        Ok(number) if i64::try_from(number).is_ok() && !text.starts_with('+') => Ok(number),
+        Ok(_) | Err(_) => Err(wrong(field, text, "a decimal block number")),
+    }
+}
+
 /// A row number to go on after.
 pub(super) fn after(field: &str, text: Option<&str>) -> Result<i64, ApiError> {
     let Some(text) = text else { return Ok(0) };

@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use super::error::ApiError;
 use super::limits::{REQUESTS_IN_FLIGHT_MAX, STREAM_READERS_MAX};
 use super::stream::Hub;
+use crate::health::Health;
 
 /// Cheap to clone; one per process.
 #[derive(Debug, Clone)]
@@ -25,6 +26,8 @@ pub struct ServeState {
     pub metrics: PrometheusHandle,
     /// A chain is not ready when no node has told its head for this long.
     pub head_age_max: Duration,
+    /// How this process's followers stand; empty where it only serves.
+    pub health: Health,
     /// The tasks that requests run in; they outlive a client that goes away, and the process waits for them.
     pub(super) tasks: TaskTracker,
     pub(super) in_flight: Arc<Semaphore>,
@@ -38,6 +41,7 @@ impl ServeState {
         chains: Vec<Deployment>,
         metrics: PrometheusHandle,
         head_age_max: Duration,
+        health: Health,
     ) -> anyhow::Result<Self> {
         let hub = Hub::new(pool.clone());
         let schema = super::graphql::schema()?;
@@ -47,6 +51,7 @@ impl ServeState {
             hub,
             metrics,
             head_age_max,
+            health,
             tasks: TaskTracker::new(),
             in_flight: Arc::new(Semaphore::new(REQUESTS_IN_FLIGHT_MAX)),
             readers: Arc::new(Semaphore::new(STREAM_READERS_MAX)),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use alloy::primitives::{Address, B256, Bytes};
 use sqlx::PgConnection;
 
-use super::copy::{self, CopyRows};
+use super::copy::{Copy, CopyRows};
 use super::{Cursor, StoreError};
 use crate::chain::{Block, BlockRef, Fact};
 
@@ -14,7 +14,8 @@ pub(super) async fn cursor(
     chain_id: i64,
 ) -> Result<Option<Cursor>, StoreError> {
     let row = sqlx::query!(
-        "select number, hash, time, epoch, start_number, head_number, safe_number, finalized_number, halted
+        "select number, hash, time, epoch, start_number, head_number, safe_number, finalized_number,
+                told_from, halted
          from indexer.cursors where chain_id = $1",
         chain_id,
     )
@@ -29,6 +30,7 @@ pub(super) async fn cursor(
         head: unsigned(row.head_number)?,
         safe: unsigned(row.safe_number)?,
         finalized: unsigned(row.finalized_number)?,
+        told_from: row.told_from.map(unsigned).transpose()?,
         halted: row.halted,
     }))
 }
@@ -59,7 +61,7 @@ pub(super) async fn move_to(
     sqlx::query!(
         "update indexer.cursors
          set number = $2::bigint, hash = $3::bytea, time = $4, epoch = $5, head_number = $6, safe_number = $7,
-             finalized_number = $8, halted = null, head_seen_at = now(),
+             finalized_number = $8, told_from = $9, halted = null, head_seen_at = now(),
              advanced_at = case when number = $2::bigint and hash = $3::bytea then advanced_at else now() end
          where chain_id = $1",
         chain_id,
@@ -70,6 +72,7 @@ pub(super) async fn move_to(
         signed(cursor.head)?,
         signed(cursor.safe)?,
         signed(cursor.finalized)?,
+        cursor.told_from.map(signed).transpose()?,
     )
     .execute(connection)
     .await?;
@@ -264,6 +267,22 @@ pub(super) async fn add_blocks(
     Ok(())
 }
 
+/// Makes the partitions that hold the facts of these blocks, both ends included, as far as they are missing.
+pub(super) async fn ensure_partitions(
+    connection: &mut PgConnection,
+    first: u64,
+    last: u64,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "select indexer.ensure_fact_partitions($1, $2)::text as done",
+        signed(first)?,
+        signed(last)?,
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(())
+}
+
 /// The columns of a fact, in the order in which they are sent.
 const FACT_COLUMNS: i16 = 15;
 const COPY_FACTS: &str = "copy indexer.facts
@@ -271,18 +290,13 @@ const COPY_FACTS: &str = "copy indexer.facts
       address, topic0, topic1, topic2, topic3, data, sequence)
      from stdin (format binary)";
 
-/// A fact's bytes on the wire without its data: what to reserve for it.
-const FACT_BYTES: usize = 400;
-
 pub(super) async fn add_facts<'a>(
     connection: &mut PgConnection,
     chain_id: i64,
-    facts: impl ExactSizeIterator<Item = &'a Fact>,
+    facts: impl Iterator<Item = &'a Fact>,
 ) -> Result<(), StoreError> {
-    if facts.len() == 0 {
-        return Ok(());
-    }
-    let mut rows = CopyRows::with_capacity(facts.len() * FACT_BYTES);
+    let mut copy = Copy::begin(connection, COPY_FACTS).await?;
+    let mut rows = CopyRows::new();
     for fact in facts {
         rows.row(FACT_COLUMNS);
         rows.int8(chain_id);
@@ -302,8 +316,10 @@ pub(super) async fn add_facts<'a>(
         }
         rows.bytes(&fact.data)?;
         optional(&mut rows, fact.sequence)?;
+        copy.send(&mut rows).await?;
     }
-    copy::send(connection, COPY_FACTS, rows.finish()).await
+    rows.end();
+    copy.finish(&rows).await
 }
 
 fn optional(rows: &mut CopyRows, value: Option<u64>) -> Result<(), StoreError> {

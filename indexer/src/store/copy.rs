@@ -1,22 +1,68 @@
 //! Rows in the forms of PostgreSQL's COPY: the fastest way in. Source: PostgreSQL documentation, "COPY", file formats.
 
-use std::collections::HashMap;
+use std::fmt::Write;
 
-use serde_json::value::RawValue;
 use sqlx::PgConnection;
+use sqlx::postgres::PgCopyIn;
 
-use super::StoreError;
+use super::{StoreError, row_text};
+use crate::project::row::Row;
 
-/// Sends rows to a `copy .. from stdin`.
-pub(super) async fn send(
-    connection: &mut PgConnection,
-    statement: &str,
-    rows: Vec<u8>,
-) -> Result<(), StoreError> {
-    let mut copy = connection.copy_in_raw(statement).await?;
-    copy.send(rows).await?;
-    copy.finish().await?;
-    Ok(())
+/// Bytes that are sent at once: PostgreSQL works on them while the next ones are written.
+const CHUNK_BYTES: usize = 128 * 1024;
+
+/// A `copy .. from stdin` under way.
+pub(super) struct Copy<'c>(PgCopyIn<&'c mut PgConnection>);
+
+impl<'c> Copy<'c> {
+    pub(super) async fn begin(
+        connection: &'c mut PgConnection,
+        statement: &str,
+    ) -> Result<Self, StoreError> {
+        Ok(Self(connection.copy_in_raw(statement).await?))
+    }
+
+    /// Sends what there is when it is worth it.
+    pub(super) async fn send(&mut self, rows: &mut impl Buffer) -> Result<(), StoreError> {
+        if CHUNK_BYTES <= rows.bytes().len() {
+            self.0.send(rows.bytes()).await?;
+            rows.empty();
+        }
+        Ok(())
+    }
+
+    /// Sends the rest.
+    pub(super) async fn finish(mut self, rows: &impl Buffer) -> Result<(), StoreError> {
+        self.0.send(rows.bytes()).await?;
+        self.0.finish().await?;
+        Ok(())
+    }
+}
+
+/// Rows that wait to be sent.
+pub(super) trait Buffer {
+    fn bytes(&self) -> &[u8];
+    fn empty(&mut self);
+}
+
+impl Buffer for CopyRows {
+    fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn empty(&mut self) {
+        self.0.clear();
+    }
+}
+
+impl Buffer for CopyText {
+    fn bytes(&self) -> &[u8] {
+        self.text.as_bytes()
+    }
+
+    fn empty(&mut self) {
+        self.text.clear();
+    }
 }
 
 /// Rows in the binary form, for columns whose binary form is known here.
@@ -24,8 +70,8 @@ pub(super) async fn send(
 pub(super) struct CopyRows(Vec<u8>);
 
 impl CopyRows {
-    pub(super) fn with_capacity(bytes: usize) -> Self {
-        let mut buffer = Vec::with_capacity(bytes);
+    pub(super) fn new() -> Self {
+        let mut buffer = Vec::with_capacity(2 * CHUNK_BYTES);
         buffer.extend_from_slice(b"PGCOPY\n\xff\r\n\0");
         // No flags, and no header extension.
         buffer.extend_from_slice(&[0; 8]);
@@ -60,10 +106,9 @@ impl CopyRows {
         self.0.extend_from_slice(&(-1i32).to_be_bytes());
     }
 
-    /// All rows, with the end mark.
-    pub(super) fn finish(mut self) -> Vec<u8> {
+    /// Marks the end of all rows.
+    pub(super) fn end(&mut self) {
         self.0.extend_from_slice(&(-1i16).to_be_bytes());
-        self.0
     }
 }
 
@@ -77,15 +122,13 @@ pub(super) struct CopyText {
 impl CopyText {
     pub(super) fn field(&mut self, value: &str) {
         self.separate();
-        for letter in value.chars() {
-            match letter {
-                '\\' => self.text.push_str("\\\\"),
-                '\t' => self.text.push_str("\\t"),
-                '\n' => self.text.push_str("\\n"),
-                '\r' => self.text.push_str("\\r"),
-                other => self.text.push(other),
-            }
-        }
+        row_text::escape(&mut self.text, value);
+    }
+
+    pub(super) fn number(&mut self, value: i64) {
+        self.separate();
+        // Writing to a String does not fail.
+        let _ = write!(self.text, "{value}");
     }
 
     pub(super) fn null(&mut self) {
@@ -93,17 +136,19 @@ impl CopyText {
         self.text.push_str("\\N");
     }
 
-    /// The values of a JSON object, in the order of these columns. Numbers of any size keep their digits.
-    pub(super) fn object(&mut self, json: &str, columns: &[&str]) -> Result<(), StoreError> {
-        let values: HashMap<&str, &RawValue> =
-            serde_json::from_str(json).map_err(|error| unreadable(&error))?;
-        for column in columns {
-            let value = values.get(column).ok_or_else(|| {
-                StoreError::Defect(format!("a row without a value for its column {column}"))
-            })?;
-            self.json(value.get())?;
-        }
-        Ok(())
+    /// The blocks in which a version holds; open without an end.
+    pub(super) fn range(&mut self, from: u64, until: Option<u64>) {
+        self.separate();
+        let _ = match until {
+            Some(until) => write!(self.text, "[{from},{until})"),
+            None => write!(self.text, "[{from},)"),
+        };
+    }
+
+    /// The fields of a row that is already begun, which have to be these columns in this order.
+    pub(super) fn fields(&mut self, row: &Row, columns: &[&str]) -> Result<(), StoreError> {
+        let written = row_text::fields(&mut self.text, columns, row);
+        written.map_err(|error| StoreError::Defect(error.to_string()))
     }
 
     pub(super) fn end_row(&mut self) {
@@ -111,80 +156,10 @@ impl CopyText {
         self.is_row_begun = false;
     }
 
-    pub(super) fn finish(self) -> Vec<u8> {
-        self.text.into_bytes()
-    }
-
     fn separate(&mut self) {
         if self.is_row_begun {
             self.text.push('\t');
         }
         self.is_row_begun = true;
-    }
-
-    fn json(&mut self, value: &str) -> Result<(), StoreError> {
-        match value.as_bytes().first() {
-            Some(b'n') => self.null(),
-            Some(b'"') => self
-                .field(&serde_json::from_str::<String>(value).map_err(|error| unreadable(&error))?),
-            Some(b'[') => self.field(&array(value)?),
-            _ => self.field(value),
-        }
-        Ok(())
-    }
-}
-
-/// A JSON array as PostgreSQL writes an array of one dimension.
-fn array(json: &str) -> Result<String, StoreError> {
-    let values: Vec<&RawValue> = serde_json::from_str(json).map_err(|error| unreadable(&error))?;
-    let mut text = String::from("{");
-    for (index, value) in values.iter().enumerate() {
-        if 0 < index {
-            text.push(',');
-        }
-        let value = value.get();
-        if !value.starts_with('"') {
-            text.push_str(value);
-            continue;
-        }
-        text.push('"');
-        for letter in
-            serde_json::from_str::<String>(value).map_err(|error| unreadable(&error))?.chars()
-        {
-            if matches!(letter, '"' | '\\') {
-                text.push('\\');
-            }
-            text.push(letter);
-        }
-        text.push('"');
-    }
-    text.push('}');
-    Ok(text)
-}
-
-fn unreadable(error: &serde_json::Error) -> StoreError {
-    StoreError::Defect(format!("a row as JSON: {error}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn values_keep_their_digits_and_what_separates_them_is_escaped() {
-        let mut rows = CopyText::default();
-        let json = r#"{"b": 115792089237316195423570985008687907853, "a": "x\ty\\z\n", "c": null,
-            "d": ["\\x00", "q\"", 7], "e": true}"#;
-        rows.field("id");
-        rows.object(json, &["a", "b", "c", "d", "e"]).unwrap();
-        rows.end_row();
-        let text = String::from_utf8(rows.finish()).unwrap();
-        let expected = concat!(
-            "id\tx\\ty\\\\z\\n\t115792089237316195423570985008687907853\t\\N\t",
-            r#"{"\\\\x00","q\\"",7}"#,
-            "\ttrue\n"
-        );
-        assert_eq!(text, expected);
-        assert!(CopyText::default().object(json, &["f"]).is_err());
     }
 }

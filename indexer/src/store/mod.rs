@@ -1,9 +1,11 @@
 //! What is remembered between two steps, and the one write that a step makes.
 
+mod cache;
 mod chain_rows;
 mod copy;
 pub mod postgres;
 mod projection_rows;
+mod row_text;
 mod statements;
 
 use std::collections::BTreeMap;
@@ -12,21 +14,22 @@ use std::future::Future;
 use alloy::primitives::{Address, B256};
 
 use crate::chain::{Block, BlockRef, Fact};
+use crate::limits::UNTOLD_LAG_MIN;
 use crate::project::Context;
 use crate::project::row::Kind;
 use crate::verify::Gap;
 pub(crate) use chain_rows::signed;
 
-/// The text of the row versions of one projection that begin in a block range, in a fixed order.
+/// Hands out the text of the row versions of one projection that begin in a block range, in a fixed order.
 pub(crate) async fn digest_lines(
     connection: &mut sqlx::PgConnection,
     kind: Kind,
     chain_id: u64,
-    first: u64,
-    last: u64,
-) -> Result<Vec<String>, StoreError> {
+    (first, last): (u64, u64),
+    take: impl FnMut(&str),
+) -> Result<(), StoreError> {
     let (chain_id, first, last) = (signed(chain_id)?, signed(first)?, signed(last)?);
-    Ok(statements::digest_lines(connection, kind, chain_id, first, last).await?)
+    Ok(statements::digest_lines(connection, kind, chain_id, first, last, take).await?)
 }
 
 /// How far a chain is indexed, as stored.
@@ -42,6 +45,8 @@ pub struct Cursor {
     pub head: u64,
     pub safe: u64,
     pub finalized: u64,
+    /// The first block whose changes the outbox tells; null while the chain's past is still being read.
+    pub told_from: Option<u64>,
     pub halted: Option<String>,
 }
 
@@ -74,6 +79,8 @@ impl Step<'_> {
         let tip = self.blocks.last().map_or(self.base(), |block| block.header.block_ref());
         let time = self.blocks.last().map_or(self.expected.time, |block| block.header.time);
         let finalized = self.heads.finalized.max(self.expected.finalized).min(tip.number);
+        let is_near = self.heads.latest <= tip.number.saturating_add(UNTOLD_LAG_MIN);
+        let begins = is_near.then_some(self.base().number + 1);
         Cursor {
             tip,
             time,
@@ -82,6 +89,7 @@ impl Step<'_> {
             head: self.heads.latest,
             safe: self.heads.safe.clamp(finalized, tip.number),
             finalized,
+            told_from: self.expected.told_from.or(begins),
             halted: None,
         }
     }

@@ -2,19 +2,23 @@
 //! writes live and die together.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use alloy::primitives::{Address, B256};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, PgConnection};
 
 use super::chain_rows::{self, signed};
-use super::projection_rows;
-use super::{Applied, Cursor, Repair, Step, Store, StoreError};
-use crate::chain::{BlockRef, Fact};
+use super::projection_rows::{self, Telling};
+use super::{Applied, Cursor, Repair, Step, Store, StoreError, cache};
+use crate::abort::{Point, reach};
+use crate::chain::{Block, BlockRef, Fact};
 use crate::follow::keep_from;
-use crate::limits::STATEMENT_TIMEOUT;
+use crate::limits::{PARTITION_BLOCKS, STATEMENT_TIMEOUT};
 use crate::project::Context;
+use crate::project::state::CurrentRows;
 use crate::verify;
+use crate::watch::Role;
 
 /// One chain's rows in one database.
 #[derive(Debug)]
@@ -22,6 +26,11 @@ pub struct PgStore {
     options: PgConnectOptions,
     chain_id: i64,
     connection: Option<PgConnection>,
+    /// Current rows as they were after this store's last step, and the cursor's epoch then. Nobody else writes them while
+    /// the epoch stays.
+    cached: Option<(u64, CurrentRows)>,
+    /// The partitions that are known to be there, by their blocks' number over [`PARTITION_BLOCKS`].
+    partitions: Option<RangeInclusive<u64>>,
 }
 
 impl PgStore {
@@ -32,7 +41,13 @@ impl PgStore {
             .clone()
             .application_name(&format!("auspex-indexer-{chain_id}"))
             .options([("statement_timeout", timeout.as_str())]);
-        Ok(Self { options, chain_id: signed(chain_id)?, connection: None })
+        Ok(Self {
+            options,
+            chain_id: signed(chain_id)?,
+            connection: None,
+            cached: None,
+            partitions: None,
+        })
     }
 
     /// Becomes the one that follows this chain. False while another process is.
@@ -77,9 +92,12 @@ impl PgStore {
         for kind in crate::project::row::Kind::ALL {
             super::statements::clear(&mut transaction, *kind, chain_id).await?;
         }
+        reach(Point::RebuildCleared);
         let range = (cursor.start, cursor.tip.number);
         let count = derive_again(&mut transaction, context, range, Telling::Nobody).await?;
+        reach(Point::RebuildWritten);
         transaction.commit().await?;
+        reach(Point::RebuildCommitted);
         Ok(count)
     }
 
@@ -93,18 +111,23 @@ impl PgStore {
         repair: &Repair<'_>,
     ) -> Result<Applied, StoreError> {
         let chain_id = self.chain_id;
+        self.ensure_partitions(repair.facts.iter()).await?;
         let mut transaction = self.connection()?.begin().await?;
         let connection = &mut *transaction;
         if !chain_rows::is_at(connection, chain_id, repair.expected).await? {
             return Ok(Applied::Lost);
         }
-        projection_rows::take_back(connection, chain_id, repair.ancestor).await?;
+        let telling = telling(repair.expected);
+        projection_rows::take_back(connection, chain_id, repair.ancestor, telling).await?;
+        reach(Point::RepairTakenBack);
         chain_rows::add_facts(connection, chain_id, repair.facts.iter()).await?;
         let range = (repair.ancestor.number + 1, repair.expected.tip.number);
-        derive_again(connection, context, range, Telling::Outbox).await?;
+        derive_again(connection, context, range, telling).await?;
         let cursor = Cursor { epoch: repair.expected.epoch + 1, ..repair.expected.clone() };
         chain_rows::move_to(connection, chain_id, &cursor).await?;
+        reach(Point::RepairWritten);
         transaction.commit().await?;
+        reach(Point::RepairCommitted);
         Ok(Applied::Done(cursor))
     }
 
@@ -114,42 +137,90 @@ impl PgStore {
         step: &Step<'_>,
     ) -> Result<Applied, StoreError> {
         let chain_id = self.chain_id;
+        let mut current = self.take_cached(step);
+        self.ensure_partitions(step.blocks.iter().flat_map(|block| &block.facts)).await?;
         let mut transaction = self.connection()?.begin().await?;
         let connection = &mut *transaction;
         if !chain_rows::is_at(connection, chain_id, step.expected).await? {
             return Ok(Applied::Lost);
         }
-        if let Some(ancestor) = step.roll_back {
-            projection_rows::take_back(connection, chain_id, ancestor).await?;
-            chain_rows::take_back(connection, chain_id, ancestor).await?;
-        }
+        reach(Point::StepLocked);
         let cursor = step.cursor_after();
+        let telling = telling(&cursor);
+        if let Some(ancestor) = step.roll_back {
+            projection_rows::take_back(connection, chain_id, ancestor, telling).await?;
+            chain_rows::take_back(connection, chain_id, ancestor).await?;
+            reach(Point::StepTakenBack);
+        }
         chain_rows::add_blocks(connection, chain_id, step.blocks, keep_from(&cursor)).await?;
-        let facts: Vec<Fact> =
-            step.blocks.iter().flat_map(|block| block.facts.iter().cloned()).collect();
-        if !facts.is_empty() {
+        if step.blocks.iter().any(|block| !block.facts.is_empty()) {
             let contracts: Vec<_> = context.watch.sequenced().collect();
             let last = chain_rows::last_sequences(connection, chain_id, &contracts).await?;
             let last = |contract| last.get(&contract).copied().unwrap_or(0);
             if let Err(gap) = verify::sequences(context.watch, last, step.blocks) {
                 return Ok(Applied::Gap(gap));
             }
-            chain_rows::add_facts(connection, chain_id, facts.iter()).await?;
-            let changes = projection_rows::derive(connection, context, &facts).await?;
-            let documents = projection_rows::write(connection, chain_id, &changes).await?;
-            projection_rows::announce(connection, chain_id, &changes, &documents).await?;
+            let facts = step.blocks.iter().flat_map(|block| &block.facts);
+            chain_rows::add_facts(connection, chain_id, facts).await?;
+            reach(Point::StepFacts);
+            let facts = projected(context, step.blocks);
+            let changes =
+                projection_rows::derive(connection, context, &facts, &mut current).await?;
+            projection_rows::write(connection, chain_id, &changes).await?;
+            reach(Point::StepProjected);
+            if telling == Telling::Outbox {
+                projection_rows::announce(connection, chain_id, &changes).await?;
+            }
+            cache::follow(&mut current, changes);
         }
         chain_rows::move_to(connection, chain_id, &cursor).await?;
+        reach(Point::StepWritten);
         transaction.commit().await?;
+        reach(Point::StepCommitted);
+        self.cached = Some((cursor.epoch, current));
         Ok(Applied::Done(cursor))
+    }
+
+    /// Makes the partitions that these facts go into, unless they are known to be there. A write of its own: within a step it
+    /// would hold its lock to the end, and two chains' steps could wait for each other.
+    async fn ensure_partitions<'a>(
+        &mut self,
+        facts: impl Iterator<Item = &'a Fact>,
+    ) -> Result<(), StoreError> {
+        let (mut first, mut last) = (u64::MAX, 0);
+        for fact in facts {
+            first = first.min(fact.block_number);
+            last = last.max(fact.block_number);
+        }
+        let needed = first / PARTITION_BLOCKS..=last / PARTITION_BLOCKS;
+        let is_known =
+            |number| self.partitions.as_ref().is_some_and(|known| known.contains(number));
+        if last < first || (is_known(needed.start()) && is_known(needed.end())) {
+            return Ok(());
+        }
+        chain_rows::ensure_partitions(self.connection()?, first, last).await?;
+        self.partitions = Some(needed);
+        Ok(())
+    }
+
+    /// The rows that are known to be current before a step. Until the step is committed there are none.
+    fn take_cached(&mut self, step: &Step<'_>) -> CurrentRows {
+        match self.cached.take() {
+            Some((epoch, rows)) if epoch == step.expected.epoch && step.roll_back.is_none() => rows,
+            Some(_) | None => CurrentRows::new(),
+        }
     }
 }
 
-/// Who hears of rows that are derived again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Telling {
-    Nobody,
-    Outbox,
+fn telling(cursor: &Cursor) -> Telling {
+    if cursor.told_from.is_some() { Telling::Outbox } else { Telling::Nobody }
+}
+
+/// The facts that some projection may be made of.
+fn projected(context: Context<'_>, blocks: &[Block]) -> Vec<Fact> {
+    let facts = blocks.iter().flat_map(|block| &block.facts);
+    let is_projected = |fact: &&Fact| context.watch.role(fact.address) != Some(Role::Followed);
+    facts.filter(is_projected).cloned().collect()
 }
 
 /// Derives the projections of a block range, both ends included, from the stored facts. Returns the number of facts.
@@ -162,14 +233,16 @@ async fn derive_again(
     let chain_id = signed(context.chain_id)?;
     let mut count = 0;
     let mut width = REBUILD_BLOCKS_START;
+    let mut current = CurrentRows::new();
     while first <= tip {
         let last = tip.min(first + width - 1);
         let facts = chain_rows::facts(connection, chain_id, first, last).await?;
-        let changes = projection_rows::derive(connection, context, &facts).await?;
-        let documents = projection_rows::write(connection, chain_id, &changes).await?;
+        let changes = projection_rows::derive(connection, context, &facts, &mut current).await?;
+        projection_rows::write(connection, chain_id, &changes).await?;
         if telling == Telling::Outbox {
-            projection_rows::announce(connection, chain_id, &changes, &documents).await?;
+            projection_rows::announce(connection, chain_id, &changes).await?;
         }
+        cache::follow(&mut current, changes);
         count += facts.len() as u64;
         if facts.len() < REBUILD_FACTS_LOW {
             width *= 2;
@@ -201,7 +274,9 @@ impl Store for PgStore {
         let chain_id = self.chain_id;
         let mut transaction = self.connection()?.begin().await?;
         chain_rows::begin(&mut transaction, chain_id, anchor, anchor_time, parent_hash).await?;
+        reach(Point::BeginWritten);
         transaction.commit().await?;
+        reach(Point::Begun);
         Ok(())
     }
 
@@ -251,6 +326,8 @@ impl Store for PgStore {
 
     async fn halt(&mut self, reason: &str) -> Result<(), StoreError> {
         let chain_id = self.chain_id;
-        chain_rows::halt(self.connection()?, chain_id, reason).await
+        chain_rows::halt(self.connection()?, chain_id, reason).await?;
+        reach(Point::Halted);
+        Ok(())
     }
 }

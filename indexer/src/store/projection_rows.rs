@@ -6,27 +6,35 @@ use alloy::hex;
 use sqlx::PgConnection;
 
 use super::chain_rows::signed;
-use super::copy::{self, CopyText};
+use super::copy::{Copy, CopyText};
 use super::{StoreError, statements};
 use crate::chain::{BlockRef, Fact};
 use crate::limits::PROJECT_ROUNDS_MAX;
 use crate::project::row::{Kind, Row};
-use crate::project::state::{Changes, CurrentRows, Key};
-use crate::project::{Context, delivered_outputs, project};
+use crate::project::state::{Changes, CurrentRows, Key, Version};
+use crate::project::{Context, decode_all, delivered_outputs, project};
 
-/// Derives the changes of these facts from the stored rows.
+/// Who hears of changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Telling {
+    Nobody,
+    Outbox,
+}
+
+/// Derives the changes of these facts from the current rows, of which those in `current` need not be looked up.
 pub(super) async fn derive(
     connection: &mut PgConnection,
     context: Context<'_>,
     facts: &[Fact],
+    current: &mut CurrentRows,
 ) -> Result<Changes, StoreError> {
-    let mut current = CurrentRows::new();
+    let decoded = decode_all(context, facts);
     let mut loaded = BTreeSet::new();
     for _ in 0..PROJECT_ROUNDS_MAX {
-        match project(context, facts, &current, &loaded) {
+        match project(context, facts, &decoded, current, &loaded) {
             Ok(changes) => return Ok(changes),
             Err(missing) => {
-                load(connection, signed(context.chain_id)?, &missing, &mut current).await?;
+                load(connection, signed(context.chain_id)?, &missing, current).await?;
                 loaded.extend(missing);
             }
         }
@@ -41,7 +49,7 @@ pub(super) async fn write(
     connection: &mut PgConnection,
     chain_id: i64,
     changes: &Changes,
-) -> Result<Vec<String>, StoreError> {
+) -> Result<(), StoreError> {
     let mut closings: BTreeMap<Kind, (Vec<String>, Vec<i64>)> = BTreeMap::new();
     for closing in &changes.closings {
         let (kind, id) = &closing.key;
@@ -56,52 +64,45 @@ pub(super) async fn write(
             return Err(StoreError::Defect(text));
         }
     }
-    let mut documents = Vec::with_capacity(changes.versions.len());
-    let mut tables: BTreeMap<Kind, (Vec<&str>, CopyText)> = BTreeMap::new();
-    for version in &changes.versions {
-        let (kind, id) = &version.key;
-        let document =
-            version.row.to_json().map_err(|error| StoreError::Defect(error.to_string()))?;
-        let (columns, rows) = tables
-            .entry(*kind)
-            .or_insert_with(|| (statements::columns(*kind), CopyText::default()));
-        let until = version.until.map(|until| until.to_string()).unwrap_or_default();
-        rows.field(&chain_id.to_string());
-        rows.field(id);
-        rows.field(&format!("[{},{until})", version.from.number));
-        rows.object(&document, columns)?;
-        rows.end_row();
-        documents.push(document);
-    }
-    for (kind, (columns, rows)) in tables {
+    // Sorted by entity, so that the versions of one projection are next to each other.
+    for versions in changes.versions.chunk_by(|one, other| one.key.0 == other.key.0) {
+        let Some(kind) = versions.first().map(|version| version.key.0) else { continue };
+        let columns = statements::columns(kind);
         let statement = format!(
             "copy indexer.{} (chain_id, id, block_range, {}) from stdin",
             kind.table(),
             columns.join(", ")
         );
-        copy::send(connection, &statement, rows.finish()).await?;
+        let mut copy = Copy::begin(connection, &statement).await?;
+        let mut rows = CopyText::default();
+        for version in versions {
+            rows.number(chain_id);
+            rows.field(&version.key.1);
+            rows.range(version.from.number, version.until);
+            rows.fields(&version.row, &columns)?;
+            rows.end_row();
+            copy.send(&mut rows).await?;
+        }
+        copy.finish(&rows).await?;
     }
-    Ok(documents)
+    claim_answers(connection, changes).await
 }
 
-/// Tells the outbox of changes; `documents` are their rows as JSON, in order.
+/// Tells the outbox of changes.
 pub(super) async fn announce(
     connection: &mut PgConnection,
     chain_id: i64,
     changes: &Changes,
-    documents: &[String],
 ) -> Result<(), StoreError> {
-    let mut order: Vec<usize> = (0..changes.versions.len()).collect();
+    let mut versions: Vec<&Version> = changes.versions.iter().collect();
     // Versions come sorted by entity; readers get them in the order of the chain.
-    order.sort_by_key(|index| changes.versions[*index].from.number);
+    versions.sort_by_key(|version| version.from.number);
     let mut rows = OutboxRows::new(chain_id);
-    for index in order {
-        let version = &changes.versions[index];
+    for version in versions {
         let change = if version.replaces { "update" } else { "insert" };
-        rows.push(version.from, &version.key, change, documents.get(index).map(String::as_str));
+        rows.push(version.from, &version.key, change, Some(&json(&version.row)?));
     }
-    rows.write(connection).await?;
-    claim_answers(connection, changes).await
+    rows.write(connection).await
 }
 
 /// Takes back every version above the ancestor, and tells the outbox what holds again.
@@ -109,6 +110,7 @@ pub(super) async fn take_back(
     connection: &mut PgConnection,
     chain_id: i64,
     ancestor: BlockRef,
+    telling: Telling,
 ) -> Result<(), StoreError> {
     let number = signed(ancestor.number)?;
     let mut rows = OutboxRows::new(chain_id);
@@ -119,14 +121,16 @@ pub(super) async fn take_back(
             removed.into_iter().map(|id| (id, None)).collect();
         for stored in reopened {
             let row = parse(kind, &stored.row)?;
-            let document = row.to_json().map_err(|error| StoreError::Defect(error.to_string()))?;
-            retracted.insert(stored.id, Some(document));
+            retracted.insert(stored.id, Some(json(&row)?));
         }
         for (id, document) in retracted {
             rows.push(ancestor, &(kind, id), "retract", document.as_deref());
         }
     }
-    rows.write(connection).await
+    match telling {
+        Telling::Outbox => rows.write(connection).await,
+        Telling::Nobody => Ok(()),
+    }
 }
 
 async fn load(
@@ -145,6 +149,10 @@ async fn load(
         }
     }
     Ok(())
+}
+
+fn json(row: &Row) -> Result<String, StoreError> {
+    row.to_json().map_err(|error| StoreError::Defect(error.to_string()))
 }
 
 fn parse(kind: Kind, json: &str) -> Result<Row, StoreError> {
@@ -177,20 +185,20 @@ const COPY_OUTBOX: &str = "copy indexer.outbox
 /// Rows of the outbox, in the order in which they are told.
 #[derive(Debug)]
 struct OutboxRows {
-    chain_id: String,
+    chain_id: i64,
     rows: CopyText,
     count: usize,
 }
 
 impl OutboxRows {
     fn new(chain_id: i64) -> Self {
-        Self { chain_id: chain_id.to_string(), rows: CopyText::default(), count: 0 }
+        Self { chain_id, rows: CopyText::default(), count: 0 }
     }
 
     fn push(&mut self, block: BlockRef, key: &Key, change: &str, payload: Option<&str>) {
         let (kind, id) = key;
         let rows = &mut self.rows;
-        rows.field(&self.chain_id);
+        rows.number(self.chain_id);
         rows.field(&block.number.to_string());
         rows.field(&format!("\\x{}", hex::encode(block.hash)));
         rows.field(kind.table());
@@ -214,10 +222,13 @@ impl OutboxRows {
         )
         .fetch_one(&mut *connection)
         .await?;
-        copy::send(connection, COPY_OUTBOX, self.rows.finish()).await?;
-        sqlx::query!("select pg_notify('auspex_outbox', $1)::text as rung", self.chain_id)
-            .fetch_one(connection)
-            .await?;
+        Copy::begin(connection, COPY_OUTBOX).await?.finish(&self.rows).await?;
+        sqlx::query!(
+            "select pg_notify('auspex_outbox', $1)::text as rung",
+            self.chain_id.to_string()
+        )
+        .fetch_one(connection)
+        .await?;
         Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! The statements that every projection has, one per table, so that each is checked against the schema when compiled.
 
+use futures::TryStreamExt;
 use sqlx::PgConnection;
 
 use crate::project::row::Kind;
@@ -113,16 +114,19 @@ macro_rules! projections {
             Ok(())
         }
 
-        /// The versions that begin in a block range, as text that depends on nothing but the facts, in a fixed order.
+        /// Hands out the versions that begin in a block range, as text that depends on nothing but the facts, in a fixed
+        /// order.
         pub(super) async fn digest_lines(
             connection: &mut PgConnection,
             kind: Kind,
             chain_id: i64,
             first: i64,
             last: i64,
-        ) -> sqlx::Result<Vec<String>> {
+            mut take: impl FnMut(&str),
+        ) -> sqlx::Result<()> {
             match kind {
-                $(Kind::$kind => sqlx::query_scalar!(
+                $(Kind::$kind => {
+                    let mut lines = sqlx::query_scalar!(
                     "select (to_jsonb(t) - 'vid' - 'block_range' || jsonb_build_object('from', lower(t.block_range)))"
                     + "::text as \"line!\" from indexer." + $table + " t "
                     + "where t.chain_id = $1 and lower(t.block_range) between $2 and $3 "
@@ -130,8 +134,13 @@ macro_rules! projections {
                     chain_id,
                     first,
                     last,
-                ).fetch_all(connection).await,)*
+                    ).fetch(connection);
+                    while let Some(line) = lines.try_next().await? {
+                        take(&line);
+                    }
+                })*
             }
+            Ok(())
         }
     };
 }

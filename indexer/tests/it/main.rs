@@ -5,5 +5,7 @@
 mod chain;
 mod contract;
 mod liar;
+mod outbox;
+mod partition;
 mod serve;
 mod sim;

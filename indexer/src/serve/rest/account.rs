@@ -15,7 +15,8 @@ use super::super::openapi;
 use super::super::parameter::{self, Params};
 use super::super::snapshot;
 use super::super::state::{ServeState, chain_key};
-use super::offer::ChainQuery;
+use super::at;
+use super::offer::AtQuery;
 use super::offer_store;
 
 /// What an account holds in the escrow.
@@ -44,7 +45,7 @@ pub(in super::super) struct CreditView {
     get,
     path = "/v1/accounts/{address}/credits",
     tag = "accounts",
-    params(("address" = String, Path, description = "0x-hex address."), ChainQuery),
+    params(("address" = String, Path, description = "0x-hex address."), AtQuery),
     responses(
         (status = 200, body = Credits),
         (status = 400, description = "The address is wrong.", body = ErrorBody),
@@ -54,11 +55,12 @@ pub(in super::super) struct CreditView {
 pub(in super::super) async fn credits(
     State(state): State<ServeState>,
     Path(account): Path<String>,
-    Params(query): Params<ChainQuery>,
+    Params(query): Params<AtQuery>,
 ) -> Result<Json<Credits>, ApiError> {
     let account = parameter::address("address", &account)?;
     let chain_id = chain_key(state.chain(query.chain_id.as_deref())?);
     let mut snapshot = snapshot::begin(&state.pool).await?;
+    let at = at::block(&mut snapshot, chain_id, query.block.as_deref(), query.finality).await?;
     let rows = sqlx::query!(
         r#"
         select
@@ -69,18 +71,21 @@ pub(in super::super) async fn credits(
                 from indexer.split_shares s
                 join indexer.split_totals t
                     on t.chain_id = s.chain_id and t.split_hash = s.split_hash and t.token = c.token
-                    and upper_inf(t.block_range)
-                where s.chain_id = c.chain_id and s.account = c.account and upper_inf(s.block_range)
+                    and (upper_inf(t.block_range) or $4::bigint is not null) and ($4::bigint is null or t.block_range @> $4::bigint)
+                where s.chain_id = c.chain_id and s.account = c.account
+                    and (upper_inf(s.block_range) or $4::bigint is not null) and ($4::bigint is null or s.block_range @> $4::bigint)
                 order by t.split_hash
             ) as "split_hashes!"
         from indexer.credits c
-        where c.chain_id = $1 and c.account = $2 and upper_inf(c.block_range)
+        where c.chain_id = $1 and c.account = $2
+            and (upper_inf(c.block_range) or $4::bigint is not null) and ($4::bigint is null or c.block_range @> $4::bigint)
         order by c.token
         limit $3
         "#,
         chain_id,
         account.as_slice(),
         PAGE_ROWS_MAX,
+        at,
     )
     .fetch_all(&mut *snapshot)
     .await?;

@@ -11,10 +11,11 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::super::error::{ApiError, ErrorBody};
 use super::super::limits::PAGE_ROWS_MAX;
-use super::super::parameter::{self, Params};
+use super::super::parameter::{self, Finality, Params};
 use super::super::snapshot;
 use super::super::state::{ServeState, chain_key};
-use super::offer::{self, ChainQuery, OfferView};
+use super::at;
+use super::offer::{self, AtQuery, OfferView};
 use super::offer_store::OfferQuery;
 
 /// An agent. Metadata and offers are given where one agent is asked for.
@@ -71,6 +72,12 @@ pub(in super::super) struct ListQuery {
     chain_id: Option<String>,
     /// 0x-hex address.
     owner: Option<String>,
+    /// The state as of this block, which has to be indexed.
+    block: Option<String>,
+    /// The state as of the latest, the safe or the finalized block.
+    #[serde(default)]
+    #[param(inline)]
+    finality: Finality,
     /// The `next` of the page before.
     after: Option<String>,
     /// 1 to 1000, by default 100.
@@ -104,7 +111,9 @@ pub(in super::super) async fn list(
     };
     let limit = parameter::limit(query.limit.as_deref())?;
     let mut snapshot = snapshot::begin(&state.pool).await?;
-    let mut items = agents(&mut snapshot, chain_id, None, owner, after, limit + 1).await?;
+    let at = at::block(&mut snapshot, chain_id, query.block.as_deref(), query.finality).await?;
+    let narrowed = AgentQuery { owner, after, at, ..AgentQuery::new(chain_id, limit + 1) };
+    let mut items = agents(&mut snapshot, narrowed).await?;
     snapshot.commit().await?;
     let more = limit < items.len() as i64;
     items.truncate(usize::try_from(limit).unwrap_or_default());
@@ -117,7 +126,7 @@ pub(in super::super) async fn list(
     get,
     path = "/v1/agents/{agentId}",
     tag = "agents",
-    params(("agentId" = String, Path, description = "Decimal."), ChainQuery),
+    params(("agentId" = String, Path, description = "Decimal."), AtQuery),
     responses(
         (status = 200, body = AgentView),
         (status = 400, description = "The id is no integer.", body = ErrorBody),
@@ -127,21 +136,25 @@ pub(in super::super) async fn list(
 pub(in super::super) async fn show(
     State(state): State<ServeState>,
     Path(id): Path<String>,
-    Params(query): Params<ChainQuery>,
+    Params(query): Params<AtQuery>,
 ) -> Result<Json<AgentView>, ApiError> {
     let agent_id = parameter::uint256("agentId", &id)?;
     let chain_id = chain_key(state.chain(query.chain_id.as_deref())?);
     let mut snapshot = snapshot::begin(&state.pool).await?;
-    let found = agents(&mut snapshot, chain_id, Some(agent_id.clone()), None, None, 1).await?.pop();
+    let at = at::block(&mut snapshot, chain_id, query.block.as_deref(), query.finality).await?;
+    let narrowed =
+        AgentQuery { agent_id: Some(agent_id.clone()), at, ..AgentQuery::new(chain_id, 1) };
+    let found = agents(&mut snapshot, narrowed).await?.pop();
     let Some(mut agent) = found else {
         return Err(ApiError::NotFound(format!(
             "agentId: no agent {agent_id} is indexed on chain {chain_id}"
         )));
     };
-    agent.metadata = Some(metadata(&mut snapshot, chain_id, &agent_id).await?);
+    agent.metadata = Some(metadata(&mut snapshot, chain_id, &agent_id, at).await?);
     let of_agent = OfferQuery {
         chain_id,
         agent_id: Some(agent_id),
+        at,
         limit: PAGE_ROWS_MAX,
         ..OfferQuery::default()
     };
@@ -150,13 +163,27 @@ pub(in super::super) async fn show(
     Ok(Json(agent))
 }
 
-async fn agents(
-    connection: &mut PgConnection,
+/// What a list of agents is narrowed to. Numbers are decimal text.
+#[derive(Debug)]
+struct AgentQuery {
     chain_id: i64,
     agent_id: Option<String>,
     owner: Option<Vec<u8>>,
     after: Option<String>,
+    /// The block as of which; the newest state when null.
+    at: Option<i64>,
     limit: i64,
+}
+
+impl AgentQuery {
+    fn new(chain_id: i64, limit: i64) -> Self {
+        Self { chain_id, agent_id: None, owner: None, after: None, at: None, limit }
+    }
+}
+
+async fn agents(
+    connection: &mut PgConnection,
+    query: AgentQuery,
 ) -> Result<Vec<AgentView>, sqlx::Error> {
     let rows = sqlx::query!(
         r#"
@@ -168,7 +195,7 @@ async fn agents(
         from indexer.agents a
         left join indexer.agent_files f
             on f.chain_id = a.chain_id and f.agent_id = a.agent_id and f.uri = a.agent_uri
-        where upper_inf(a.block_range)
+        where (upper_inf(a.block_range) or $6::bigint is not null) and ($6::bigint is null or a.block_range @> $6::bigint)
             and a.chain_id = $1
             and ($2::text is null or a.agent_id = $2::numeric)
             and ($3::bytea is null or a.owner = $3)
@@ -176,11 +203,12 @@ async fn agents(
         order by a.agent_id
         limit $5
         "#,
-        chain_id,
-        agent_id,
-        owner,
-        after,
-        limit,
+        query.chain_id,
+        query.agent_id,
+        query.owner,
+        query.after,
+        query.limit,
+        query.at,
     )
     .fetch_all(connection)
     .await?;
@@ -207,18 +235,21 @@ async fn metadata(
     connection: &mut PgConnection,
     chain_id: i64,
     agent_id: &str,
+    at: Option<i64>,
 ) -> Result<Vec<MetadataView>, sqlx::Error> {
     let rows = sqlx::query!(
         r#"
         select key, value
         from indexer.agent_metadata
-        where upper_inf(block_range) and chain_id = $1 and agent_id = $2::text::numeric
+        where (upper_inf(block_range) or $4::bigint is not null) and ($4::bigint is null or block_range @> $4::bigint)
+            and chain_id = $1 and agent_id = $2::text::numeric
         order by key
         limit $3
         "#,
         chain_id,
         agent_id,
         PAGE_ROWS_MAX,
+        at,
     )
     .fetch_all(connection)
     .await?;

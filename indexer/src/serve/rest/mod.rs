@@ -4,6 +4,7 @@ pub(super) mod account;
 pub(super) mod agent;
 pub(super) mod answer;
 pub(super) mod board;
+pub(super) mod digest;
 pub(super) mod offer;
 pub(super) mod operator;
 pub(super) mod request;

@@ -12,11 +12,11 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::super::error::{ApiError, ErrorBody};
 use super::super::openapi;
-use super::super::parameter::{self, Params};
+use super::super::parameter::{self, Finality, Params};
 use super::super::snapshot;
 use super::super::state::{ServeState, chain_key};
-use super::Page;
 use super::offer_store::{self, OfferQuery};
+use super::{Page, at};
 
 /// An offer with the split and the operator set that a request under it would pin now.
 #[derive(Debug, Serialize, ToSchema)]
@@ -54,6 +54,12 @@ pub(in super::super) struct ListQuery {
     agent_id: Option<String>,
     /// `true` or `false`; both when left out.
     active: Option<bool>,
+    /// The state as of this block, which has to be indexed.
+    block: Option<String>,
+    /// The state as of the latest, the safe or the finalized block.
+    #[serde(default)]
+    #[param(inline)]
+    finality: Finality,
     /// The `next` of the page before.
     after: Option<String>,
     /// 1 to 1000, by default 100.
@@ -77,7 +83,7 @@ pub(in super::super) async fn list(
     Params(query): Params<ListQuery>,
 ) -> Result<Json<Page<OfferView>>, ApiError> {
     let limit = parameter::limit(query.limit.as_deref())?;
-    let narrowed = OfferQuery {
+    let mut narrowed = OfferQuery {
         chain_id: chain_key(state.chain(query.chain_id.as_deref())?),
         agent_id: match &query.agent_id {
             Some(text) => Some(parameter::uint256("agentId", text)?),
@@ -86,9 +92,12 @@ pub(in super::super) async fn list(
         active: query.active,
         hashes: None,
         after: parameter::after("after", query.after.as_deref())?,
+        at: None,
         limit: limit + 1,
     };
     let mut snapshot = snapshot::begin(&state.pool).await?;
+    let block = query.block.as_deref();
+    narrowed.at = at::block(&mut snapshot, narrowed.chain_id, block, query.finality).await?;
     let mut items = load(&mut snapshot, &narrowed).await?;
     snapshot.commit().await?;
     let more = limit < items.len() as i64;
@@ -100,9 +109,15 @@ pub(in super::super) async fn list(
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(in super::super) struct ChainQuery {
+pub(in super::super) struct AtQuery {
     /// The chain; the first one that is served when left out.
     pub(super) chain_id: Option<String>,
+    /// The state as of this block, which has to be indexed.
+    pub(super) block: Option<String>,
+    /// The state as of the latest, the safe or the finalized block.
+    #[serde(default)]
+    #[param(inline)]
+    pub(super) finality: Finality,
 }
 
 /// One offer.
@@ -110,7 +125,7 @@ pub(in super::super) struct ChainQuery {
     get,
     path = "/v1/offers/{offerHash}",
     tag = "offers",
-    params(("offerHash" = String, Path, description = "0x-hex, 32 bytes."), ChainQuery),
+    params(("offerHash" = String, Path, description = "0x-hex, 32 bytes."), AtQuery),
     responses(
         (status = 200, body = OfferView),
         (status = 400, description = "The id is no hash.", body = ErrorBody),
@@ -120,16 +135,18 @@ pub(in super::super) struct ChainQuery {
 pub(in super::super) async fn show(
     State(state): State<ServeState>,
     Path(id): Path<String>,
-    Params(query): Params<ChainQuery>,
+    Params(query): Params<AtQuery>,
 ) -> Result<Json<OfferView>, ApiError> {
     let offer_hash = parameter::hash("offerHash", &id)?;
-    let narrowed = OfferQuery {
+    let mut narrowed = OfferQuery {
         chain_id: chain_key(state.chain(query.chain_id.as_deref())?),
         hashes: Some(vec![format!("{offer_hash:#x}")]),
         limit: 1,
         ..OfferQuery::default()
     };
     let mut snapshot = snapshot::begin(&state.pool).await?;
+    let block = query.block.as_deref();
+    narrowed.at = at::block(&mut snapshot, narrowed.chain_id, block, query.finality).await?;
     let mut items = load(&mut snapshot, &narrowed).await?;
     snapshot.commit().await?;
     match items.pop() {
@@ -148,7 +165,7 @@ pub(super) async fn load(
         rows.iter().map(|row| format!("0x{}", hex::encode(&row.split_hash))).collect();
     let splits = offer_store::splits(connection, query.chain_id, &hashes).await?;
     let set_ids: Vec<_> = rows.iter().map(|row| row.operator_set_id.clone()).collect();
-    let sets = current_sets(connection, query.chain_id, &set_ids).await?;
+    let sets = current_sets(connection, query.chain_id, &set_ids, query.at).await?;
     let views = rows.into_iter().map(|row| {
         Ok(OfferView {
             offer_hash: B256::from_slice(&row.offer_hash),
@@ -172,15 +189,18 @@ async fn current_sets(
     connection: &mut PgConnection,
     chain_id: i64,
     set_ids: &[String],
+    at: Option<i64>,
 ) -> anyhow::Result<HashMap<String, OperatorSetDocument>> {
     let rows = sqlx::query!(
         r#"
         select id, epoch::text as "epoch!", threshold, signers
         from indexer.operator_sets
-        where upper_inf(block_range) and chain_id = $1 and id = any($2) and epoch > 0
+        where (upper_inf(block_range) or $3::bigint is not null) and ($3::bigint is null or block_range @> $3::bigint)
+            and chain_id = $1 and id = any($2) and epoch > 0
         "#,
         chain_id,
         set_ids,
+        at,
     )
     .fetch_all(connection)
     .await?;

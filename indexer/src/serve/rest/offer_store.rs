@@ -40,6 +40,8 @@ pub(super) struct OfferQuery {
     /// 0x-hex.
     pub(super) hashes: Option<Vec<String>>,
     pub(super) after: i64,
+    /// The block as of which; the newest state when null.
+    pub(super) at: Option<i64>,
     pub(super) limit: i64,
 }
 
@@ -56,7 +58,7 @@ pub(super) async fn offers(
             split_hash, corpus_root, model_hash, duration_min, duration_max, challenge_window, referee, active,
             published_block, published_at, published_tx, retired_at
         from indexer.offers
-        where upper_inf(block_range)
+        where (upper_inf(block_range) or $7::bigint is not null) and ($7::bigint is null or block_range @> $7::bigint)
             and chain_id = $1
             and sequence > $2
             and ($3::text is null or agent_id = $3::numeric)
@@ -71,6 +73,7 @@ pub(super) async fn offers(
         query.active,
         query.hashes.as_deref(),
         query.limit,
+        query.at,
     )
     .fetch_all(&mut *connection)
     .await

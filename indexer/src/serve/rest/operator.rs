@@ -8,10 +8,11 @@ use sqlx::PgConnection;
 use utoipa::{IntoParams, ToSchema};
 
 use super::super::error::{ApiError, ErrorBody};
-use super::super::parameter::{self, Params};
+use super::super::parameter::{self, Finality, Params};
 use super::super::snapshot;
 use super::super::state::{ServeState, chain_key};
-use super::offer::ChainQuery;
+use super::at;
+use super::offer::AtQuery;
 
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -105,6 +106,12 @@ struct PendingEpoch {
 pub(in super::super) struct ListQuery {
     /// The chain; the first one that is served when left out.
     chain_id: Option<String>,
+    /// The state as of this block, which has to be indexed.
+    block: Option<String>,
+    /// The state as of the latest, the safe or the finalized block.
+    #[serde(default)]
+    #[param(inline)]
+    finality: Finality,
     /// The `next` of the page before.
     after: Option<String>,
     /// 1 to 1000, by default 100.
@@ -134,7 +141,9 @@ pub(in super::super) async fn list(
     };
     let limit = parameter::limit(query.limit.as_deref())?;
     let mut snapshot = snapshot::begin(&state.pool).await?;
-    let mut items = operators(&mut snapshot, chain_id, None, after, limit + 1).await?;
+    let at = at::block(&mut snapshot, chain_id, query.block.as_deref(), query.finality).await?;
+    let narrowed = OperatorQuery { chain_id, owner: None, after, at, limit: limit + 1 };
+    let mut items = operators(&mut snapshot, &narrowed).await?;
     snapshot.commit().await?;
     let more = limit < items.len() as i64;
     items.truncate(usize::try_from(limit).unwrap_or_default());
@@ -147,7 +156,7 @@ pub(in super::super) async fn list(
     get,
     path = "/v1/operators/{owner}",
     tag = "operators",
-    params(("owner" = String, Path, description = "0x-hex address."), ChainQuery),
+    params(("owner" = String, Path, description = "0x-hex address."), AtQuery),
     responses(
         (status = 200, body = OperatorView),
         (status = 400, description = "The owner is no address.", body = ErrorBody),
@@ -157,12 +166,14 @@ pub(in super::super) async fn list(
 pub(in super::super) async fn show(
     State(state): State<ServeState>,
     Path(owner): Path<String>,
-    Params(query): Params<ChainQuery>,
+    Params(query): Params<AtQuery>,
 ) -> Result<Json<OperatorView>, ApiError> {
     let owner = parameter::address("owner", &owner)?;
     let chain_id = chain_key(state.chain(query.chain_id.as_deref())?);
     let mut snapshot = snapshot::begin(&state.pool).await?;
-    let found = operators(&mut snapshot, chain_id, Some(owner), None, 1).await?.pop();
+    let at = at::block(&mut snapshot, chain_id, query.block.as_deref(), query.finality).await?;
+    let narrowed = OperatorQuery { chain_id, owner: Some(owner), after: None, at, limit: 1 };
+    let found = operators(&mut snapshot, &narrowed).await?.pop();
     snapshot.commit().await?;
     match found {
         Some(operator) => Ok(Json(operator)),
@@ -177,7 +188,7 @@ pub(in super::super) async fn show(
     get,
     path = "/v1/operator-sets/{setId}",
     tag = "operators",
-    params(("setId" = String, Path, description = "Decimal."), ChainQuery),
+    params(("setId" = String, Path, description = "Decimal."), AtQuery),
     responses(
         (status = 200, body = OperatorSetView),
         (status = 400, description = "The id is no integer.", body = ErrorBody),
@@ -187,10 +198,12 @@ pub(in super::super) async fn show(
 pub(in super::super) async fn set(
     State(state): State<ServeState>,
     Path(id): Path<String>,
-    Params(query): Params<ChainQuery>,
+    Params(query): Params<AtQuery>,
 ) -> Result<Json<OperatorSetView>, ApiError> {
     let set_id = parameter::uint256("setId", &id)?;
     let chain_id = chain_key(state.chain(query.chain_id.as_deref())?);
+    let mut snapshot = snapshot::begin(&state.pool).await?;
+    let at = at::block(&mut snapshot, chain_id, query.block.as_deref(), query.finality).await?;
     let row = sqlx::query!(
         r#"
         select
@@ -199,13 +212,16 @@ pub(in super::super) async fn set(
             pending_active_at::text as pending_active_at, created_block, created_at, updated_at,
             indexer.finality(chain_id, lower(block_range)) as finality
         from indexer.operator_sets
-        where upper_inf(block_range) and chain_id = $1 and id = $2
+        where (upper_inf(block_range) or $3::bigint is not null) and ($3::bigint is null or block_range @> $3::bigint)
+            and chain_id = $1 and id = $2
         "#,
         chain_id,
         set_id,
+        at,
     )
-    .fetch_optional(&state.pool)
+    .fetch_optional(&mut *snapshot)
     .await?;
+    snapshot.commit().await?;
     let Some(row) = row else {
         return Err(ApiError::NotFound(format!(
             "setId: no operator set {set_id} is indexed on chain {chain_id}"
@@ -236,12 +252,20 @@ pub(in super::super) async fn set(
     }))
 }
 
-async fn operators(
-    connection: &mut PgConnection,
+/// What a list of operators is narrowed to.
+#[derive(Debug)]
+struct OperatorQuery {
     chain_id: i64,
     owner: Option<Address>,
     after: Option<Address>,
+    /// The block as of which; the newest state when null.
+    at: Option<i64>,
     limit: i64,
+}
+
+async fn operators(
+    connection: &mut PgConnection,
+    query: &OperatorQuery,
 ) -> Result<Vec<OperatorView>, ApiError> {
     let rows = sqlx::query!(
         r#"
@@ -259,21 +283,24 @@ async fn operators(
                 ) order by b.set_id)
                 from indexer.bonds b
                 left join indexer.operator_sets s
-                    on s.chain_id = b.chain_id and s.id = b.set_id::text and upper_inf(s.block_range)
-                where b.chain_id = o.chain_id and b.owner = o.owner and upper_inf(b.block_range)
+                    on s.chain_id = b.chain_id and s.id = b.set_id::text
+                    and (upper_inf(s.block_range) or $5::bigint is not null) and ($5::bigint is null or s.block_range @> $5::bigint)
+                where b.chain_id = o.chain_id and b.owner = o.owner
+                    and (upper_inf(b.block_range) or $5::bigint is not null) and ($5::bigint is null or b.block_range @> $5::bigint)
             ), '[]'::jsonb) as "sets!: sqlx::types::Json<Vec<BondView>>"
         from indexer.operators o
-        where upper_inf(o.block_range)
+        where (upper_inf(o.block_range) or $5::bigint is not null) and ($5::bigint is null or o.block_range @> $5::bigint)
             and o.chain_id = $1
             and ($2::text is null or o.id = $2)
             and ($3::text is null or o.id > $3)
         order by o.id
         limit $4
         "#,
-        chain_id,
-        owner.map(|address| format!("{address:#x}")),
-        after.map(|address| format!("{address:#x}")),
-        limit,
+        query.chain_id,
+        query.owner.map(|address| format!("{address:#x}")),
+        query.after.map(|address| format!("{address:#x}")),
+        query.limit,
+        query.at,
     )
     .fetch_all(connection)
     .await?;

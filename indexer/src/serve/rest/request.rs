@@ -26,6 +26,8 @@ pub(in super::super) struct ListQuery {
     agent_id: Option<String>,
     /// 0x-hex address.
     payer: Option<String>,
+    /// The state as of this block, which has to be indexed.
+    block: Option<String>,
     /// The state as of the latest, the safe or the finalized block.
     #[serde(default)]
     #[param(inline)]
@@ -75,7 +77,9 @@ pub(in super::super) async fn list(
         limit: limit + 1,
     };
     let mut snapshot = snapshot::begin(&state.pool).await?;
-    let mut vids = match at::block(&mut snapshot, narrowed.chain_id, query.finality).await? {
+    let block = query.block.as_deref();
+    let at = at::block(&mut snapshot, narrowed.chain_id, block, query.finality).await?;
+    let mut vids = match at {
         None => request_store::page_now(&mut snapshot, &narrowed).await?,
         Some(block) => request_store::page_at(&mut snapshot, &narrowed, block).await?,
     };

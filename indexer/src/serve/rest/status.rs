@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 use super::super::error::ApiError;
 use super::super::limits::LAG_BLOCKS_MAX;
 use super::super::state::{ServeState, chain_key};
+use crate::source::pool::Standing;
 
 /// The indexer as a whole.
 #[derive(Debug, Serialize, ToSchema)]
@@ -37,6 +38,12 @@ pub(in super::super) struct ChainStatus {
     /// Why it is not healthy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in super::super) reason: Option<String>,
+    /// What the follower in this process last waited for or failed at; absent when all is well, and where another process
+    /// follows the chain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trouble: Option<String>,
+    /// The endpoints that this process asks, in order of preference.
+    endpoints: Vec<EndpointView>,
     start_block: u64,
     #[schema(value_type = String)]
     escrow: Address,
@@ -49,6 +56,26 @@ pub(in super::super) struct ChainStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     platform_token: Option<Address>,
+}
+
+/// How an endpoint did so far.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct EndpointView {
+    /// Scheme, host and port.
+    name: String,
+    /// True while it is left alone because an answer of its failed a check.
+    quarantined: bool,
+    failures: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_fault: Option<String>,
+}
+
+impl From<Standing> for EndpointView {
+    fn from(standing: Standing) -> Self {
+        let Standing { name, quarantined, failures, last_fault } = standing;
+        Self { name, quarantined, failures, last_fault }
+    }
 }
 
 /// A block. Hash and time are known for blocks that are indexed and not yet pruned.
@@ -111,6 +138,8 @@ pub(in super::super) async fn chain(
         head_age_seconds: None,
         healthy: false,
         reason: Some("nothing has been indexed yet".to_owned()),
+        trouble: None,
+        endpoints: Vec::new(),
         start_block: deployment.start_block,
         escrow: deployment.request_escrow,
         agent_registry: deployment.agent_registry,
@@ -118,6 +147,10 @@ pub(in super::super) async fn chain(
         entry_policy: deployment.entry_policy,
         platform_token: deployment.platform_token,
     };
+    if let Some(following) = state.health.chain(deployment.chain_id) {
+        status.trouble = following.trouble;
+        status.endpoints = following.endpoints.into_iter().map(EndpointView::from).collect();
+    }
     if let Some(row) = row {
         let lag = row.head_number.saturating_sub(row.number).max(0);
         status.reason = ill(row.halted, row.head_age, lag, state.head_age_max);

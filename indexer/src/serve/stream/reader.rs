@@ -74,6 +74,11 @@ impl Reader<'_> {
     async fn read(&self, after: After) -> Result<(), sqlx::Error> {
         // Subscribed before the backlog is read, so that nothing falls between the two.
         let mut live = self.hub.events.subscribe();
+        // Nor before the hub has begun: it would take what is written meanwhile for the past.
+        let mut position = self.hub.position.subscribe();
+        if position.wait_for(Option::is_some).await.is_err() {
+            return Ok(());
+        }
         let begin = match after {
             After::Present(last) => Some(last),
             After::Event(after) => self.resume(after).await?,

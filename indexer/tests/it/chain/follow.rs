@@ -147,7 +147,7 @@ async fn a_backfill_below_the_finalized_block_gives_the_same_rows_as_following_l
     let followed = digests(&url, world.deployment.chain_id, 1, 300, 300).await.unwrap();
 
     sqlx::query("drop schema indexer cascade").execute(&world.db.pool()).await.unwrap();
-    sqlx::query("delete from _sqlx_migrations where version = 1")
+    sqlx::query("delete from _sqlx_migrations where version in (1, 4, 7, 8)")
         .execute(&world.db.pool())
         .await
         .unwrap();

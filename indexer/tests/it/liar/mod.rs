@@ -2,5 +2,5 @@
 //! table, at both levels of verification: what is stored is right, or the follower has stopped and said why.
 
 mod fault;
-mod play;
+pub(crate) mod play;
 mod reorg;

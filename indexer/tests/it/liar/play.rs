@@ -18,12 +18,12 @@ use auspex_indexer::watch::{Role, WatchList};
 use auspex_protocol::bindings::{IERC20, IEntryPolicy};
 use sqlx::PgPool;
 
-pub(super) const LEVELS: [Level; 2] = [Level::Full, Level::Linked];
+pub(crate) const LEVELS: [Level; 2] = [Level::Full, Level::Linked];
 
 /// Blocks of a chain's past, and how far its safe and finalized blocks lie behind its head.
-pub(super) const PAST: u64 = 200;
-pub(super) const SAFE_LAG: u64 = 30;
-pub(super) const FINALIZED_LAG: u64 = 80;
+pub(crate) const PAST: u64 = 200;
+pub(crate) const SAFE_LAG: u64 = 30;
+pub(crate) const FINALIZED_LAG: u64 = 80;
 
 /// Steps within which a node's every state is followed.
 const STEPS_MAX: usize = 200;
@@ -33,15 +33,15 @@ const POLICY: Address = Address::repeat_byte(0xa2);
 
 /// What the chain's blocks hold after three transfers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Last {
+pub(crate) enum Last {
     /// An event of our own contracts, with its sequence number.
     Numbered,
     /// A fourth transfer, which nothing numbers.
     Transfer,
 }
 
-pub(super) struct Play {
-    pub(super) node: Replay,
+pub(crate) struct Play {
+    pub(crate) node: Replay,
     follower: Follower<RpcEndpoint, PgStore>,
     time: Arc<AtomicU64>,
     pool: PgPool,
@@ -49,7 +49,7 @@ pub(super) struct Play {
 }
 
 /// Adds blocks to a chain until it has this height.
-pub(super) fn grow(branch: &mut Branch, height: u64, last: Last) {
+pub(crate) fn grow(branch: &mut Branch, height: u64, last: Last) {
     while branch.head() < height {
         let number = branch.head() + 1;
         let mut transactions: Vec<Vec<Draft>> = (0..3).map(|n| vec![transfer(number, n)]).collect();
@@ -73,7 +73,7 @@ fn transfer(number: u64, index: u64) -> Draft {
     (TOKEN, event.encode_log_data())
 }
 
-pub(super) fn past(last: Last) -> Branch {
+pub(crate) fn past(last: Last) -> Branch {
     let mut branch = Branch::genesis().expect("build a genesis");
     grow(&mut branch, PAST, last);
     branch
@@ -81,7 +81,7 @@ pub(super) fn past(last: Last) -> Branch {
 
 impl Play {
     /// A follower with nothing indexed, of a node that serves this branch up to its end.
-    pub(super) async fn new(database: &TestDatabase, branch: &Branch, level: Level) -> Self {
+    pub(crate) async fn new(database: &TestDatabase, branch: &Branch, level: Level) -> Self {
         static CHAINS: AtomicU64 = AtomicU64::new(1);
         let chain_id = CHAINS.fetch_add(1, Ordering::Relaxed);
         let lags = (SAFE_LAG, FINALIZED_LAG);
@@ -107,7 +107,7 @@ impl Play {
     }
 
     /// Lets the follower make up to so many steps; ends early when it has nothing to do.
-    pub(super) async fn steps(&mut self, most: usize) {
+    pub(crate) async fn steps(&mut self, most: usize) {
         for _ in 0..most {
             let outcome = self.follower.converge().await.expect("PostgreSQL makes the step");
             if outcome == Outcome::Idle {
@@ -119,7 +119,7 @@ impl Play {
     }
 
     /// What is stored is the branch up to the cursor.
-    pub(super) async fn assert_prefix_of(&self, branch: &Branch, name: &str) {
+    pub(crate) async fn assert_prefix_of(&self, branch: &Branch, name: &str) {
         let tip = self.follower.cursor().map_or(0, |cursor| cursor.tip.number);
         let mut expected = Vec::new();
         for block in branch.blocks().iter().skip(1).take(tip as usize) {
@@ -132,7 +132,7 @@ impl Play {
     }
 
     /// With an honest node, the whole branch is indexed within a bounded number of steps.
-    pub(super) async fn assert_follows(&mut self, branch: &Branch, name: &str) {
+    pub(crate) async fn assert_follows(&mut self, branch: &Branch, name: &str) {
         self.node.set_faults(Faults::default());
         self.time.fetch_add(700_000, Ordering::Relaxed);
         self.steps(STEPS_MAX).await;
@@ -143,11 +143,11 @@ impl Play {
         self.assert_prefix_of(branch, name).await;
     }
 
-    pub(super) fn halted(&self) -> Option<String> {
+    pub(crate) fn halted(&self) -> Option<String> {
         self.follower.cursor().and_then(|cursor| cursor.halted.clone())
     }
 
-    pub(super) async fn stored(&self) -> Vec<(B256, i32)> {
+    pub(crate) async fn stored(&self) -> Vec<(B256, i32)> {
         sqlx::query_as::<_, (Vec<u8>, i32)>(
             "select block_hash, log_index from indexer.facts where chain_id = $1 order by block_number, log_index",
         )

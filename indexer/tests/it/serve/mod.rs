@@ -59,6 +59,7 @@ impl World {
             vec![deployment()],
             metrics,
             std::time::Duration::from_secs(60),
+            auspex_indexer::health::Health::default(),
         )
         .unwrap();
         Self { database, app: app(state.clone()), state }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use auspex_indexer::serve::serve;
+use auspex_indexer::serve::{ConnectionLimits, serve};
 use futures::Stream;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -26,7 +26,12 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
-        let task = tokio::spawn(serve(listener, world.state.clone(), shutdown.clone()));
+        let task = tokio::spawn(serve(
+            listener,
+            ConnectionLimits::new(100),
+            world.state.clone(),
+            shutdown.clone(),
+        ));
         Self { address, shutdown, task }
     }
 

@@ -149,3 +149,61 @@ async fn data_is_withheld_when_indexing_stopped_unless_it_is_wanted_all_the_same
     let allowed = world.data("{ agents(subgraphError: allow) { id } }").await;
     assert_eq!(allowed["agents"].as_array().unwrap().len(), 3);
 }
+
+#[tokio::test]
+async fn rest_looks_back_too() {
+    let world = World::create().await;
+    let items = async |path: &str| world.get(path).await.1["items"].clone();
+    for (query, owners) in [
+        ("", vec![account("22"), account("22"), account("33")]),
+        ("?block=100", vec![account("22"), account("22"), account("33")]),
+        ("?block=59", vec![account("11"), account("22")]),
+        ("?block=19", vec![account("11")]),
+        ("?block=9", vec![]),
+        ("?finality=safe", vec![account("22"), account("22")]),
+        ("?finality=finalized", vec![account("11"), account("22")]),
+        ("?finality=safe&block=19", vec![account("11")]),
+        ("?finality=finalized&block=99", vec![account("11"), account("22")]),
+    ] {
+        let agents = items(&format!("/v1/agents{query}")).await;
+        let found: Vec<_> =
+            agents.as_array().unwrap().iter().map(|agent| agent["owner"].clone()).collect();
+        assert_eq!(json!(found), json!(owners), "{query}");
+    }
+
+    let (_, agent) = world.get("/v1/agents/2?block=69").await;
+    assert_eq!(agent["offers"][0]["active"], true);
+    let (_, agent) = world.get("/v1/agents/2").await;
+    assert_eq!(agent["offers"][0]["active"], false);
+    assert_eq!(world.get("/v1/agents/3?finality=safe").await.0, 404);
+    assert_eq!(world.get("/v1/agents/1?block=9").await.0, 404);
+
+    let active = items("/v1/offers?block=69&active=true").await;
+    assert_eq!(active.as_array().unwrap().len(), 2);
+    assert_eq!(items("/v1/offers?active=true").await.as_array().unwrap().len(), 1);
+    assert_eq!(items("/v1/offers?block=14").await, json!([]));
+    assert!(active[0]["operatorSet"].is_object(), "{active}");
+
+    let statuses = items("/v1/requests?block=39").await;
+    assert_eq!(statuses[0]["status"], "funded");
+    assert_eq!(items("/v1/operators?block=10").await, json!([]));
+    let operators = items("/v1/operators?block=11").await;
+    assert_eq!(operators[0]["sets"], json!([]), "it joined its set a block later");
+    assert_eq!(items("/v1/operators").await[0]["sets"][0]["member"], true);
+    assert_eq!(world.get("/v1/operator-sets/1?block=11").await.0, 404);
+    assert_eq!(world.get("/v1/operator-sets/1?block=12").await.0, 200);
+
+    let account = account("66");
+    assert_eq!(items(&format!("/v1/accounts/{account}/credits?block=39")).await, json!([]));
+    let credits = items(&format!("/v1/accounts/{account}/credits?block=40")).await;
+    assert_eq!(credits[0]["claimable"], "2");
+    assert_eq!(credits[0]["splits"].as_array().unwrap().len(), 1);
+
+    for (query, code) in
+        [("block=101", 404), ("block=x", 400), ("block=-1", 400), ("finality=soon", 400)]
+    {
+        for path in ["agents", "offers", "requests", "operators"] {
+            assert_eq!(world.get(&format!("/v1/{path}?{query}")).await.0, code, "{path} {query}");
+        }
+    }
+}

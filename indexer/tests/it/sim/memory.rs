@@ -7,7 +7,7 @@ use alloy::primitives::{Address, B256};
 use auspex_indexer::chain::{BlockRef, Fact};
 use auspex_indexer::project::row::Row;
 use auspex_indexer::project::state::{Changes, CurrentRows, Key};
-use auspex_indexer::project::{Context, project};
+use auspex_indexer::project::{Context, decode_all, project};
 use auspex_indexer::store::{Applied, Cursor, Repair, Step, Store, StoreError};
 use auspex_indexer::verify;
 
@@ -85,8 +85,9 @@ impl Memory {
     /// Looks rows up as they are asked for.
     fn changes(&self, context: Context<'_>, facts: &[Fact]) -> Result<Changes, StoreError> {
         let (mut current, mut loaded) = (CurrentRows::new(), BTreeSet::new());
+        let decoded = decode_all(context, facts);
         for _ in 0..ROUNDS_MAX {
-            let missing = match project(context, facts, &current, &loaded) {
+            let missing = match project(context, facts, &decoded, &current, &loaded) {
                 Ok(changes) => return Ok(changes),
                 Err(missing) => missing,
             };
@@ -149,6 +150,7 @@ impl Store for MemoryStore {
                 head: anchor.number,
                 safe: 0,
                 finalized: 0,
+                told_from: None,
                 halted: None,
             });
         }
