@@ -12,7 +12,7 @@ endif
 MODEL = $(or $(AUSPEX_MODEL_DIR),$(or $(AUSPEX_TOOLS),$(HOME)/.cache/auspex/tools)/model)
 AUSPEX = $(or $(CARGO_TARGET_DIR),target)/debug/auspex
 
-.PHONY: help setup build demo dev test test-rust test-contracts test-subgraph test-long check bench bench-inference clean-worlds sqlx-prepare mutation bench-decoder bench-indexer
+.PHONY: help setup build demo dev test test-rust test-contracts test-subgraph test-long check bench bench-inference clean-worlds sqlx-prepare mutation bench-decoder bench-indexer bench-oracle
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -64,6 +64,9 @@ bench-decoder: build ## measure the decoder beside llama.cpp, which is compiled 
 
 bench-indexer: build ## measure the indexer beside PostgreSQL's COPY; the table is written to target/bench
 	$(dir $(AUSPEX))auspex-bench-indexer
+
+bench-oracle: setup ## measure the oracle node with a model that costs nothing, and with MiniLM; the table is written to target/bench
+	$(dir $(AUSPEX))auspex-bench-oracle --model $(MODEL)
 
 sqlx-prepare: ## write .sqlx after a query or a migration has changed
 	scripts/sqlx-prepare

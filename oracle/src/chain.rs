@@ -224,6 +224,15 @@ impl Chain {
         .await
     }
 
+    /// The hash of the block at a height; `None` where the endpoint has none there yet.
+    pub async fn block_hash(&self, number: u64) -> Result<Option<B256>, ChainError> {
+        self.ask("read a block's hash", |provider: DynProvider| async move {
+            let block = provider.get_block_by_number(BlockNumberOrTag::Number(number)).await?;
+            Ok(block.map(|block| block.header.hash))
+        })
+        .await
+    }
+
     /// Gas that a call from `sender` would use now.
     pub async fn estimate(&self, sender: Address, call: &Call) -> Result<u64, ChainError> {
         let request = TransactionRequest::default()

@@ -97,6 +97,10 @@ pub struct Config {
     #[arg(long = "head-interval-ms", env = "AUSPEX_ORACLE_HEAD_INTERVAL_MS", default_value = "500", value_parser = milliseconds, hide = true)]
     pub head_interval: Duration,
 
+    /// Seconds without a new block after which `/ready` fails.
+    #[arg(long, env = "AUSPEX_ORACLE_BLOCK_AGE_MAX", default_value = "60", value_parser = seconds)]
+    pub block_age_max: Duration,
+
     /// How often the indexer is asked for requests that no message announced, in milliseconds.
     #[arg(long = "discovery-interval-ms", env = "AUSPEX_ORACLE_DISCOVERY_INTERVAL_MS", default_value = "1000", value_parser = milliseconds, hide = true)]
     pub discovery_interval: Duration,
@@ -300,6 +304,13 @@ fn workers(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(count) if (1..=WORKERS_MAX).contains(&count) => Ok(count),
         _ => Err(format!("is not a number from 1 to {WORKERS_MAX}")),
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("is not a positive number of seconds".into()),
+        Ok(count) => Ok(Duration::from_secs(count)),
     }
 }
 

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::board::{Board, Finality, RequestView};
 use crate::heads::Heads;
 use crate::identity::{advance_sequence, seen_sequence};
-use crate::job::store::{Found, discover};
+use crate::job::store::{Found, discover, known};
 use crate::job::terms::Terms;
 use crate::limits::DISCOVERY_PAGES_MAX;
 use crate::meter::Meters;
@@ -68,9 +68,14 @@ impl Discovery {
         let mut all_finalized = true;
         for _ in 0..DISCOVERY_PAGES_MAX {
             let (views, next) = self.board.funded(after).await?;
+            let seen: Vec<_> = views.iter().map(|v| (v.request_id, v.block_number)).collect();
+            // What waits for its delivery stays on the list: it is not to be checked and stored at every look.
+            let known = known(&self.pool, &seen).await?;
             let mut finalized = None;
             for view in &views {
-                self.take(view).await?;
+                if !known.contains(&view.request_id) {
+                    self.take(view).await?;
+                }
                 all_finalized &= view.finality == Finality::Finalized;
                 if all_finalized {
                     finalized = Some(view.sequence);

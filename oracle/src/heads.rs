@@ -18,6 +18,8 @@ pub struct Heads {
     pub safe: Option<Head>,
     pub finalized: Option<Head>,
     pub read_at: Instant,
+    /// When the latest block was first seen to be the latest. An endpoint that stands still answers every question.
+    pub arrived_at: Instant,
 }
 
 /// Reads all three.
@@ -27,7 +29,8 @@ pub async fn read(chain: &Chain) -> Result<Option<Heads>, ChainError> {
     };
     let safe = chain.head(BlockNumberOrTag::Safe).await?;
     let finalized = chain.head(BlockNumberOrTag::Finalized).await?;
-    Ok(Some(Heads { latest, safe, finalized, read_at: Instant::now() }))
+    let now = Instant::now();
+    Ok(Some(Heads { latest, safe, finalized, read_at: now, arrived_at: now }))
 }
 
 /// Keeps `heads` current and rings `bell` at every new block.
@@ -43,8 +46,10 @@ pub async fn follow(
         match read(&chain).await {
             Ok(Some(read)) => {
                 failing = false;
-                let before = heads.send_replace(Some(read));
-                if before.map(|before| before.latest) != Some(read.latest) {
+                let before = (*heads.borrow()).filter(|before| before.latest == read.latest);
+                let arrived_at = before.map_or(read.arrived_at, |before| before.arrived_at);
+                heads.send_replace(Some(Heads { arrived_at, ..read }));
+                if before.is_none() {
                     bell.notify_waiters();
                 }
             }

@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::job::store::counts;
+use crate::meter::Ages;
 use crate::status::{Status, Watch};
 
 /// The routes.
@@ -49,10 +50,12 @@ async fn ready(State(watch): State<Arc<Watch>>) -> Response {
 
 async fn metrics(State(watch): State<Arc<Watch>>) -> Result<Response, Unavailable> {
     let jobs = counts(&watch.pool).await?;
-    let age =
-        watch.heads.borrow().map_or(f64::INFINITY, |heads| heads.read_at.elapsed().as_secs_f64());
+    let ages = watch.heads.borrow().map_or(Ages::NEVER, |heads| Ages {
+        read_seconds: heads.read_at.elapsed().as_secs_f64(),
+        block_seconds: heads.arrived_at.elapsed().as_secs_f64(),
+    });
     let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
-    Ok((kind, watch.meters.text(&jobs, age) + &watch.process_meters.text()).into_response())
+    Ok((kind, watch.meters.text(&jobs, ages) + &watch.process_meters.text()).into_response())
 }
 
 async fn status(State(watch): State<Arc<Watch>>) -> Result<Json<Status>, Unavailable> {

@@ -6,6 +6,8 @@ use auspex_protocol::deployment::Deployment;
 use sqlx::PgPool;
 use uuid::Uuid;
 
+use crate::failpoint::{Point, pass};
+
 /// Who this node is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
@@ -69,6 +71,7 @@ pub async fn claim(
             chain_id: row.chain_id,
         });
     }
+    pass(Point::IdentityClaimed);
     Ok(Identity { owner, signer, database_id: row.database_id })
 }
 
@@ -90,6 +93,7 @@ pub async fn advance_sequence(pool: &PgPool, sequence: u64) -> anyhow::Result<()
     .execute(pool)
     .await
     .context("store the discovery cursor")?;
+    pass(Point::CursorAdvanced);
     Ok(())
 }
 

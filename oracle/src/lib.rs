@@ -16,6 +16,7 @@ pub mod corpus;
 pub mod discover;
 pub mod document;
 pub mod drain;
+pub mod failpoint;
 pub mod heads;
 pub mod http;
 pub mod identity;

@@ -17,8 +17,15 @@ pub const WORKER_SLEEP: Duration = Duration::from_millis(250);
 /// A job that waits for the chain or for other operators is looked at again after this time at the latest.
 pub const JOB_RECHECK: Duration = Duration::from_secs(1);
 
-/// A delivered job waits for the safe chain, which takes minutes; it is looked at again after this time.
-pub const DELIVERED_RECHECK: Duration = Duration::from_secs(5);
+/// A delivered job waits for the safe chain, whose advance wakes it. It is looked at after this time anyway, because a reorg
+/// may have taken away a delivery that was not ours.
+pub const DELIVERED_RECHECK: Duration = Duration::from_secs(30);
+
+/// The same while there is little time to deliver again.
+pub const DELIVERED_RECHECK_URGENT: Duration = Duration::from_secs(5);
+
+/// Seconds before a deadline in which there is little time.
+pub const URGENT_SECONDS: u64 = 180;
 
 /// Wait before the second try of a failed step; doubles per failure up to [`RETRY_WAIT_MAX`].
 pub const RETRY_WAIT: Duration = Duration::from_millis(500);
@@ -95,6 +102,19 @@ pub const ATTEMPTS_PER_INTENT_MAX: usize = 32;
 
 /// Reverts in a row after which the transaction manager stops itself.
 pub const CONSECUTIVE_REVERTS_MAX: u32 = 3;
+
+/// Most deliveries of one batch; the escrow takes 64, and a batch that does not come through is tried one by one.
+pub const DELIVERIES_PER_BATCH_MAX: usize = 40;
+
+/// Most bytes of calldata in a batch; clients refuse transactions over 128 KiB.
+pub const BATCH_CALLDATA_BYTES_MAX: usize = 96 * 1024;
+
+/// Deliveries with less time than this before their deadline travel alone, because a deadline that passes in the pool
+/// reverts the whole batch.
+pub const BATCH_DEADLINE_SECONDS_MIN: u64 = 60;
+
+/// Questions to a chain endpoint about transactions that may be under way at once.
+pub const CHAIN_QUESTIONS_MAX: usize = 8;
 
 /// Gas of a transfer of nothing to ourselves.
 pub const CANCEL_GAS: u64 = 21_000;

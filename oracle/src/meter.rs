@@ -76,6 +76,18 @@ impl Meter {
     }
 }
 
+/// How old the node's view of the chain is.
+#[derive(Debug, Clone, Copy)]
+pub struct Ages {
+    pub read_seconds: f64,
+    pub block_seconds: f64,
+}
+
+impl Ages {
+    /// Nothing has been read yet.
+    pub const NEVER: Self = Self { read_seconds: f64::INFINITY, block_seconds: f64::INFINITY };
+}
+
 /// Everything that a node counts.
 #[derive(Debug, Default)]
 pub struct Meters {
@@ -94,6 +106,7 @@ pub struct Meters {
     pub board_failures: Meter,
     pub strangers_with_our_key: Meter,
     pub transactions_sent: Meter,
+    pub deliveries_batched: Meter,
     pub transactions_raised: Meter,
     pub transactions_resent: Meter,
     pub transactions_refused: Meter,
@@ -103,12 +116,14 @@ pub struct Meters {
     pub intents_replaced: Meter,
     pub has_custody: Meter,
     pub blocked: Meter,
+    pub oldest_transaction_seconds: Meter,
     pub balance_wei: Meter,
+    pub signer_refusals: Meter,
 }
 
 impl Meters {
     /// The Prometheus text, with gauges that were read from the database at this moment.
-    pub fn text(&self, jobs: &[(String, i64)], head_age_seconds: f64) -> String {
+    pub fn text(&self, jobs: &[(String, i64)], ages: Ages) -> String {
         let mut text = String::new();
         let counters = [
             ("requests_found_total", "Requests that became jobs.", &self.requests_found),
@@ -150,6 +165,11 @@ impl Meters {
             ),
             ("transactions_sent_total", "New transactions.", &self.transactions_sent),
             (
+                "deliveries_batched_total",
+                "Deliveries that travelled with others in one transaction.",
+                &self.deliveries_batched,
+            ),
+            (
                 "transactions_raised_total",
                 "Replacements at a higher fee.",
                 &self.transactions_raised,
@@ -163,6 +183,11 @@ impl Meters {
                 "transactions_refused_total",
                 "Transactions that no endpoint took.",
                 &self.transactions_refused,
+            ),
+            (
+                "signer_refusals_total",
+                "Questions that the signer's policy refused.",
+                &self.signer_refusals,
             ),
             (
                 "nonces_adopted_total",
@@ -197,6 +222,11 @@ impl Meters {
             ),
             ("transactions_blocked", "1 while nothing new can be sent.", &self.blocked),
             (
+                "oldest_transaction_seconds",
+                "Time since the oldest transaction that is not mined was signed.",
+                &self.oldest_transaction_seconds,
+            ),
+            (
                 "transmitter_balance_wei",
                 "The transmitter's balance, at most 2^64 - 1.",
                 &self.balance_wei,
@@ -205,14 +235,15 @@ impl Meters {
         for (name, help, meter) in gauges {
             metric(&mut text, name, "gauge", help, &meter.get().to_string());
         }
-        metric(
-            &mut text,
-            "head_age_seconds",
-            "gauge",
-            "Time since the chain's head was last read.",
+        let ages = [
+            ("head_age_seconds", "Time since the chain's head was last read.", ages.read_seconds),
+            ("block_age_seconds", "Time since the newest block arrived.", ages.block_seconds),
+        ];
+        for (name, help, seconds) in ages {
             // Prometheus writes infinity, which stands for "never read", with a sign.
-            &format!("{head_age_seconds:.3}").replace("inf", "+Inf"),
-        );
+            let value = format!("{seconds:.3}").replace("inf", "+Inf");
+            metric(&mut text, name, "gauge", help, &value);
+        }
         text.push_str(
             "# HELP auspex_oracle_jobs Jobs by state.\n# TYPE auspex_oracle_jobs gauge\n",
         );

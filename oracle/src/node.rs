@@ -29,6 +29,7 @@ use crate::corpus::Embedder;
 use crate::discover::Discovery;
 use crate::heads::{self, Heads};
 use crate::identity::{self, Identity, IdentityError};
+use crate::job::finish;
 use crate::job::plan::Policy as JobPolicy;
 use crate::job::work::{self, Bells, Desk};
 use crate::keys::keystore::{self, KeystoreError};
@@ -169,6 +170,7 @@ impl Node {
             identity: self.identity.clone(),
             transmitter: self.transmitter.address(),
             heads: heads.clone(),
+            block_age_max: config.block_age_max,
             discovered,
             meters: Arc::clone(&self.meters),
             process_meters: self.process_meters.clone(),
@@ -184,6 +186,10 @@ impl Node {
                 config.head_interval,
                 stop.clone(),
             ),
+        );
+        tasks.add(
+            "finish",
+            finish::run(self.pool.clone(), heads.clone(), Arc::clone(&bells.work), stop.clone()),
         );
         let discovery = Discovery {
             pool: self.pool.clone(),

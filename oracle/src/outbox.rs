@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::board::{Board, Posted};
+use crate::failpoint::{Point, pass};
 use crate::limits::{OUTBOX_BATCH, OUTBOX_SWEEP};
 use crate::meter::Meters;
 
@@ -46,6 +47,7 @@ pub async fn bus_acked(pool: &PgPool, id: i64) -> anyhow::Result<()> {
         .execute(pool)
         .await
         .context("note an acknowledged message")?;
+    pass(Point::PublicationNoted);
     Ok(())
 }
 
@@ -78,6 +80,7 @@ async fn board_acked(pool: &PgPool, id: i64, refusal: Option<&str>) -> anyhow::R
     .execute(pool)
     .await
     .context("note a posted message")?;
+    pass(Point::PostingNoted);
     Ok(())
 }
 
@@ -101,6 +104,7 @@ async fn prune(pool: &PgPool) -> anyhow::Result<()> {
     .execute(pool)
     .await
     .context("prune the inbox")?;
+    pass(Point::MessagesPruned);
     Ok(())
 }
 
@@ -141,7 +145,9 @@ async fn sweep(pool: &PgPool, board: &Board) -> anyhow::Result<()> {
     prune(pool).await?;
     let mut failure = None;
     for message in for_board(pool).await? {
-        match board.post(message.request_id, &message.payload).await {
+        let posted = board.post(message.request_id, &message.payload).await;
+        pass(Point::MessagePosted);
+        match posted {
             Ok(Posted::Taken) => board_acked(pool, message.id, None).await?,
             Ok(Posted::Refused(reason)) => {
                 tracing::warn!(request_id = %message.request_id, reason, "the board refused a message");

@@ -1,6 +1,7 @@
 //! What an operator wants to see at a glance, as one JSON document.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use alloy::primitives::{Address, B256};
 use anyhow::Context;
@@ -28,6 +29,8 @@ pub struct Watch {
     pub identity: Identity,
     pub transmitter: Address,
     pub heads: watch::Receiver<Option<Heads>>,
+    /// A node whose newest block came longer ago than this is not ready.
+    pub block_age_max: Duration,
     pub discovered: watch::Receiver<Option<Instant>>,
     pub meters: Arc<Meters>,
     pub process_meters: ProcessMeters,
@@ -66,6 +69,8 @@ pub struct HeadStatus {
     /// Unix seconds of the latest block.
     pub chain_time: u64,
     pub read_seconds_ago: u64,
+    /// Since the latest block arrived.
+    pub arrived_seconds_ago: u64,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -118,6 +123,12 @@ impl Watch {
                 let age = heads.read_at.elapsed().as_secs();
                 obstacles.push(format!("the chain was last read {age} s ago"));
             }
+            Some(heads) if self.block_age_max < heads.arrived_at.elapsed() => {
+                let (number, age) = (heads.latest.number, heads.arrived_at.elapsed().as_secs());
+                obstacles.push(format!(
+                    "the newest block, {number}, came {age} s ago: the endpoints stand still, or the chain does"
+                ));
+            }
             Some(_) => {}
         }
         match *self.discovered.borrow() {
@@ -157,6 +168,7 @@ impl Watch {
             finalized: heads.finalized.map(|finalized| finalized.number),
             chain_time: heads.latest.time,
             read_seconds_ago: heads.read_at.elapsed().as_secs(),
+            arrived_seconds_ago: heads.arrived_at.elapsed().as_secs(),
         });
         let jobs = counts(&self.pool).await?;
         let deployment = self.chain.deployment();

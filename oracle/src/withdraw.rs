@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::board::Board;
 use crate::chain::Chain;
 use crate::config::TokenAmount;
+use crate::failpoint::{Point, pass};
 
 /// The task that withdraws.
 #[derive(Debug)]
@@ -78,6 +79,7 @@ impl Withdrawals {
         .execute(&self.pool)
         .await
         .context("store a withdrawal")?;
+        pass(Point::WithdrawalIntended);
         Ok(())
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use auspex_protocol::limits::MESSAGE_BYTES_MAX;
+use rumqttc::tokio_rustls::rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rumqttc::{LastWill, MqttOptions, QoS, TlsConfiguration, Transport};
 use secrecy::{ExposeSecret, SecretString};
 use uuid::Uuid;
@@ -50,7 +51,10 @@ impl BusOptions {
         };
         let tls = match url.reveal().scheme() {
             "mqtt" | "tcp" => None,
-            "mqtts" | "ssl" => Some(Tls::read(config)?),
+            "mqtts" | "ssl" => {
+                choose_cryptography();
+                Some(Tls::read(config)?)
+            }
             other => bail!("--broker-url: the scheme is {other:?}, but mqtt and mqtts are known"),
         };
         Ok(Some(Self { url, password, tls }))
@@ -121,6 +125,15 @@ impl Tls {
             alpn: None,
             client_auth,
         })
+    }
+}
+
+/// Our dependencies build rustls with two cryptographic libraries. It refuses to choose between them, and rumqttc panics
+/// over that, so one of them is made the process's own unless somebody has done it before.
+fn choose_cryptography() {
+    if CryptoProvider::get_default().is_none() {
+        // An error means that another thread was faster, with the same choice.
+        let _ = aws_lc_rs::default_provider().install_default();
     }
 }
 

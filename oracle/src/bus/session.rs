@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::bus::{Bus, Ended};
+use crate::failpoint::{Point, pass};
 use crate::identity::IdentityError;
 use crate::job::store::wake;
 use crate::limits::{BUS_IN_FLIGHT_MAX, BUS_RECEIVED_MAX, HEARTBEAT_FRESH};
@@ -134,6 +135,7 @@ impl Session<'_> {
             Event::Outgoing(Outgoing::AwaitAck(_)) => Err(Ended::Collision),
             Event::Incoming(Packet::PubAck(ack)) => {
                 if let Some(Sent { row: Some(row), .. }) = self.unacknowledged.remove(&ack.pkid) {
+                    pass(Point::PublicationAcknowledged);
                     log(outbox::bus_acked(&self.bus.pool, row).await);
                 }
                 if self.unacknowledged.len() < usize::from(BUS_IN_FLIGHT_MAX) / 2 {
@@ -173,6 +175,7 @@ impl Session<'_> {
             self.client
                 .try_publish(message.topic, QoS::AtLeastOnce, false, message.payload)
                 .map_err(full)?;
+            pass(Point::MessagePublished);
             self.unnumbered.push_back(Sent { row: Some(message.id), at: Instant::now() });
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! Requests that this node works on: a row each, a lease to work under, and one bounded step at a time.
 
 pub mod check;
+pub mod finish;
 pub mod plan;
 mod settle;
 pub mod store;

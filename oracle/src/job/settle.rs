@@ -11,6 +11,7 @@ use auspex_protocol::message::QuorumMessage;
 use auspex_protocol::quorum::Quorum;
 
 use crate::board::Posted;
+use crate::failpoint::{Point, pass};
 use crate::job::plan::{State, View};
 use crate::job::store::{self, Claim, Lease};
 use crate::job::work::Desk;
@@ -155,7 +156,9 @@ impl Desk {
         intend(&mut transaction, &lease, self.transmitter.address(), &call).await?;
         store::move_on(&mut transaction, &lease, State::Delivering, "our delivery is under way")
             .await?;
+        pass(Point::DeliveryIntending);
         transaction.commit().await?;
+        pass(Point::DeliveryIntended);
         tracing::info!(request_id = %lease.request_id, rank = view.standing.rank, "delivery intended");
         self.bells.manager.notify_one();
         Ok(())
@@ -174,6 +177,7 @@ impl Desk {
                 tracing::warn!(%output_hash, reason, "the indexer refused the answer");
             }
         }
+        pass(Point::AnswerPosted);
         store::answer_stored(&self.pool, lease).await?;
         Ok(())
     }

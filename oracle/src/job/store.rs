@@ -1,6 +1,7 @@
 //! The rows of jobs: finding them, leasing them, moving them on. All writes of a worker are fenced by the epoch of its
 //! claim.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use alloy::primitives::B256;
@@ -10,6 +11,7 @@ use auspex_protocol::document::{OfferDocument, OperatorSetDocument, RequestDocum
 use sqlx::{PgConnection, PgPool};
 
 use crate::clock::elapsed;
+use crate::failpoint::{Point, pass};
 use crate::job::plan::State;
 use crate::job::terms::Terms;
 use crate::limits::RETRY_WAIT_MAX;
@@ -94,6 +96,7 @@ pub async fn discover(
     .fetch_optional(pool)
     .await
     .context("store a discovered request")?;
+    pass(Point::RequestDiscovered);
     Ok(match state.as_deref() {
         Some("new") => Found::New,
         Some(_) => Found::Returned,
@@ -109,6 +112,26 @@ pub async fn is_known(connection: &mut PgConnection, request_id: B256) -> sqlx::
     )
     .fetch_one(connection)
     .await
+}
+
+/// Those of the requests, each with the block in which the indexer sees it, that [`discover`] would leave alone.
+pub async fn known(pool: &PgPool, seen: &[(B256, u64)]) -> anyhow::Result<BTreeSet<B256>> {
+    let ids: Vec<Vec<u8>> = seen.iter().map(|(id, _)| id.to_vec()).collect();
+    let blocks: Vec<i64> =
+        seen.iter().map(|(_, block)| signed(*block)).collect::<Result<_, _>>()?;
+    let rows = sqlx::query_scalar!(
+        r#"select request_id as "id!"
+         from oracle.jobs
+            join unnest($1::bytea[], $2::bigint[]) as seen (request_id, block_number)
+                using (request_id, block_number)
+         where state <> 'dropped'"#,
+        &ids,
+        &blocks,
+    )
+    .fetch_all(pool)
+    .await
+    .context("look for known requests")?;
+    rows.iter().map(|id| B256::try_from(id.as_slice()).context("read a request id")).collect()
 }
 
 /// Leases the most urgent due job, if there is one; while the operator drains its nodes, only one that was begun. A time further ahead than any that is ever set was set before the
@@ -156,6 +179,7 @@ pub async fn claim(
     .await
     .context("claim a job")?;
     let Some(row) = row else { return Ok(None) };
+    pass(Point::JobClaimed);
     let request_id =
         B256::try_from(row.request_id.as_slice()).context("read a job's request id")?;
     let request: RequestDocument = serde_json::from_value(row.terms)?;
@@ -186,6 +210,7 @@ pub async fn renew(pool: &PgPool, lease: &Lease, length: Duration) -> Result<(),
     )
     .execute(pool)
     .await?;
+    pass(Point::LeaseRenewed);
     fenced(changed.rows_affected())
 }
 
@@ -211,6 +236,7 @@ pub async fn release(
     )
     .execute(pool)
     .await?;
+    pass(Point::JobReleased);
     fenced(changed.rows_affected())
 }
 
@@ -236,9 +262,52 @@ pub async fn become_state(
         )
         .execute(&mut *transaction)
         .await?;
+        // A batch leaves out what was delivered or refunded, but reverts over a request that is gone or overdue.
+        let fatal = matches!(state, State::Dropped | State::Closed | State::Declined);
+        sqlx::query!(
+            "update oracle.intents as batch set wanted = false, updated_at = now()
+             where id = (
+                select max(carrier) from oracle.intents
+                where request_id = $1 and state in ('queued', 'sent')
+             ) and wanted and ($2 or not exists (
+                select from oracle.intents as carried where carried.carrier = batch.id and carried.wanted
+             ))",
+            lease.request_id.as_slice(),
+            fatal,
+        )
+        .execute(&mut *transaction)
+        .await?;
     }
+    pass(Point::JobMoving);
     transaction.commit().await?;
+    pass(Point::JobMoved);
     Ok(())
+}
+
+/// Notes the head at which a job was seen delivered, before it becomes so.
+pub async fn delivered_by(pool: &PgPool, lease: &Lease, block: u64) -> Result<(), FencedError> {
+    let changed = sqlx::query!(
+        "update oracle.jobs set delivered_block = $3 where request_id = $1 and epoch = $2",
+        lease.request_id.as_slice(),
+        lease.epoch,
+        i64::try_from(block).unwrap_or(i64::MAX),
+    )
+    .execute(pool)
+    .await?;
+    fenced(changed.rows_affected())
+}
+
+/// Makes all delivered jobs due whose delivery may be safe now. Returns how many there are.
+pub async fn wake_delivered(pool: &PgPool, safe_block: u64) -> anyhow::Result<u64> {
+    let woken = sqlx::query!(
+        "update oracle.jobs set wakes = wakes + 1, due_at = now()
+         where state = 'delivered' and delivered_block <= $1 and now() < due_at",
+        i64::try_from(safe_block).unwrap_or(i64::MAX),
+    )
+    .execute(pool)
+    .await
+    .context("wake delivered jobs")?;
+    Ok(woken.rows_affected())
 }
 
 /// Locks the job's row for the rest of the transaction, if the lease still holds.
@@ -284,6 +353,7 @@ pub async fn answer_stored(pool: &PgPool, lease: &Lease) -> Result<(), FencedErr
     )
     .execute(pool)
     .await?;
+    pass(Point::AnswerStored);
     fenced(changed.rows_affected())
 }
 

@@ -22,13 +22,15 @@ use crate::answerer::{Answerer, Draft, Question};
 use crate::board::Board;
 use crate::chain::Chain;
 use crate::config::{TokenAmount, TokenRate};
+use crate::failpoint::{Point, pass};
 use crate::heads::Heads;
 use crate::job::check::{Facts, Patience, check, patience};
 use crate::job::plan::{Decision, Policy, Presence, Standing, State, View, decide};
 use crate::job::store::{self, Claim, FencedError};
 use crate::keys::{ResultSigner, SignerError, Transmitter};
 use crate::limits::{
-    DELIVERED_RECHECK, JOB_RECHECK, LEASE, LEASE_RENEWAL, RETRY_WAIT, RETRY_WAIT_MAX, WORKER_SLEEP,
+    DELIVERED_RECHECK, DELIVERED_RECHECK_URGENT, JOB_RECHECK, LEASE, LEASE_RENEWAL, RETRY_WAIT,
+    RETRY_WAIT_MAX, URGENT_SECONDS, WORKER_SLEEP,
 };
 use crate::meter::Meters;
 use crate::quorum::reading::shortened;
@@ -167,7 +169,10 @@ impl Desk {
         };
         match (decide(&view, &self.policy), attestations, recorded) {
             (Decision::Wait(wait), _, _) => {
+                let urgent = view.chain_time < view.deadline
+                    && view.deadline - view.chain_time < URGENT_SECONDS;
                 let recheck = match view.state {
+                    State::Delivered if urgent => DELIVERED_RECHECK_URGENT,
                     State::Delivered => DELIVERED_RECHECK,
                     _ => JOB_RECHECK,
                 };
@@ -176,6 +181,9 @@ impl Desk {
             }
             (Decision::Become(state, reason), _, _) => {
                 tracing::info!(%request_id, from = claim.state.name(), to = state.name(), reason, "job moved");
+                if state == State::Delivered {
+                    store::delivered_by(&self.pool, &lease, heads.latest.number).await?;
+                }
                 store::become_state(&self.pool, &lease, state, reason).await?;
                 self.bells.manager.notify_one();
                 self.bells.work.notify_one();
@@ -269,6 +277,7 @@ impl Desk {
             }
         };
         self.meters.answers.add(1);
+        pass(Point::AnswerDerived);
         let elapsed = started.elapsed().as_millis();
         self.meters.answer_milliseconds.add(u64::try_from(elapsed).unwrap_or(u64::MAX));
         result_of(claim, draft)
@@ -282,13 +291,20 @@ impl Desk {
         let signature = match self.signer.sign_result(&self.domain, request, &result).await {
             Ok(signature) => Bytes::copy_from_slice(&signature.as_bytes()),
             Err(SignerError::Refused { reason, lasting: true }) => {
+                self.meters.signer_refusals.add(1);
                 tracing::error!(%request_id, reason, "the signer refuses for good");
                 let reason = shortened(&format!("the signer refuses: {reason}"));
                 store::become_state(&self.pool, &lease, State::Declined, &reason).await?;
                 return Ok(());
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                if matches!(error, SignerError::Refused { .. }) {
+                    self.meters.signer_refusals.add(1);
+                }
+                return Err(error.into());
+            }
         };
+        pass(Point::ResultSigned);
         if let Some(answer) = &recorded.answer {
             // A first try: the delivery waits until the answer is stored, but readers profit from an early one.
             if let Err(error) = self.store_answer(&lease, recorded.result.output_hash, answer).await
@@ -311,6 +327,7 @@ impl Desk {
             }
         };
         let message = self.seal(request_id, message).await?;
+        pass(Point::MessageSealed);
         let address = self.signer.address();
         let digest = recorded.digest;
         quorum_store::sign(&self.pool, &lease, address, digest, &signature, &[message]).await?;

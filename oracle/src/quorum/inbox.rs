@@ -9,6 +9,7 @@ use auspex_protocol::document::OperatorSetDocument;
 use auspex_protocol::message::{Envelope, MessageError, QuorumMessage, open};
 use sqlx::{PgConnection, PgPool};
 
+use crate::failpoint::{Point, pass};
 use crate::job::store::wake;
 use crate::limits::{MESSAGES_PER_SIGNER_MAX, PEERS_MAX};
 use crate::quorum::reading::{Ignored, Reading, read, subject};
@@ -78,7 +79,9 @@ pub async fn receive(
         apply(&mut transaction, request_id, envelope.signer, &reading).await?;
         wake(&mut transaction, request_id).await?;
     }
+    pass(Point::MessageApplying);
     transaction.commit().await?;
+    pass(Point::MessageApplied);
     Ok(match kept {
         Kept::Now => Received::Applied { request_id, reading },
         Kept::Before => Received::Known,
@@ -185,5 +188,6 @@ async fn heard(
     .execute(pool)
     .await
     .context("store a heartbeat")?;
+    pass(Point::HeartbeatHeard);
     Ok(())
 }

@@ -6,6 +6,7 @@ use auspex_protocol::document::ResultDocument;
 use auspex_protocol::message::Envelope;
 use sqlx::{PgConnection, PgPool};
 
+use crate::failpoint::{Point, pass};
 use crate::job::plan::State;
 use crate::job::store::{FencedError, Lease, hold, move_on};
 use crate::quorum::reading::Reading;
@@ -44,7 +45,9 @@ pub async fn record(
     let recorded = recorded(&mut transaction, lease.request_id)
         .await?
         .context("read back a recorded result")?;
+    pass(Point::ResultRecording);
     transaction.commit().await?;
+    pass(Point::ResultRecorded);
     Ok(recorded)
 }
 
@@ -103,7 +106,9 @@ pub async fn sign(
         queue(&mut transaction, lease.request_id, message).await?;
     }
     move_on(&mut transaction, lease, State::Signed, "our result is signed").await?;
+    pass(Point::SignatureStoring);
     transaction.commit().await?;
+    pass(Point::SignatureStored);
     Ok(())
 }
 
@@ -121,7 +126,9 @@ pub async fn refuse(
     if refusal(&mut transaction, lease.request_id, signer, digest, reason).await? {
         queue(&mut transaction, lease.request_id, message).await?;
     }
+    pass(Point::RefusalStoring);
     transaction.commit().await?;
+    pass(Point::RefusalStored);
     Ok(())
 }
 
@@ -135,7 +142,9 @@ pub async fn reached(pool: &PgPool, lease: &Lease) -> Result<(), FencedError> {
     )
     .execute(&mut *transaction)
     .await?;
+    pass(Point::QuorumStoring);
     transaction.commit().await?;
+    pass(Point::QuorumStored);
     Ok(())
 }
 

@@ -13,6 +13,7 @@ use alloy::primitives::{Address, B256, keccak256};
 use auspex_protocol::document::decimal;
 use serde::{Deserialize, Serialize};
 
+use crate::failpoint::{Point, pass};
 use crate::limits::SIGNER_LINE_BYTES_MAX;
 use crate::signer::policy::{Memory, Promise};
 
@@ -155,7 +156,10 @@ impl Ledger {
             text.push(b'\n');
         }
         self.file.write_all(&text).map_err(io)?;
-        self.file.sync_data().map_err(io)
+        pass(Point::PromiseWritten);
+        self.file.sync_data().map_err(io)?;
+        pass(Point::PromiseSynchronised);
+        Ok(())
     }
 }
 

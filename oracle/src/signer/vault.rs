@@ -8,6 +8,7 @@ use alloy::primitives::Bytes;
 use anyhow::Context;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::failpoint::{Point, pass};
 use crate::limits::{SIGNER_BATCH_MAX, SIGNER_QUEUE_MAX};
 use crate::signer::key::Key;
 use crate::signer::ledger::{Entry, Ledger, LedgerError};
@@ -62,6 +63,7 @@ impl Vault {
             transmitter: introduction.transmitter,
         };
         ledger.append(&[started], unix_now())?;
+        pass(Point::SignerStarted);
         let (questions, waiting) = mpsc::channel(SIGNER_QUEUE_MAX);
         let (over, end) = oneshot::channel();
         let desk = Desk { policy, ledger, memory };
@@ -103,6 +105,7 @@ impl Vault {
         };
         match key.sign(&grant.preimage).await {
             Ok(signature) => {
+                pass(Point::PromiseSigned);
                 Answer::Signature { signature: Bytes::copy_from_slice(&signature.as_bytes()) }
             }
             Err(error) => Answer::Failed { reason: error.to_string() },
@@ -137,6 +140,7 @@ impl Desk {
                 verdicts.push((question.reply, verdict));
             }
             if !entries.is_empty() {
+                pass(Point::PromiseDecided);
                 self.ledger.append(&entries, now)?;
             }
             for (reply, verdict) in verdicts {

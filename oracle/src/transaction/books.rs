@@ -19,13 +19,18 @@ pub struct Waiting {
     pub wanted: bool,
     pub call: Call,
     pub gas_limit: Option<u64>,
+    /// Unix seconds of chain time before which it must be mined; only a delivery that travels alone has one.
+    pub deadline: Option<u64>,
+    /// No earlier delivery of the same request has come back.
+    pub first_try: bool,
 }
 
 /// An intent with a nonce and no final outcome; `slot.observed` is for the chain to fill in.
 #[derive(Debug, Clone)]
 pub struct OpenSlot {
     pub slot: Slot,
-    pub request_id: Option<B256>,
+    /// What it delivers: one request, a batch's several, or none.
+    pub requests: Vec<B256>,
     pub call: Call,
 }
 
@@ -73,8 +78,15 @@ pub async fn read(pool: &PgPool, address: Address) -> anyhow::Result<Books> {
 async fn slots(pool: &PgPool, address: Address) -> anyhow::Result<Vec<OpenSlot>> {
     let intents = sqlx::query!(
         r#"
-        select id, nonce as "nonce!", wanted, request_id, target, calldata from oracle.intents
-        where transmitter = $1 and state in ('sent', 'included', 'reverted')
+        select id, nonce as "nonce!", wanted, target, calldata,
+            array(
+                select delivery.request_id from oracle.intents as delivery
+                where (delivery.id = intents.id or delivery.carrier = intents.id)
+                    and delivery.request_id is not null
+                order by delivery.id
+            ) as "requests!"
+        from oracle.intents
+        where transmitter = $1 and carrier is null and state in ('sent', 'included', 'reverted')
         order by nonce
         "#,
         address.as_slice()
@@ -88,7 +100,7 @@ async fn slots(pool: &PgPool, address: Address) -> anyhow::Result<Vec<OpenSlot>>
         .into_iter()
         .map(|row| {
             let (attempts, recorded) = attempts.remove(&row.id).unwrap_or_default();
-            let request_id = row.request_id.map(|id| B256::try_from(id.as_slice())).transpose()?;
+            let requests = row.requests.iter().map(|id| B256::try_from(id.as_slice()));
             Ok(OpenSlot {
                 slot: Slot {
                     intent: IntentId(row.id),
@@ -98,7 +110,7 @@ async fn slots(pool: &PgPool, address: Address) -> anyhow::Result<Vec<OpenSlot>>
                     recorded,
                     observed: None,
                 },
-                request_id,
+                requests: requests.collect::<Result<_, _>>()?,
                 call: Call {
                     target: Address::try_from(row.target.as_slice())?,
                     calldata: row.calldata.into(),
@@ -156,11 +168,25 @@ async fn attempts(pool: &PgPool, intents: &[i64]) -> anyhow::Result<AttemptsByIn
 
 async fn queue(pool: &PgPool, address: Address) -> anyhow::Result<Vec<Waiting>> {
     let rows = sqlx::query!(
-        "select intents.id, intents.wanted, intents.target, intents.calldata, intents.gas_limit
-         from oracle.intents left join oracle.jobs using (request_id)
-         where intents.transmitter = $1 and intents.state = 'queued'
-         order by jobs.deadline, intents.id
-         limit 256",
+        r#"
+        select intents.id, intents.wanted, intents.target, intents.calldata, intents.gas_limit,
+            jobs.deadline as "deadline?",
+            not exists (
+                select from oracle.intents as earlier
+                where earlier.request_id = intents.request_id and earlier.id < intents.id
+            ) as "first_try!"
+        from oracle.intents left join oracle.jobs using (request_id)
+        where intents.transmitter = $1 and intents.state = 'queued' and intents.carrier is null
+        order by coalesce(
+            jobs.deadline,
+            (
+                select min(carried_jobs.deadline)
+                from oracle.intents as carried join oracle.jobs as carried_jobs using (request_id)
+                where carried.carrier = intents.id
+            )
+        ), intents.id
+        limit 256
+        "#,
         address.as_slice()
     )
     .fetch_all(pool)
@@ -176,6 +202,8 @@ async fn queue(pool: &PgPool, address: Address) -> anyhow::Result<Vec<Waiting>> 
                     calldata: row.calldata.into(),
                 },
                 gas_limit: row.gas_limit.map(u64::try_from).transpose()?,
+                deadline: row.deadline.map(u64::try_from).transpose()?,
+                first_try: row.first_try,
             })
         })
         .collect()
@@ -185,7 +213,7 @@ async fn queue(pool: &PgPool, address: Address) -> anyhow::Result<Vec<Waiting>> 
 async fn reverts(pool: &PgPool, address: Address, resumed_nonce: i64) -> anyhow::Result<u32> {
     let states = sqlx::query_scalar!(
         "select state from oracle.intents
-         where transmitter = $1 and kind = 'delivery' and $2 <= nonce and (
+         where transmitter = $1 and kind in ('delivery', 'batch') and $2 <= nonce and (
             state in ('included', 'confirmed') or (state in ('reverted', 'failed') and wanted)
          )
          order by nonce desc limit $3",

@@ -39,7 +39,8 @@ pub async fn intend(
         "update oracle.intents set wanted = true, updated_at = now()
          where id = (
             select max(id) from oracle.intents as asleep
-            where request_id = $1 and not wanted and state in ('queued', 'sent', 'included')
+            where request_id = $1 and carrier is null and not wanted
+                and state in ('queued', 'sent', 'included')
                 and not exists (
                     select from oracle.transactions where intent_id = asleep.id and cancels
                 )

@@ -6,18 +6,21 @@ use std::time::Duration;
 use alloy::eips::BlockNumberOrTag;
 use alloy::primitives::B256;
 use anyhow::Context;
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use sqlx::PgPool;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::chain::{Chain, ChainError};
+use crate::failpoint::{Point, pass};
 use crate::job::plan::Presence;
-use crate::keys::Transmitter;
-use crate::limits::DELIVERY_GAS_MAX;
+use crate::keys::{SignerError, Transmitter};
+use crate::limits::{CHAIN_QUESTIONS_MAX, DELIVERY_GAS_MAX, TRANSACTIONS_IN_FLIGHT_MAX};
 use crate::meter::Meters;
-use crate::transaction::books::{self, Books, OpenSlot};
+use crate::transaction::batch;
+use crate::transaction::books::{self, Books, OpenSlot, Waiting};
 use crate::transaction::plan::{
-    Action, ChainView, Inclusion, IntentId, Outcome, Policy, Queued, View, plan,
+    Action, ChainView, Inclusion, IntentId, Outcome, Policy, Queued, Slot, View, plan,
 };
 use crate::transaction::reply::Reply;
 use crate::transaction::sign::{self, Signed, Terms};
@@ -46,6 +49,11 @@ impl Manager {
             match self.serve(&shutdown).await {
                 Ok(()) => quiet = false,
                 Err(error) => {
+                    if let Some(SignerError::Refused { .. }) =
+                        error.chain().find_map(|cause| cause.downcast_ref())
+                    {
+                        self.meters.signer_refusals.add(1);
+                    }
                     if !quiet {
                         tracing::warn!(error = format!("{error:#}"), "transactions stand still");
                     }
@@ -102,6 +110,7 @@ impl Manager {
         let mut books = books::read(&self.pool, custody.address).await?;
         self.observe(&mut books, account.latest_nonce).await?;
         self.weigh(&mut books).await?;
+        self.batch(custody, &mut books, head.time).await?;
         if resend_all {
             for attempt in books.slots.iter_mut().flat_map(|open| &mut open.slot.attempts) {
                 attempt.since_sent = None;
@@ -131,14 +140,16 @@ impl Manager {
             stopped: books.stopped.is_some(),
         };
         let actions = plan(&view, &self.policy);
-        self.meters.blocked.set(0);
+        self.meters.blocked.set(u64::from(view.stopped));
+        self.meters.oldest_transaction_seconds.set(oldest(&view.slots).as_secs());
         for action in &actions {
             self.act(custody, &books, action).await?;
         }
         Ok(actions)
     }
 
-    /// Asks for the receipts of what may have been mined.
+    /// Asks for the receipts of what may have been mined. A receipt that is missing proves nothing: an endpoint may be
+    /// behind. What was seen in a block is taken out again only when another block stands in that one's place.
     async fn observe(&self, books: &mut Books, latest_nonce: u64) -> anyhow::Result<()> {
         for open in &mut books.slots {
             let may_be_mined = open.slot.nonce < latest_nonce || open.slot.recorded.is_some();
@@ -152,27 +163,87 @@ impl Manager {
                     break;
                 }
             }
+            if let (None, Some(recorded)) = (open.slot.observed, open.slot.recorded) {
+                let there = self.chain.block_hash(recorded.block_number).await?;
+                if there.is_none_or(|hash| hash == recorded.block_hash) {
+                    open.slot.observed = Some(recorded);
+                }
+            }
         }
         Ok(())
     }
 
     /// Finds out how much gas queued intents need. One that would revert waits: its job will find out why.
     async fn weigh(&self, books: &mut Books) -> anyhow::Result<()> {
-        for waiting in books.queue.iter_mut().filter(|waiting| waiting.wanted) {
-            if waiting.gas_limit.is_some() {
-                continue;
+        let unweighed =
+            books.queue.iter_mut().filter(|waiting| waiting.wanted && waiting.gas_limit.is_none());
+        let weighing: Vec<_> = unweighed.map(|waiting| self.weigh_one(waiting).boxed()).collect();
+        stream::iter(weighing).buffer_unordered(CHAIN_QUESTIONS_MAX).try_collect().await
+    }
+
+    async fn weigh_one(&self, waiting: &mut Waiting) -> anyhow::Result<()> {
+        let (gas_limit, reason) = match self.chain.estimate(self.key.address(), &waiting.call).await
+        {
+            Ok(gas) => (Some(with_reserve(gas).min(DELIVERY_GAS_MAX)), None),
+            Err(ChainError::Reverts { message, .. }) => (None, Some(message)),
+            Err(error) => return Err(error.into()),
+        };
+        if let Some(reason) = &reason {
+            tracing::info!(intent = waiting.intent.0, reason, "the delivery would revert now");
+        }
+        store::weighed(&self.pool, waiting.intent, gas_limit, reason.as_deref()).await?;
+        waiting.gas_limit = gas_limit;
+        Ok(())
+    }
+
+    /// Puts deliveries that wait at the same time into one transaction where that is cheaper. While as many transactions
+    /// as allowed are under way nothing is put together: what comes until then may still come along.
+    async fn batch(
+        &self,
+        custody: &Custody,
+        books: &mut Books,
+        chain_time: u64,
+    ) -> anyhow::Result<()> {
+        let in_flight = books.slots.iter().filter(|open| open.slot.observed.is_none()).count();
+        let room = TRANSACTIONS_IN_FLIGHT_MAX.saturating_sub(in_flight);
+        if books.stopped.is_some() {
+            return Ok(());
+        }
+        for _ in 0..room {
+            let together = batch::gather(&books.queue, chain_time);
+            let escrow = self.chain.deployment().request_escrow;
+            if together.is_empty() {
+                return Ok(());
             }
-            let (gas_limit, reason) =
-                match self.chain.estimate(self.key.address(), &waiting.call).await {
-                    Ok(gas) => (Some((gas + gas / 5).min(DELIVERY_GAS_MAX)), None),
-                    Err(ChainError::Reverts { message, .. }) => (None, Some(message)),
-                    Err(error) => return Err(error.into()),
-                };
-            if let Some(reason) = &reason {
-                tracing::info!(intent = waiting.intent.0, reason, "the delivery would revert now");
+            let Some(call) = batch::combine(escrow, &together) else { return Ok(()) };
+            let gas_limit = match self.chain.estimate(self.key.address(), &call).await {
+                Ok(gas) => with_reserve(gas),
+                // One of them is at fault, which shows when each goes alone.
+                Err(ChainError::Reverts { .. }) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            };
+            if !batch::pays(gas_limit, &together) {
+                return Ok(());
             }
-            store::weighed(&self.pool, waiting.intent, gas_limit, reason.as_deref()).await?;
-            waiting.gas_limit = gas_limit;
+            let carried: Vec<IntentId> = together.iter().map(|waiting| waiting.intent).collect();
+            let formed = store::form_batch(&self.pool, custody, &carried, &call, gas_limit).await?;
+            let Some(intent) = formed else { return Ok(()) };
+            self.meters.deliveries_batched.add(carried.len() as u64);
+            tracing::info!(
+                intent = intent.0,
+                deliveries = carried.len(),
+                "deliveries travel together"
+            );
+            books.queue.retain(|waiting| !carried.contains(&waiting.intent));
+            let batch = Waiting {
+                intent,
+                wanted: true,
+                call,
+                gas_limit: Some(gas_limit),
+                deadline: None,
+                first_try: true,
+            };
+            books.queue.insert(0, batch);
         }
         Ok(())
     }
@@ -219,6 +290,7 @@ impl Manager {
                 } else {
                     sign::call(&self.key, terms, &open.call).await?
                 };
+                pass(Point::ReplacementSigned);
                 store::replace(&self.pool, custody, *intent, &signed).await?;
                 self.meters.transactions_raised.add(1);
                 self.send_signed(&signed).await?;
@@ -226,6 +298,7 @@ impl Manager {
             Action::Fill { nonce, fees } => {
                 let terms = self.terms(*nonce, *fees, crate::limits::CANCEL_GAS);
                 let signed = sign::cancel(&self.key, terms).await?;
+                pass(Point::FillerSigned);
                 store::fill(&self.pool, custody, *nonce, &signed).await?;
                 self.send_signed(&signed).await?;
             }
@@ -237,6 +310,7 @@ impl Manager {
                     .context("find the intent to send")?;
                 let terms = self.terms(*nonce, *fees, *gas_limit);
                 let signed = sign::call(&self.key, terms, &waiting.call).await?;
+                pass(Point::TransactionSigned);
                 store::assign(&self.pool, custody, *intent, *nonce, &signed).await?;
                 self.meters.transactions_sent.add(1);
                 tracing::info!(intent = intent.0, nonce, hash = %signed.hash, "transaction sent");
@@ -257,26 +331,37 @@ impl Manager {
         intent: IntentId,
         inclusion: Option<&Inclusion>,
     ) -> Result<(), anyhow::Error> {
-        let mut pointless = false;
-        if let (Some(Inclusion { succeeded: false, .. }), Some(request_id)) =
-            (inclusion, slot_of(books, intent)?.request_id)
-        {
-            let presence = self.chain.presence(request_id, BlockNumberOrTag::Latest).await?;
-            pointless = presence == Presence::Delivered;
-        }
+        // One delivery that came through has delivered what it carries.
+        let requests = &slot_of(books, intent)?.requests;
+        let in_doubt = match inclusion {
+            None => &[],
+            Some(inclusion) if inclusion.succeeded && requests.len() < 2 => &[],
+            Some(_) => requests.as_slice(),
+        };
+        let asking: Vec<_> = in_doubt.iter().map(|id| self.is_delivered(*id).boxed()).collect();
+        let answers: Vec<(B256, bool)> =
+            stream::iter(asking).buffered(CHAIN_QUESTIONS_MAX).try_collect().await?;
+        let delivered: Vec<B256> =
+            answers.into_iter().filter(|(_, delivered)| *delivered).map(|(id, _)| id).collect();
         match inclusion {
             Some(inclusion) => tracing::info!(
                 intent = intent.0,
                 block = inclusion.block_number,
                 succeeded = inclusion.succeeded,
-                pointless,
+                requests = requests.len(),
+                delivered = delivered.len(),
                 "transaction included"
             ),
             None => tracing::warn!(intent = intent.0, "a reorg took a transaction out"),
         }
-        store::include(&self.pool, custody, intent, inclusion, pointless).await?;
+        store::include(&self.pool, custody, intent, inclusion, &delivered).await?;
         self.work.notify_one();
         Ok(())
+    }
+
+    async fn is_delivered(&self, request_id: B256) -> Result<(B256, bool), ChainError> {
+        let presence = self.chain.presence(request_id, BlockNumberOrTag::Latest).await?;
+        Ok((request_id, presence == Presence::Delivered))
     }
 
     fn terms(&self, nonce: u64, fees: crate::transaction::fee::Fees, gas_limit: u64) -> Terms {
@@ -289,7 +374,9 @@ impl Manager {
 
     /// Hands stored bytes to an endpoint. What it says is noted and decides nothing: the chain does.
     async fn send(&self, hash: B256, raw: &alloy::primitives::Bytes) -> anyhow::Result<()> {
-        match self.chain.send(raw).await {
+        let sent = self.chain.send(raw).await;
+        pass(Point::TransactionSent);
+        match sent {
             Ok(()) => store::handed_over(&self.pool, hash, None).await,
             Err((reply, message)) => {
                 // The nonce is used: the receipts of the next look say by what.
@@ -301,6 +388,18 @@ impl Manager {
             }
         }
     }
+}
+
+/// How long the oldest transaction that is not mined has been waiting.
+fn oldest(slots: &[Slot]) -> Duration {
+    let waiting = slots.iter().filter(|slot| slot.observed.is_none());
+    let signed = waiting.filter_map(|slot| slot.attempts.iter().map(|a| a.since_signed).max());
+    signed.max().unwrap_or_default()
+}
+
+/// The gas that a transaction is given when a simulation used `gas`: the state that it meets may be another.
+fn with_reserve(gas: u64) -> u64 {
+    gas.saturating_add(gas / 5)
 }
 
 /// True when a step failed because another process has taken the nonces over.

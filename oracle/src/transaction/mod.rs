@@ -1,6 +1,7 @@
 //! Transactions that are made true: intents and signed transactions are rows before they are sent, outcomes are read from
 //! the chain and never guessed from a time-out.
 
+pub mod batch;
 pub mod books;
 pub mod fee;
 pub mod intent;

@@ -5,6 +5,8 @@ use alloy::primitives::{Address, B256, Bytes};
 use anyhow::Context;
 use sqlx::{Connection, PgConnection, PgPool};
 
+use crate::failpoint::{Point, pass};
+use crate::transaction::intent::Call;
 use crate::transaction::plan::{Inclusion, IntentId, Outcome};
 use crate::transaction::sign::Signed;
 
@@ -46,6 +48,7 @@ impl Custody {
         if !locked {
             return Ok(None);
         }
+        pass(Point::CustodyLocked);
         let epoch = sqlx::query_scalar!(
             "insert into oracle.transmitters as known (address, next_nonce, epoch, holder)
              values ($1, $2, 1, $3)
@@ -58,6 +61,7 @@ impl Custody {
         .fetch_one(&mut session)
         .await
         .context("take custody of the transmitter")?;
+        pass(Point::CustodyTaken);
         Ok(Some(Self { session, address, epoch }))
     }
 
@@ -79,6 +83,45 @@ async fn guard(connection: &mut PgConnection, custody: &Custody) -> Result<(), C
         Some(_) => Ok(()),
         None => Err(CustodyError::Lost),
     }
+}
+
+/// Makes one intent that carries several queued deliveries. `None` when one of them has changed since it was read.
+pub async fn form_batch(
+    pool: &PgPool,
+    custody: &Custody,
+    deliveries: &[IntentId],
+    call: &Call,
+    gas_limit: u64,
+) -> Result<Option<IntentId>, CustodyError> {
+    let mut transaction = pool.begin().await?;
+    guard(&mut transaction, custody).await?;
+    let id = sqlx::query_scalar!(
+        "insert into oracle.intents (transmitter, kind, target, calldata, gas_limit)
+         values ($1, 'batch', $2, $3, $4) returning id",
+        custody.address.as_slice(),
+        call.target.as_slice(),
+        call.calldata.as_ref(),
+        as_i64(gas_limit),
+    )
+    .fetch_one(&mut *transaction)
+    .await?;
+    let ids: Vec<i64> = deliveries.iter().map(|delivery| delivery.0).collect();
+    let carried = sqlx::query!(
+        "update oracle.intents set carrier = $2, updated_at = now()
+         where id = any($1) and kind = 'delivery' and state = 'queued' and wanted and carrier is null",
+        &ids,
+        id,
+    )
+    .execute(&mut *transaction)
+    .await?;
+    if carried.rows_affected() != ids.len() as u64 {
+        transaction.rollback().await?;
+        return Ok(None);
+    }
+    pass(Point::BatchForming);
+    transaction.commit().await?;
+    pass(Point::BatchFormed);
+    Ok(Some(IntentId(id)))
 }
 
 /// Gives a nonce to an intent together with its first signed transaction.
@@ -112,8 +155,17 @@ pub async fn assign(
     if advanced.rows_affected() != 1 || given.rows_affected() != 1 {
         return Err(CustodyError::Lost);
     }
+    sqlx::query!(
+        "update oracle.intents set state = 'sent', updated_at = now()
+         where carrier = $1 and state = 'queued'",
+        intent.0,
+    )
+    .execute(&mut *transaction)
+    .await?;
     keep(&mut transaction, intent, signed).await?;
+    pass(Point::NonceAssigning);
     transaction.commit().await?;
+    pass(Point::NonceAssigned);
     Ok(())
 }
 
@@ -136,7 +188,9 @@ pub async fn fill(
     .fetch_one(&mut *transaction)
     .await?;
     keep(&mut transaction, IntentId(id), signed).await?;
+    pass(Point::FillerStoring);
     transaction.commit().await?;
+    pass(Point::FillerStored);
     Ok(())
 }
 
@@ -150,7 +204,9 @@ pub async fn replace(
     let mut transaction = pool.begin().await?;
     guard(&mut transaction, custody).await?;
     keep(&mut transaction, intent, signed).await?;
+    pass(Point::ReplacementStoring);
     transaction.commit().await?;
+    pass(Point::ReplacementStored);
     Ok(())
 }
 
@@ -197,6 +253,7 @@ pub async fn handed_over(pool: &PgPool, hash: B256, error: Option<&str>) -> anyh
     .execute(pool)
     .await
     .context("note a sent transaction")?;
+    pass(Point::SendingNoted);
     Ok(())
 }
 
@@ -217,17 +274,19 @@ pub async fn weighed(
     .execute(pool)
     .await
     .context("store a gas limit")?;
+    pass(Point::GasWeighed);
     Ok(())
 }
 
-/// Stores where an intent's nonce was used, or that it is not used any more. `pointless` says that the request had been
-/// delivered by somebody else when our delivery reverted.
+/// Stores where an intent's nonce was used, or that it is not used any more. `delivered` are those of its requests whose
+/// delivery the chain shows: a reverted delivery of such a one was made pointless by somebody else, and a batch that came
+/// through has delivered those and left out the others.
 pub async fn include(
     pool: &PgPool,
     custody: &Custody,
     intent: IntentId,
     inclusion: Option<&Inclusion>,
-    pointless: bool,
+    delivered: &[B256],
 ) -> Result<(), CustodyError> {
     let mut transaction = pool.begin().await?;
     guard(&mut transaction, custody).await?;
@@ -259,28 +318,67 @@ pub async fn include(
     // A delivery that came true is wanted, whatever was thought of it before: if a reorg takes it away, it is sent again.
     // One whose revert a reorg took away is wanted only if no other was made in its place, and one that a reorg took out
     // after its job had ended is not wanted any more.
+    let delivered: Vec<Vec<u8>> = delivered.iter().map(|id| id.to_vec()).collect();
+    sqlx::query!(
+        "update oracle.intents as this set
+            state = next.state,
+            wanted = (this.wanted or next.state = 'included')
+                and not (
+                    next.state = 'reverted' and ($2 = 'included' or this.request_id = any($3))
+                )
+                and not exists (
+                    select from oracle.intents as other
+                    where other.request_id = this.request_id and other.id <> this.id
+                        and other.wanted and other.state in ('queued', 'sent', 'included')
+                ) and not (next.state = 'sent' and exists (
+                    select from oracle.jobs
+                    where jobs.request_id = this.request_id
+                        and jobs.state in ('done', 'declined', 'dropped', 'closed')
+                )),
+            updated_at = now()
+         from (
+            select id, case
+                when $2 = 'included' and carrier is not null and request_id <> all($3) then 'reverted'
+                else $2
+            end as state
+            from oracle.intents
+            where (id = $1 or carrier = $1) and kind = 'delivery'
+                and state in ('sent', 'included', 'reverted')
+         ) as next
+         where this.id = next.id",
+        intent.0,
+        state,
+        &delivered,
+    )
+    .execute(&mut *transaction)
+    .await?;
+    // A batch is wanted while one of its deliveries is, and was not wanted any more if it reverted over nothing.
     sqlx::query!(
         "update oracle.intents as this set
             state = $2,
-            wanted = (this.wanted or $2 = 'included') and not $3 and not exists (
-                select from oracle.intents as other
-                where other.request_id = this.request_id and other.id <> this.id
-                    and other.wanted and other.state in ('queued', 'sent', 'included')
-            ) and not ($2 = 'sent' and exists (
-                select from oracle.jobs
-                where jobs.request_id = this.request_id
-                    and jobs.state in ('done', 'declined', 'dropped', 'closed')
-            )),
+            wanted = case
+                when $2 = 'included' then true
+                when kind <> 'batch' then this.wanted
+                when $2 = 'reverted' then this.wanted and exists (
+                    select from oracle.intents as carried
+                    where carried.carrier = this.id and carried.request_id <> all($3)
+                )
+                else exists (
+                    select from oracle.intents as carried where carried.carrier = this.id and carried.wanted
+                )
+            end,
             updated_at = now()
-         where id = $1 and state in ('sent', 'included', 'reverted')",
+         where id = $1 and kind <> 'delivery' and state in ('sent', 'included', 'reverted')",
         intent.0,
         state,
-        pointless,
+        &delivered,
     )
     .execute(&mut *transaction)
     .await?;
     ring(&mut transaction, intent).await?;
+    pass(Point::InclusionStoring);
     transaction.commit().await?;
+    pass(Point::InclusionStored);
     Ok(())
 }
 
@@ -306,15 +404,30 @@ pub async fn settle(
     )
     .execute(&mut *transaction)
     .await?;
+    // What a batch that came through has left out is settled by what somebody else did.
+    sqlx::query!(
+        "update oracle.intents set
+            state = case when $2 = 'confirmed' and state <> 'included' then 'replaced' else $2 end,
+            updated_at = now()
+         where carrier = $1 and state in ('queued', 'sent', 'included', 'reverted')",
+        intent.0,
+        state,
+    )
+    .execute(&mut *transaction)
+    .await?;
     ring(&mut transaction, intent).await?;
+    pass(Point::OutcomeStoring);
     transaction.commit().await?;
+    pass(Point::OutcomeStored);
     Ok(())
 }
 
 async fn ring(connection: &mut PgConnection, intent: IntentId) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "update oracle.jobs set wakes = wakes + 1, due_at = least(due_at, now())
-         where request_id = (select request_id from oracle.intents where id = $1)",
+         where request_id in (
+            select request_id from oracle.intents where id = $1 or carrier = $1
+         )",
         intent.0
     )
     .execute(connection)
@@ -333,7 +446,9 @@ pub async fn adopt(pool: &PgPool, custody: &Custody, next_nonce: u64) -> Result<
     )
     .execute(&mut *transaction)
     .await?;
+    pass(Point::NoncesAdopting);
     transaction.commit().await?;
+    pass(Point::NoncesAdopted);
     Ok(())
 }
 
@@ -348,7 +463,9 @@ pub async fn stop(pool: &PgPool, custody: &Custody, reason: &str) -> Result<(), 
     )
     .execute(&mut *transaction)
     .await?;
+    pass(Point::ManagerStopping);
     transaction.commit().await?;
+    pass(Point::ManagerStopped);
     Ok(())
 }
 

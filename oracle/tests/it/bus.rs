@@ -34,6 +34,8 @@ use crate::lease::{domain, terms};
 use crate::scene::chain::key;
 use crate::scene::eventually;
 
+mod encrypted;
+
 const OURS: B256 = B256::repeat_byte(1);
 const THEIRS: B256 = B256::repeat_byte(2);
 
@@ -49,6 +51,11 @@ struct Station {
 
 impl Station {
     async fn start(broker_url: &str, ack_timeout: Duration) -> Self {
+        let options = BusOptions::plain(broker_url.parse().expect("a URL"));
+        Self::with(options, ack_timeout).await
+    }
+
+    async fn with(options: BusOptions, ack_timeout: Duration) -> Self {
         let database = TestDatabase::create().await.expect("a database");
         let terms = terms(1, 900, vec![key(OURS).address(), key(THEIRS).address()]);
         discover(&database.pool(), &terms, 1, 1).await.expect("new");
@@ -59,7 +66,7 @@ impl Station {
             pool: database.pool(),
             domain: domain(),
             topics: topics.clone(),
-            options: BusOptions::plain(broker_url.parse().expect("a URL")),
+            options,
             identity: Identity {
                 owner: Address::repeat_byte(8),
                 signer: key(OURS).address(),

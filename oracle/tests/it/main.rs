@@ -7,6 +7,7 @@ mod answer;
 mod bus;
 mod chaos;
 mod corpus;
+mod crash;
 mod document;
 mod isolation;
 mod keystore;

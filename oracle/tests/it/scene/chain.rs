@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use alloy::network::{EthereumWallet, TransactionBuilder};
-use alloy::primitives::{Address, B256, Bytes, U256};
+use alloy::primitives::{Address, B256, Bytes, U256, keccak256};
 use alloy::providers::ext::AnvilApi;
 use alloy::providers::{DynProvider, Provider, ProviderBuilder};
 use alloy::rpc::types::{TransactionReceipt, TransactionRequest};
@@ -139,8 +139,8 @@ impl Scene {
             let owner = FIRST_OWNER + usize::from(number);
             let operator = Operator {
                 owner: address(owner),
-                signer: B256::repeat_byte(0x20 + number),
-                transmitter: B256::repeat_byte(0x40 + number),
+                signer: keccak256(format!("signer {number}")),
+                transmitter: keccak256(format!("transmitter {number}")),
             };
             let register = IOperatorRegistry::registerCall {
                 signer: operator.signer_address(),
@@ -216,6 +216,24 @@ impl Scene {
         let escrow = self.deployment.request_escrow;
         self.call(PAYER, escrow, call, self.offer.price).await;
         request_id(&escrow_domain(self.deployment.chain_id, escrow), &terms)
+    }
+
+    /// Pays for several requests in one transaction.
+    pub(crate) async fn requests(&self, inputs: Vec<Bytes>, seconds: u64) -> Vec<B256> {
+        let (terms, _) = self.request_call(&inputs[0], seconds).await;
+        let escrow = self.deployment.request_escrow;
+        let domain = escrow_domain(self.deployment.chain_id, escrow);
+        let ids = inputs.iter().enumerate().map(|(number, input)| {
+            let salt = U256::from_be_bytes(terms.salt.0).wrapping_add(U256::from(number));
+            let terms =
+                Request { salt: salt.into(), inputHash: input_hash(input), ..terms.clone() };
+            request_id(&domain, &terms)
+        });
+        let ids = ids.collect();
+        let wei = self.offer.price * inputs.len() as u128;
+        let call = IRequestEscrow::requestBatchCall { terms, offer: self.offer.clone(), inputs };
+        self.call(PAYER, escrow, call.abi_encode(), wei).await;
+        ids
     }
 
     async fn request_call(&self, input: &[u8], seconds: u64) -> (Request, Vec<u8>) {

@@ -90,6 +90,16 @@ impl World {
         database: &str,
         more: &[&str],
     ) -> Config {
+        parsed(self.arguments(operator, database, more))
+    }
+
+    /// The command line of a node that finds its keys by what is in `more`.
+    pub(crate) fn arguments(
+        &self,
+        operator: &Operator,
+        database: &str,
+        more: &[&str],
+    ) -> Vec<String> {
         let deployment = self.folder.path().join("deployment.json");
         let mut arguments = vec![
             "node".to_owned(),
@@ -101,13 +111,15 @@ impl World {
             "--listen=127.0.0.1:0".into(),
             "--head-interval-ms=50".into(),
             "--discovery-interval-ms=50".into(),
-            "--takeover-ms=3000".into(),
         ];
+        if !more.iter().any(|argument| argument.starts_with("--takeover-ms")) {
+            arguments.push("--takeover-ms=3000".into());
+        }
         if let Some(broker) = &self.broker {
             arguments.push(format!("--broker-url={}", broker.url()));
         }
         arguments.extend(more.iter().map(|&argument| argument.to_owned()));
-        Arguments::try_parse_from(arguments).expect("a configuration").config
+        arguments
     }
 
     pub(crate) async fn start(&self, number: usize) -> Running {
@@ -139,12 +151,18 @@ impl World {
     }
 
     pub(crate) async fn settled(&self, request_id: B256) {
+        // Anvil shows a block's state a moment before its logs.
         eventually("the request is settled", || async {
-            (self.scene.status(request_id).await == Status::Settled).then_some(())
+            let settled = self.scene.status(request_id).await == Status::Settled;
+            (settled && !self.scene.deliveries(request_id).await.is_empty()).then_some(())
         })
         .await;
         assert_eq!(self.scene.deliveries(request_id).await.len(), 1);
     }
+}
+
+pub(crate) fn parsed(arguments: Vec<String>) -> Config {
+    Arguments::try_parse_from(arguments).expect("a configuration").config
 }
 
 /// Answers with the question.

@@ -1,6 +1,6 @@
 //! A chain small enough to be copied block by block, so that a reorg is a truncation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::{B256, U256};
 use auspex_oracle::job::plan::Presence;
@@ -14,17 +14,19 @@ use super::{Faults, OPERATORS};
 const GWEI: u128 = 1_000_000_000;
 const CALM_FEE: u128 = GWEI;
 pub(crate) const DELIVERY_GAS: u64 = 300_000;
+/// Gas that a batch is given per delivery.
+pub(crate) const BATCHED_GAS: u64 = 270_000;
 
 /// A transaction on the network.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Sent {
     pub(crate) hash: B256,
     pub(crate) sender: usize,
     pub(crate) nonce: u64,
     pub(crate) fees: Fees,
     pub(crate) gas_limit: u64,
-    /// The request that it delivers; `None` for a transfer of nothing.
-    pub(crate) delivers: Option<u32>,
+    /// The requests that it delivers; none for a transfer of nothing.
+    pub(crate) delivers: Vec<u32>,
 }
 
 #[derive(Debug, Clone)]
@@ -57,6 +59,9 @@ pub(crate) struct Chain {
     requests: Vec<Request>,
     hashes: u64,
     calm: bool,
+    /// What reorgs have ever taken out: the evidence that a rollback needs.
+    removed_requests: BTreeSet<u32>,
+    removed_transactions: BTreeSet<B256>,
 }
 
 impl Chain {
@@ -88,6 +93,8 @@ impl Chain {
             requests,
             hashes: 0,
             calm: false,
+            removed_requests: BTreeSet::new(),
+            removed_transactions: BTreeSet::new(),
         }
     }
 
@@ -143,7 +150,7 @@ impl Chain {
             .filter(|sent| block.base_fee <= sent.fees.max_fee)
             .filter(|sent| sent.fees.worst_cost(sent.gas_limit) <= block.balances[sender])
             .max_by_key(|sent| sent.fees)
-            .copied()
+            .cloned()
     }
 
     pub(crate) fn reorg(&mut self, rng: &mut SmallRng) {
@@ -152,10 +159,16 @@ impl Chain {
             return;
         }
         let depth = rng.random_range(1..=deepest);
+        let (before, mined) = (self.head().presence.clone(), self.head().mined.clone());
         self.blocks.truncate(self.blocks.len() - depth);
         // A payer whose request went may have spent the money elsewhere; it may also come back.
         let head = self.head().clone();
+        self.removed_transactions
+            .extend(mined.into_keys().filter(|hash| !head.mined.contains_key(hash)));
         for (index, request) in self.requests.iter_mut().enumerate() {
+            if head.presence[index] == Presence::Absent && before[index] != Presence::Absent {
+                self.removed_requests.insert(u32::try_from(index).expect("few requests"));
+            }
             if head.presence[index] == Presence::Absent && rng.random_bool(0.2) {
                 request.wanted = false;
             }
@@ -231,6 +244,18 @@ impl Chain {
         self.blocks[block].mined.get(&hash).map(|(_, inclusion)| *inclusion)
     }
 
+    pub(crate) fn hash_at(&self, block: usize) -> B256 {
+        self.blocks[block].hash
+    }
+
+    pub(crate) fn was_removed(&self, request: u32) -> bool {
+        self.removed_requests.contains(&request)
+    }
+
+    pub(crate) fn was_unmined(&self, hash: B256) -> bool {
+        self.removed_transactions.contains(&hash)
+    }
+
     pub(crate) fn would_revert(&self, block: usize, request: u32) -> bool {
         let block = &self.blocks[block];
         block.presence[request as usize] != Presence::Funded
@@ -280,23 +305,31 @@ impl Chain {
 }
 
 fn execute(block: &mut Block, sent: &Sent, number: u64, requests: &[Request]) {
-    let mut succeeded = true;
-    let gas = match sent.delivers {
-        None => 21_000,
-        Some(request) => {
-            let index = request as usize;
-            let open =
-                block.presence[index] == Presence::Funded && block.time < requests[index].deadline;
-            succeeded = open;
-            if open {
-                block.presence[index] = Presence::Delivered;
-                block.delivered[index] += 1;
-                200_000
-            } else {
-                60_000
-            }
-        }
+    let on_time = |index: usize| block.time < requests[index].deadline;
+    let open: Vec<usize> = sent
+        .delivers
+        .iter()
+        .map(|request| *request as usize)
+        .filter(|index| block.presence[*index] == Presence::Funded)
+        .collect();
+    // A batch leaves out what is settled; what is gone or overdue reverts all of it.
+    let gone = |request: &u32| block.presence[*request as usize] == Presence::Absent;
+    let succeeded = match sent.delivers.len() {
+        0 => true,
+        1 => open.iter().any(|index| on_time(*index)),
+        _ => !sent.delivers.iter().any(gone) && open.iter().all(|index| on_time(*index)),
     };
+    let gas = match (sent.delivers.len(), succeeded) {
+        (0, _) => 21_000,
+        (_, false) => 60_000,
+        (count, true) => 20_000 + 180_000 * count as u128,
+    };
+    if succeeded {
+        for index in open {
+            block.presence[index] = Presence::Delivered;
+            block.delivered[index] += 1;
+        }
+    }
     let price = sent.fees.max_fee.min(block.base_fee + sent.fees.priority);
     let cost = price * gas;
     block.nonces[sent.sender] += 1;

@@ -10,11 +10,12 @@ use auspex_oracle::job::plan::{
     Decision, Policy as JobPolicy, Presence, Standing, State, View, decide,
 };
 use auspex_oracle::limits::JOB_RECHECK;
+use auspex_oracle::transaction::batch::{gather, pays};
 use auspex_oracle::transaction::plan::{Action, IntentId, Policy, View as ManagerView, plan};
 use rand::Rng;
 use rand::rngs::SmallRng;
 
-use super::chain::{Chain, DELIVERY_GAS, Sent};
+use super::chain::{BATCHED_GAS, Chain, DELIVERY_GAS, Sent};
 use super::store::{Db, Lease, Lost, Row, ms};
 use super::{Faults, OPERATORS, THRESHOLD};
 
@@ -201,6 +202,8 @@ impl Operator {
                     Ok(Worker::Idle)
                 }
                 Decision::Become(state, _) => {
+                    let gone = state != State::Dropped || chain.was_removed(lease.request);
+                    assert!(gone, "O12: a job is dropped whose request was never removed");
                     self.db.become_state(&lease, state, now)?;
                     Ok(Worker::Idle)
                 }
@@ -306,6 +309,14 @@ impl Operator {
                     return;
                 }
                 let head = chain.seen_head(faults, rng);
+                match self.batch(epoch, chain, head) {
+                    Ok(false) => {}
+                    Ok(true) => return,
+                    Err(Lost) => {
+                        self.managers[index] = Manager::default();
+                        return;
+                    }
+                }
                 let view = self.manager_view(now, chain, head);
                 let actions = plan(&view, &self.policy());
                 self.managers[index].todo =
@@ -325,6 +336,22 @@ impl Operator {
         }
     }
 
+    /// Puts waiting deliveries together; a step of its own. Returns whether it did.
+    fn batch(&mut self, epoch: u64, chain: &Chain, head: usize) -> Result<bool, Lost> {
+        let gas = |request| (!chain.would_revert(head, request)).then_some(DELIVERY_GAS);
+        let queue = self.db.waiting(gas, |request| chain.deadline(request));
+        let together = gather(&queue, chain.time_at(head));
+        if self.db.stopped || together.is_empty() {
+            return Ok(false);
+        }
+        if !pays(BATCHED_GAS * together.len() as u64, &together) {
+            return Ok(false);
+        }
+        let together: Vec<IntentId> = together.iter().map(|waiting| waiting.intent).collect();
+        self.db.form_batch(epoch, &together)?;
+        Ok(true)
+    }
+
     fn manager_view(&self, now: i64, chain: &Chain, head: usize) -> ManagerView {
         let account = chain.account_at(head, self.me);
         let mut slots = self.db.slots(now);
@@ -335,6 +362,12 @@ impl Operator {
                     .iter()
                     .rev()
                     .find_map(|attempt| chain.inclusion_at(head, attempt.hash));
+                if let (None, Some(recorded)) = (slot.observed, slot.recorded) {
+                    let number = recorded.block_number as usize;
+                    if head < number || chain.hash_at(number) == recorded.block_hash {
+                        slot.observed = Some(recorded);
+                    }
+                }
             }
         }
         ManagerView {
@@ -365,13 +398,14 @@ impl Operator {
             }
             Action::Fill { nonce, .. } => panic!("O6: nonce {nonce} belongs to no intent"),
             Action::Record { intent, inclusion } => {
-                let reverted = inclusion.is_some_and(|inclusion| !inclusion.succeeded);
+                let evidence = inclusion.is_some() || self.was_unmined(*intent, chain);
+                assert!(evidence, "O12: a transaction is taken out that no reorg took out");
                 let head = head.min(chain_length(chain));
-                let pointless = reverted
-                    && self.db.request_of(*intent).is_some_and(|request| {
-                        chain.presence_at(head, request) == Presence::Delivered
-                    });
-                self.db.include(epoch, *intent, *inclusion, pointless)?;
+                let requests = self.db.requests_of(*intent).into_iter();
+                let delivered: Vec<u32> = requests
+                    .filter(|request| chain.presence_at(head, *request) == Presence::Delivered)
+                    .collect();
+                self.db.include(epoch, *intent, *inclusion, &delivered)?;
                 Ok(None)
             }
             Action::Settle { intent, outcome } => {
@@ -384,19 +418,25 @@ impl Operator {
             }
             Action::Resend { hash } => Ok(Some(*hash)),
             Action::Raise { intent, nonce, fees, gas_limit, cancels } => {
-                let request = self.db.request_of(*intent).filter(|_| !cancels);
-                let row = Row::new(self.hash(), *nonce, (*fees, *gas_limit), request, now);
+                let requests = if *cancels { Vec::new() } else { self.db.requests_of(*intent) };
+                let row = Row::new(self.hash(), *nonce, (*fees, *gas_limit), requests, now);
+                let hash = row.hash;
                 self.db.replace(epoch, *intent, row)?;
-                Ok(Some(row.hash))
+                Ok(Some(hash))
             }
             Action::Send { intent, nonce, fees, gas_limit } => {
-                let request = self.db.request_of(IntentId(intent.0));
-                let row = Row::new(self.hash(), *nonce, (*fees, *gas_limit), request, now);
+                let requests = self.db.requests_of(*intent);
+                let row = Row::new(self.hash(), *nonce, (*fees, *gas_limit), requests, now);
+                let hash = row.hash;
                 self.db.assign(epoch, *intent, row)?;
-                Ok(Some(row.hash))
+                Ok(Some(hash))
             }
             Action::Report(_) => Ok(None),
         }
+    }
+
+    fn was_unmined(&self, intent: IntentId, chain: &Chain) -> bool {
+        self.db.attempts_of(intent).any(|hash| chain.was_unmined(hash))
     }
 
     fn send(&mut self, hash: B256, now: i64, chain: &mut Chain) {
@@ -407,7 +447,7 @@ impl Operator {
             nonce: row.nonce,
             fees: row.fees,
             gas_limit: row.gas_limit,
-            delivers: row.request,
+            delivers: row.delivers,
         });
         self.db.handed_over(hash, now);
     }

@@ -3,13 +3,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use alloy::primitives::B256;
+use alloy::primitives::{Address, B256, Bytes};
 use auspex_oracle::clock::elapsed;
 use auspex_oracle::job::plan::{Delivery, State};
-use auspex_oracle::limits::{CONSECUTIVE_REVERTS_MAX, LEASE, RETRY_WAIT_MAX};
+use auspex_oracle::limits::{
+    ATTEMPTS_PER_INTENT_MAX, CONSECUTIVE_REVERTS_MAX, LEASE, RETRY_WAIT_MAX,
+    TRANSACTIONS_IN_FLIGHT_MAX,
+};
+use auspex_oracle::transaction::books::Waiting;
 use auspex_oracle::transaction::fee::Fees;
+use auspex_oracle::transaction::intent::Call;
 use auspex_oracle::transaction::plan::{Attempt, Inclusion, IntentId, Outcome, Queued, Slot};
 
+use super::OPERATORS;
+use super::chain::BATCHED_GAS;
 use super::operator::Post;
 
 #[derive(Debug, Clone)]
@@ -55,6 +62,9 @@ enum IntentState {
 #[derive(Debug, Clone)]
 struct Intent {
     request: Option<u32>,
+    /// The batch that it travels in.
+    carrier: Option<usize>,
+    is_batch: bool,
     state: IntentState,
     nonce: Option<u64>,
     wanted: bool,
@@ -63,14 +73,14 @@ struct Intent {
 }
 
 /// A signed transaction.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Row {
     pub(crate) hash: B256,
     pub(crate) nonce: u64,
     pub(crate) fees: Fees,
     pub(crate) gas_limit: u64,
     pub(crate) cancels: bool,
-    pub(crate) request: Option<u32>,
+    pub(crate) delivers: Vec<u32>,
     signed_at: i64,
     sent_at: Option<i64>,
 }
@@ -88,6 +98,8 @@ pub(crate) struct Db {
     resumed_nonce: u64,
     intents: Vec<Intent>,
     known: BTreeSet<B256>,
+    /// How often a reorg has taken a transaction out.
+    rolled_back: usize,
     /// Every digest that was ever signed, to show that there is one per request.
     signed: BTreeMap<u32, BTreeSet<u64>>,
 }
@@ -164,6 +176,16 @@ impl Db {
                     intent.wanted = false;
                 }
             }
+            let fatal = matches!(state, State::Dropped | State::Closed | State::Declined);
+            let carrier = self
+                .of(lease.request)
+                .filter(|intent| matches!(intent.state, IntentState::Queued | IntentState::Sent))
+                .filter_map(|intent| intent.carrier)
+                .max();
+            if let Some(carrier) = carrier {
+                let still = self.intents.iter().any(|i| i.carrier == Some(carrier) && i.wanted);
+                self.intents[carrier].wanted &= !fatal && still;
+            }
         }
         Ok(())
     }
@@ -223,18 +245,11 @@ impl Db {
                     intent.state,
                     IntentState::Queued | IntentState::Sent | IntentState::Included
                 );
-                open && !intent.attempts.iter().any(|row| row.cancels)
+                open && intent.carrier.is_none() && !intent.attempts.iter().any(|row| row.cancels)
             });
             match asleep.last() {
                 Some(intent) => intent.wanted = true,
-                None => self.intents.push(Intent {
-                    request: Some(request),
-                    state: IntentState::Queued,
-                    nonce: None,
-                    wanted: true,
-                    attempts: Vec::new(),
-                    recorded: None,
-                }),
+                None => self.intents.push(Intent::queued(Some(request))),
             }
         }
         self.become_state(lease, State::Delivering, now)
@@ -290,13 +305,54 @@ impl Db {
     pub(crate) fn queue(&self, gas: impl Fn(u32) -> Option<u64>) -> Vec<Queued> {
         let queued = self.intents.iter().enumerate();
         queued
-            .filter(|(_, intent)| intent.state == IntentState::Queued)
+            .filter(|(_, intent)| intent.state == IntentState::Queued && intent.carrier.is_none())
             .map(|(index, intent)| Queued {
                 intent: IntentId(index as i64),
                 wanted: intent.wanted,
-                gas_limit: intent.request.and_then(&gas),
+                gas_limit: match intent.is_batch {
+                    true => {
+                        Some(BATCHED_GAS * self.requests_of(IntentId(index as i64)).len() as u64)
+                    }
+                    false => intent.request.and_then(&gas),
+                },
             })
             .collect()
+    }
+
+    /// What may travel together, as the manager reads it.
+    pub(crate) fn waiting(
+        &self,
+        gas: impl Fn(u32) -> Option<u64>,
+        deadline: impl Fn(u32) -> u64,
+    ) -> Vec<Waiting> {
+        let alone =
+            self.intents.iter().enumerate().filter(|(_, intent)| {
+                intent.state == IntentState::Queued && intent.carrier.is_none()
+            });
+        alone
+            .filter_map(|(index, intent)| {
+                let request = intent.request?;
+                let mut earlier = self.intents[..index].iter();
+                Some(Waiting {
+                    intent: IntentId(index as i64),
+                    wanted: intent.wanted,
+                    call: Call { target: Address::ZERO, calldata: Bytes::new() },
+                    gas_limit: gas(request),
+                    deadline: Some(deadline(request)),
+                    first_try: !earlier.any(|intent| intent.request == Some(request)),
+                })
+            })
+            .collect()
+    }
+
+    pub(crate) fn form_batch(&mut self, epoch: u64, together: &[IntentId]) -> Result<(), Lost> {
+        self.guard(epoch)?;
+        let carrier = self.intents.len();
+        self.intents.push(Intent { is_batch: true, ..Intent::queued(None) });
+        for delivery in together {
+            self.intents[delivery.0 as usize].carrier = Some(carrier);
+        }
+        Ok(())
     }
 
     pub(crate) fn spent(&self) -> u128 {
@@ -324,8 +380,19 @@ impl Db {
         u32::try_from(reverted).expect("few").min(CONSECUTIVE_REVERTS_MAX)
     }
 
-    pub(crate) fn request_of(&self, intent: IntentId) -> Option<u32> {
-        self.intents[intent.0 as usize].request
+    pub(crate) fn requests_of(&self, intent: IntentId) -> Vec<u32> {
+        self.family(intent).filter_map(|member| self.intents[member].request).collect()
+    }
+
+    pub(crate) fn attempts_of(&self, intent: IntentId) -> impl Iterator<Item = B256> + use<'_> {
+        self.intents[intent.0 as usize].attempts.iter().map(|row| row.hash)
+    }
+
+    /// An intent and, of a batch, what it carries.
+    fn family(&self, intent: IntentId) -> impl Iterator<Item = usize> + use<'_> {
+        let id = intent.0 as usize;
+        let members = self.intents.iter().enumerate();
+        members.filter(move |(index, i)| *index == id || i.carrier == Some(id)).map(|(i, _)| i)
     }
 
     pub(crate) fn assign(&mut self, epoch: u64, intent: IntentId, row: Row) -> Result<(), Lost> {
@@ -336,6 +403,10 @@ impl Db {
         }
         target.state = IntentState::Sent;
         target.nonce = Some(row.nonce);
+        let carried = self.intents.iter_mut().filter(|i| i.carrier == Some(intent.0 as usize));
+        for member in carried.filter(|member| member.state == IntentState::Queued) {
+            member.state = IntentState::Sent;
+        }
         self.next_nonce += 1;
         self.keep(intent, row);
         Ok(())
@@ -357,22 +428,17 @@ impl Db {
         epoch: u64,
         intent: IntentId,
         inclusion: Option<Inclusion>,
-        pointless: bool,
+        delivered: &[u32],
     ) -> Result<(), Lost> {
         self.guard(epoch)?;
-        let about = self.request_of(intent);
-        let displaced = self.intents.iter().enumerate().any(|(index, other)| {
-            index != intent.0 as usize && other.request == about && other.is_under_way()
-        });
-        let ended = about
-            .and_then(|request| self.jobs.get(&request))
-            .is_some_and(|job| !job.state.is_active());
         let target = &mut self.intents[intent.0 as usize];
         if target.is_settled() {
             return Ok(());
         }
         target.recorded = inclusion;
-        target.state = match inclusion {
+        self.rolled_back += usize::from(inclusion.is_none());
+        let target = &self.intents[intent.0 as usize];
+        let state = match inclusion {
             None => IntentState::Sent,
             Some(inclusion) => {
                 let cancelled =
@@ -383,13 +449,49 @@ impl Db {
                 }
             }
         };
+        let is_batch = target.is_batch;
+        let family: Vec<usize> = self.family(intent).collect();
+        for index in family.iter().copied() {
+            if let Some(request) = self.intents[index].request {
+                self.include_delivery(index, request, state, delivered);
+            }
+        }
+        if is_batch {
+            let members = || self.intents.iter().filter(|i| i.carrier == Some(intent.0 as usize));
+            let wanted = match state {
+                IntentState::Included => true,
+                IntentState::Reverted => {
+                    self.intents[intent.0 as usize].wanted
+                        && members().any(|i| i.request.is_none_or(|r| !delivered.contains(&r)))
+                }
+                _ => members().any(|member| member.wanted),
+            };
+            let batch = &mut self.intents[intent.0 as usize];
+            (batch.state, batch.wanted) = (state, wanted);
+        }
+        self.ring(intent);
+        Ok(())
+    }
+
+    fn include_delivery(
+        &mut self,
+        index: usize,
+        request: u32,
+        state: IntentState,
+        delivered: &[u32],
+    ) {
+        let displaced = self.intents.iter().enumerate().any(|(other, intent)| {
+            other != index && intent.request == Some(request) && intent.is_under_way()
+        });
+        let ended = self.jobs.get(&request).is_some_and(|job| !job.state.is_active());
+        let here = delivered.contains(&request);
+        let target = &mut self.intents[index];
+        let left_out = state == IntentState::Included && target.carrier.is_some() && !here;
+        target.state = if left_out { IntentState::Reverted } else { state };
         target.wanted = (target.wanted || target.state == IntentState::Included)
-            && !pointless
+            && !(target.state == IntentState::Reverted && (left_out || here))
             && !displaced
             && !(ended && target.state == IntentState::Sent);
-        let request = target.request;
-        self.ring(request);
-        Ok(())
     }
 
     pub(crate) fn settle(
@@ -399,23 +501,33 @@ impl Db {
         outcome: Outcome,
     ) -> Result<(), Lost> {
         self.guard(epoch)?;
-        let target = &mut self.intents[intent.0 as usize];
-        if !target.is_settled() {
-            target.state = match outcome {
-                Outcome::Confirmed => IntentState::Confirmed,
-                Outcome::Failed => IntentState::Failed,
-                Outcome::Replaced => IntentState::Replaced,
+        let state = match outcome {
+            Outcome::Confirmed => IntentState::Confirmed,
+            Outcome::Failed => IntentState::Failed,
+            Outcome::Replaced => IntentState::Replaced,
+        };
+        let family: Vec<usize> = self.family(intent).collect();
+        for index in family {
+            let target = &mut self.intents[index];
+            if target.is_settled() {
+                continue;
+            }
+            let left_out = target.carrier.is_some() && target.state != IntentState::Included;
+            target.state = match left_out && outcome == Outcome::Confirmed {
+                true => IntentState::Replaced,
+                false => state,
             };
         }
-        let request = target.request;
-        self.ring(request);
+        self.ring(intent);
         Ok(())
     }
 
-    fn ring(&mut self, request: Option<u32>) {
-        if let Some(job) = request.and_then(|request| self.jobs.get_mut(&request)) {
-            job.wakes += 1;
-            job.due = job.due.min(i64::MIN / 2);
+    fn ring(&mut self, intent: IntentId) {
+        for request in self.requests_of(intent) {
+            if let Some(job) = self.jobs.get_mut(&request) {
+                job.wakes += 1;
+                job.due = job.due.min(i64::MIN / 2);
+            }
         }
     }
 
@@ -438,7 +550,7 @@ impl Db {
 
     pub(crate) fn row(&self, hash: B256) -> Row {
         let rows = self.intents.iter().flat_map(|intent| &intent.attempts);
-        *rows.clone().find(|row| row.hash == hash).expect("O7: what is sent was stored")
+        rows.clone().find(|row| row.hash == hash).expect("O7: what is sent was stored").clone()
     }
 
     pub(crate) fn handed_over(&mut self, hash: B256, now: i64) {
@@ -464,12 +576,35 @@ impl Db {
         }
         let nonces: BTreeSet<u64> = self.intents.iter().filter_map(|intent| intent.nonce).collect();
         assert_eq!(nonces.len() as u64, self.next_nonce, "O6: nonces have gaps or doubles");
+        self.bounds();
+    }
+
+    /// O10: everything that the database holds is bounded by the number of requests.
+    fn bounds(&self) {
+        for intent in &self.intents {
+            assert!(intent.attempts.len() <= ATTEMPTS_PER_INTENT_MAX, "O10: {intent:?}");
+        }
+        let unmined = self
+            .intents
+            .iter()
+            .filter(|i| i.nonce.is_some() && i.state == IntentState::Sent && i.recorded.is_none());
+        // Each reorg may bring back what was included, beside what has been sent since.
+        let in_flight = TRANSACTIONS_IN_FLIGHT_MAX * (1 + self.rolled_back);
+        assert!(unmined.count() <= in_flight, "O10: too many transactions are under way");
+        let requests = self.jobs.len();
+        assert!(self.outbox.len() <= requests, "O10: the outbox grows");
+        assert!(self.votes.len() <= requests * OPERATORS, "O10: the votes grow");
     }
 
     pub(crate) fn nonces_are_contiguous(&self, chain_nonce: u64) {
         assert_eq!(self.next_nonce, chain_nonce, "O6: a nonce is stuck");
         let numbered = self.intents.iter().filter(|intent| intent.nonce.is_some());
         assert_eq!(numbered.count() as u64, self.next_nonce);
+    }
+
+    /// How many batches were sent.
+    pub(crate) fn batches(&self) -> u64 {
+        self.intents.iter().filter(|i| i.is_batch && i.nonce.is_some()).count() as u64
     }
 
     /// True when the job ended for a reason that no healing takes back.
@@ -495,6 +630,19 @@ impl Db {
 }
 
 impl Intent {
+    fn queued(request: Option<u32>) -> Self {
+        Self {
+            request,
+            carrier: None,
+            is_batch: false,
+            state: IntentState::Queued,
+            nonce: None,
+            wanted: true,
+            attempts: Vec::new(),
+            recorded: None,
+        }
+    }
+
     fn is_under_way(&self) -> bool {
         self.wanted
             && matches!(self.state, IntentState::Queued | IntentState::Sent | IntentState::Included)
@@ -510,11 +658,11 @@ impl Row {
         hash: B256,
         nonce: u64,
         (fees, gas_limit): (Fees, u64),
-        request: Option<u32>,
+        delivers: Vec<u32>,
         now: i64,
     ) -> Self {
-        let cancels = request.is_none();
-        Self { hash, nonce, fees, gas_limit, cancels, request, signed_at: now, sent_at: None }
+        let cancels = delivers.is_empty();
+        Self { hash, nonce, fees, gas_limit, cancels, delivers, signed_at: now, sent_at: None }
     }
 }
 

@@ -1,6 +1,8 @@
 //! The transaction manager against anvil.
 
+mod batches;
 mod bench;
+mod trouble;
 
 use std::time::Duration;
 
@@ -15,6 +17,8 @@ use auspex_oracle::limits::CONSECUTIVE_REVERTS_MAX;
 use auspex_oracle::transaction::intent::deliveries;
 use auspex_oracle::transaction::plan::{Action, Blocked};
 use auspex_oracle::transaction::store::resume;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
 use serde_json::Value;
 
 use crate::scene::chain::key;
@@ -319,28 +323,65 @@ async fn three_reverts_in_a_row_stop_the_manager_until_it_is_resumed() {
     assert_eq!(bench.state(request).await, "confirmed");
 }
 
+/// A world that never rests: reorgs of every depth below the safe block, transactions that the network forgets, base fees
+/// that jump, and a manager that is restarted. `AUSPEX_SEED` repeats one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hundreds_of_reorgs_leave_every_intent_confirmed_once() {
     let long = std::env::var("AUSPEX_TEST_PROFILE").is_ok_and(|profile| profile == "long");
-    let (rounds, rounds_per_request) = if long { (10_000, 50) } else { (200, 10) };
+    let reorgs = if long { 10_000 } else { 200 };
+    let seed = std::env::var("AUSPEX_SEED").ok().map(|text| text.parse().expect("a number"));
+    let seed = seed.unwrap_or_else(rand::random::<u64>);
+    eprintln!("AUSPEX_SEED={seed} repeats this run");
+    let mut random = SmallRng::seed_from_u64(seed);
     let mut bench = Bench::new().await;
+    bench.provider.anvil_set_balance(key(KEY).address(), U256::from(ETHER)).await.expect("funded");
+    bench.manager.policy.raise_after = Duration::from_millis(200);
+    bench.manager.policy.budget = u128::MAX;
     let mut requests = Vec::new();
-    for round in 0..rounds {
-        if round % rounds_per_request == 0 {
+    for _ in 0..reorgs {
+        if random.random_bool(0.15) && requests.len() < 250 {
             requests.push(bench.intent().await);
         }
-        bench.step().await;
-        bench.mine(1 + round % 3).await;
-        if round % 4 != 3 {
+        if random.random_bool(0.1) {
+            bench.forget().await;
+        }
+        if random.random_bool(0.1) {
+            let wei: u64 = random.random_range(1..20_000_000_000);
+            let _: Value = bench
+                .provider
+                .raw_request("anvil_setNextBlockBaseFeePerGas".into(), [format!("{wei:#x}")])
+                .await
+                .expect("base fee");
+        }
+        let restarted = random.random_bool(0.05);
+        bench.manager.step(&bench.custody, restarted).await.expect("a step");
+        bench.mine(random.random_range(1..4)).await;
+        if random.random_bool(0.7) {
             bench.step().await;
         }
-        bench.reorg(1 + round % 5).await;
+        bench.reorg(random.random_range(1..6)).await;
     }
-    bench.quiesce().await;
+    for _ in 0..50 {
+        let _: Value = bench
+            .provider
+            .raw_request("anvil_setNextBlockBaseFeePerGas".into(), ["0x3b9aca00"])
+            .await
+            .expect("base fee");
+        bench.step().await;
+        bench.mine(1).await;
+    }
+    bench.mine(40).await;
+    bench.step().await;
     for request in &requests {
         assert_eq!(bench.state(*request).await, "confirmed");
     }
     let nonce = bench.provider.get_transaction_count(key(KEY).address()).await.expect("nonce");
-    assert_eq!(nonce, requests.len() as u64);
-    assert_eq!(bench.hashes().await.len(), requests.len(), "the same bytes every time");
+    assert_eq!(nonce, requests.len() as u64, "one nonce an intent");
+    let mined: Vec<i64> = sqlx::query_scalar(
+        "select count(*) from oracle.transactions where block_number is not null group by intent_id",
+    )
+    .fetch_all(&bench.database.pool())
+    .await
+    .expect("counts");
+    assert_eq!(mined, vec![1; requests.len()], "one transaction of each intent was mined");
 }

@@ -1,0 +1,315 @@
+//! The measurements.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use alloy::primitives::{B256, Bytes};
+use alloy::providers::ext::AnvilApi;
+use anyhow::{Context, ensure};
+use auspex_devnet::postgres::TestDatabase;
+use auspex_devnet::proxy::{Fault, FaultProxy};
+use url::Url;
+
+use crate::listing::{Listing, Times};
+use crate::node::Running;
+use crate::scene::chain::Scene;
+use crate::table::{Row, Table};
+
+/// The bars of the project, on two cores.
+const REQUESTS_BAR: f64 = 200.0;
+const SHARE_P99_MS_BAR: f64 = 250.0;
+const MODEL_MS_BAR: f64 = 100.0;
+const RECOVERY_P99_S_BAR: f64 = 10.0;
+const GROWTH_BAR: f64 = 1.05;
+
+/// Requests of one transaction of the payer.
+const TOGETHER: usize = 50;
+/// Seconds before a request's deadline.
+const TIME: u64 = 80_000;
+/// The longest that is waited for a part's deliveries.
+const PATIENCE: Duration = Duration::from_secs(600);
+const BLOCK_SECONDS: u64 = 1;
+
+/// A chain, a listing, a database and a node.
+struct Bench {
+    scene: Scene,
+    listing: Listing,
+    database: TestDatabase,
+    node: Running,
+    metrics: String,
+    to_chain: FaultProxy,
+    to_database: FaultProxy,
+    _folder: tempfile::TempDir,
+}
+
+impl Bench {
+    async fn start(model: Option<&Path>) -> anyhow::Result<Self> {
+        let scene = Scene::new(1, 1, None).await;
+        let listing = Listing::start(&scene).await?;
+        let database = TestDatabase::create().await?;
+        let folder = tempfile::tempdir()?;
+        let deployment = folder.path().join("deployment.json");
+        std::fs::write(&deployment, serde_json::to_string(&scene.deployment)?)?;
+        let (to_chain, rpc_url) = behind(scene.anvil.http_url().as_str()).await?;
+        let (to_database, database_url) = behind(database.url()).await?;
+        let operator = &scene.operators[0];
+        let listen = free_address()?;
+        let mut arguments = vec![
+            "node".to_owned(),
+            format!("--database-url={database_url}"),
+            format!("--rpc-url={rpc_url}"),
+            format!("--indexer-url={}", listing.url),
+            format!("--deployment={}", deployment.display()),
+            format!("--owner={}", operator.owner),
+            format!("--listen={listen}"),
+            "--insecure-dev-keys".to_owned(),
+            format!("--signer-insecure-key={}", operator.signer),
+            format!("--transmitter-insecure-key={}", operator.transmitter),
+            // The message that announces a request is left out; a node that polls this often is as late as one with it.
+            "--discovery-interval-ms=20".to_owned(),
+            "--head-interval-ms=100".to_owned(),
+            "--gas-budget=1000000000000000000000".to_owned(),
+            "--workers=8".to_owned(),
+        ];
+        if let Some(model) = model {
+            arguments.push(format!("--model={}", model.display()));
+        }
+        let node = Running::start(&arguments)?;
+        let metrics = format!("http://{listen}/metrics");
+        let bench = Self {
+            scene,
+            listing,
+            database,
+            node,
+            metrics,
+            to_chain,
+            to_database,
+            _folder: folder,
+        };
+        // What a node does once, such as building its statements, belongs to no figure.
+        let warm = bench.ask(TOGETHER).await;
+        bench.delivered(&warm).await?;
+        bench.scene.provider.anvil_set_interval_mining(BLOCK_SECONDS).await?;
+        Ok(bench)
+    }
+
+    async fn ask(&self, count: usize) -> Vec<B256> {
+        let inputs = (0..count).map(|number| {
+            Bytes::from(format!("How does a quorum deliver a result? ({number})").into_bytes())
+        });
+        self.scene.requests(inputs.collect(), TIME).await
+    }
+
+    /// Waits until all are delivered.
+    async fn delivered(&self, requests: &[B256]) -> anyhow::Result<()> {
+        let started = Instant::now();
+        loop {
+            let delivered = self.listing.delivered(requests);
+            if delivered == requests.len() {
+                return Ok(());
+            }
+            ensure!(
+                started.elapsed() < PATIENCE,
+                "{delivered} of {} are delivered",
+                requests.len()
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    fn times(&self, requests: &[B256]) -> anyhow::Result<Vec<Times>> {
+        requests
+            .iter()
+            .map(|id| self.listing.times(*id).context("a request was never listed"))
+            .collect()
+    }
+
+    /// Seconds from when a node could first see a request to when its delivery was handed to the chain, ascending.
+    async fn shares(&self, requests: &[B256]) -> anyhow::Result<Vec<f64>> {
+        let ids: Vec<Vec<u8>> = requests.iter().map(|id| id.to_vec()).collect();
+        let sent: Vec<(Vec<u8>, f64)> = sqlx::query_as(
+            "select request_id, extract(epoch from min(sent_at))::float8
+             from oracle.intents
+             join oracle.transactions on intent_id = coalesce(intents.carrier, intents.id)
+             where request_id = any($1) and sent_at is not null group by request_id",
+        )
+        .bind(ids)
+        .fetch_all(&self.database.pool())
+        .await
+        .context("read when deliveries were sent")?;
+        let mut shares = Vec::with_capacity(sent.len());
+        for (id, at) in sent {
+            let id = B256::try_from(id.as_slice())?;
+            let listed = self.listing.times(id).context("a request was never listed")?.listed;
+            shares.push((at - listed).max(0.0));
+        }
+        shares.sort_by(f64::total_cmp);
+        Ok(shares)
+    }
+
+    /// How many answers the node has derived, and how many milliseconds that took.
+    async fn answers(&self) -> anyhow::Result<(f64, f64)> {
+        let text = reqwest::get(&self.metrics).await?.text().await?;
+        let value = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name));
+            let value = line.and_then(|value| value.trim().parse().ok());
+            value.with_context(|| format!("read {name} of the node's metrics"))
+        };
+        Ok((
+            value("auspex_oracle_answers_total ")?,
+            value("auspex_oracle_answer_milliseconds_total ")?,
+        ))
+    }
+
+    async fn transactions(&self) -> anyhow::Result<f64> {
+        let count: i64 = sqlx::query_scalar("select count(*) from oracle.transactions")
+            .fetch_one(&self.database.pool())
+            .await?;
+        Ok(count as f64)
+    }
+}
+
+/// A URL whose port is a proxy's.
+async fn behind(url: &str) -> anyhow::Result<(FaultProxy, Url)> {
+    let mut url = Url::parse(url)?;
+    let upstream: SocketAddr = format!("127.0.0.1:{}", url.port().context("a port")?).parse()?;
+    let proxy = FaultProxy::start(upstream).await?;
+    url.set_port(Some(proxy.address().port())).ok().context("set a port")?;
+    Ok((proxy, url))
+}
+
+/// An address that nobody listens on, or did not a moment ago.
+fn free_address() -> anyhow::Result<SocketAddr> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+}
+
+/// The smallest value that at least `percent` of the ascending values do not exceed.
+fn percentile(ascending: &[f64], percent: usize) -> f64 {
+    let rank = (ascending.len() * percent).div_ceil(100);
+    ascending.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
+}
+
+/// How many requests a node takes from listed to delivered per second when more wait than it can do.
+pub(crate) async fn burst(table: &mut Table, count: usize) -> anyhow::Result<()> {
+    let bench = Bench::start(None).await?;
+    let before = bench.transactions().await?;
+    let mut requests = Vec::new();
+    while requests.len() < count {
+        requests.extend(bench.ask(TOGETHER.min(count - requests.len())).await);
+    }
+    let early = bench.node.resident_mib()?;
+    bench.delivered(&requests).await?;
+    let times = bench.times(&requests)?;
+    let first = times.iter().map(|at| at.listed).fold(f64::INFINITY, f64::min);
+    let last = times.iter().filter_map(|at| at.delivered).fold(0.0, f64::max);
+    let rate = count as f64 / (last - first);
+    table.push(Row::plain("burst: requests", count as f64, ""));
+    table.push(Row::at_least("burst: listed to delivered", rate, "requests/s", REQUESTS_BAR));
+    let transactions = bench.transactions().await? - before;
+    table.push(Row::plain("burst: deliveries per transaction", count as f64 / transactions, ""));
+    table.push(Row::plain("burst: node's memory at its end", bench.node.resident_mib()?, "MiB"));
+    table.push(Row::plain("burst: node's memory at its start", early, "MiB"));
+    Ok(())
+}
+
+/// The node's own share of the latency while requests come at a steady rate, and its memory.
+pub(crate) async fn steady(table: &mut Table, rate: usize, seconds: usize) -> anyhow::Result<()> {
+    let bench = Bench::start(None).await?;
+    let per_turn = rate.clamp(1, TOGETHER);
+    let turn = Duration::from_secs_f64(per_turn as f64 / rate.max(1) as f64);
+    bench.scene.provider.anvil_set_interval_mining(0).await?;
+    bench.scene.provider.anvil_set_auto_mine(true).await?;
+    let started = Instant::now();
+    let mut requests = Vec::new();
+    let mut early = None;
+    while requests.len() < rate * seconds {
+        let due = started + turn.mul_f64(requests.len() as f64 / per_turn as f64);
+        tokio::time::sleep_until(due.into()).await;
+        requests.extend(bench.ask(per_turn).await);
+        if early.is_none() && rate * seconds / 4 <= requests.len() {
+            early = Some(bench.node.resident_mib()?);
+        }
+    }
+    let offered = requests.len() as f64 / started.elapsed().as_secs_f64();
+    bench.delivered(&requests).await?;
+    let shares = bench.shares(&requests).await?;
+    ensure!(shares.len() == requests.len(), "{} of the deliveries were sent", shares.len());
+    let times = bench.times(&requests)?;
+    let first = times.iter().map(|at| at.listed).fold(f64::INFINITY, f64::min);
+    let last = times.iter().filter_map(|at| at.delivered).fold(0.0, f64::max);
+    table.push(Row::plain(format!("steady, {rate}/s: offered"), offered, "requests/s"));
+    table.push(Row::plain(
+        format!("steady, {rate}/s: delivered"),
+        requests.len() as f64 / (last - first),
+        "requests/s",
+    ));
+    let name = |what: &str| format!("steady, {rate}/s: listed to sent, {what}");
+    table.push(Row::plain(name("median"), percentile(&shares, 50) * 1e3, "ms"));
+    table.push(Row::at_most(name("p99"), percentile(&shares, 99) * 1e3, "ms", SHARE_P99_MS_BAR));
+    let growth = bench.node.resident_mib()? / early.context("too few requests")?;
+    table.push(Row::at_most(
+        format!("steady, {rate}/s: memory, end to first quarter"),
+        growth,
+        "",
+        GROWTH_BAR,
+    ));
+    Ok(())
+}
+
+/// How long after its chain and its database are back a node delivers what was asked meanwhile.
+pub(crate) async fn recovery(table: &mut Table, cuts: usize) -> anyhow::Result<()> {
+    let bench = Bench::start(None).await?;
+    let mut seconds = Vec::with_capacity(cuts);
+    for number in 0..cuts {
+        let cut: &[&FaultProxy] = match number % 3 {
+            0 => &[&bench.to_chain],
+            1 => &[&bench.to_database],
+            _ => &[&bench.to_chain, &bench.to_database],
+        };
+        let fault = if number % 2 == 0 { Fault::Cut } else { Fault::HalfOpen };
+        for proxy in cut {
+            proxy.set(fault);
+        }
+        let requests = bench.ask(10).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        for proxy in cut {
+            proxy.set(Fault::None);
+        }
+        let healed = Instant::now();
+        bench.delivered(&requests).await?;
+        seconds.push(healed.elapsed().as_secs_f64());
+    }
+    seconds.sort_by(f64::total_cmp);
+    table.push(Row::plain("recovery: healed to delivered, median", percentile(&seconds, 50), "s"));
+    table.push(Row::at_most(
+        "recovery: healed to delivered, p99",
+        percentile(&seconds, 99),
+        "s",
+        RECOVERY_P99_S_BAR,
+    ));
+    Ok(())
+}
+
+/// What the node adds to the inference of a real model, one request after the other.
+pub(crate) async fn model(table: &mut Table, model: &Path) -> anyhow::Result<()> {
+    let bench = Bench::start(Some(model)).await?;
+    bench.scene.provider.anvil_set_interval_mining(0).await?;
+    bench.scene.provider.anvil_set_auto_mine(true).await?;
+    let before = bench.answers().await?;
+    let mut requests = Vec::new();
+    for _ in 0..50 {
+        let request = bench.ask(1).await;
+        bench.delivered(&request).await?;
+        requests.extend(request);
+    }
+    let shares = bench.shares(&requests).await?;
+    let mean = shares.iter().sum::<f64>() / shares.len() as f64 * 1e3;
+    let after = bench.answers().await?;
+    let answering = (after.1 - before.1) / (after.0 - before.0);
+    table.push(Row::plain("MiniLM: retrieval and inference, mean", answering, "ms"));
+    table.push(Row::plain("MiniLM: listed to sent, mean", mean, "ms"));
+    let adds = mean - answering;
+    table.push(Row::at_most("MiniLM: what the node adds", adds, "ms", MODEL_MS_BAR));
+    Ok(())
+}
