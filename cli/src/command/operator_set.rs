@@ -3,7 +3,7 @@
 
 pub(crate) mod bond;
 
-use alloy::primitives::{Address, B256, U256};
+use alloy::primitives::{Address, B256};
 use alloy::sol_types::SolEvent;
 use anyhow::{Context, bail};
 use auspex_protocol::bindings::IOperatorRegistry;

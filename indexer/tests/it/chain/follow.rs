@@ -146,11 +146,11 @@ async fn a_backfill_below_the_finalized_block_gives_the_same_rows_as_following_l
     let url = SecretString::from(world.db.url().to_owned());
     let followed = digests(&url, world.deployment.chain_id, 1, 300, 300).await.unwrap();
 
-    sqlx::query("drop schema indexer cascade").execute(&world.db.pool()).await.unwrap();
-    sqlx::query("delete from _sqlx_migrations where version in (1, 4, 7, 8)")
-        .execute(&world.db.pool())
-        .await
-        .unwrap();
+    // Everything, because later migrations change what earlier ones made.
+    let everything = "drop schema indexer, corpus, oracle cascade";
+    for forget in [everything, "truncate _sqlx_migrations"] {
+        sqlx::query(forget).execute(&world.db.pool()).await.unwrap();
+    }
     let again = world.start_with(world.config(&["--verify-backfill", "full"])).await;
     world.wait_for_status(id, Some("settled")).await;
     world.wait_for_tip().await;
