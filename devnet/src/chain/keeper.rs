@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use alloy::primitives::B256;
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow, bail, ensure};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -306,11 +306,18 @@ impl Keeper {
         Anvil::start(&self.program, options).await
     }
 
-    async fn load(&self, state: String) -> anyhow::Result<()> {
-        match self.call("anvil_loadState", &json!([state])).await? {
-            Ok(Value::Bool(true)) => Ok(()),
-            answer => bail!("anvil does not load the chain that it wrote: {answer:?}"),
-        }
+    /// Loads a whole chain, and sets anvil's clock to its head's time: anvil refuses blocks that are older than its own start,
+    /// and those of the journal are.
+    async fn load(&mut self, state: String) -> anyhow::Result<()> {
+        let loaded = self.call("anvil_loadState", &json!([state])).await?;
+        ensure!(
+            loaded == Ok(Value::Bool(true)),
+            "anvil does not load the chain that it wrote: {loaded:?}"
+        );
+        self.look_at_head().await?;
+        let set = self.call("evm_setTime", &json!([self.head.timestamp])).await?;
+        ensure!(set.is_ok(), "anvil does not set its clock: {set:?}");
+        Ok(())
     }
 
     async fn replay(&mut self, entry: Entry) -> anyhow::Result<Option<Answer>> {
