@@ -354,7 +354,7 @@ fn arguments(folder: &Path, database_url: &str, level: &str, plays: &[Play]) -> 
 async fn a_process_that_is_killed_again_and_again_loses_and_doubles_nothing() {
     const KILLS: u32 = 6;
     let seed = rand::random::<u64>();
-    println!("seed {seed}");
+    eprintln!("seed {seed}");
     let mut rng = rand::rngs::StdRng::seed_from_u64(seed);
     let database = TestDatabase::create().await.expect("create a database");
     let folder = tempfile::tempdir().expect("a folder");
