@@ -194,18 +194,21 @@ fn percentile(ascending: &[f64], percent: usize) -> f64 {
 pub(crate) async fn burst(table: &mut Table, count: usize) -> anyhow::Result<()> {
     let bench = Bench::start(None).await?;
     let before = bench.transactions().await?;
+    let cpu = bench.node.cpu_seconds()?;
     let mut requests = Vec::new();
     while requests.len() < count {
         requests.extend(bench.ask(TOGETHER.min(count - requests.len())).await);
     }
     let early = bench.node.resident_mib()?;
     bench.delivered(&requests).await?;
+    let cpu = (bench.node.cpu_seconds()? - cpu) / count as f64 * 1e3;
     let times = bench.times(&requests)?;
     let first = times.iter().map(|at| at.listed).fold(f64::INFINITY, f64::min);
     let last = times.iter().filter_map(|at| at.delivered).fold(0.0, f64::max);
     let rate = count as f64 / (last - first);
     table.push(Row::plain("burst: requests", count as f64, ""));
     table.push(Row::at_least("burst: listed to delivered", rate, "requests/s", REQUESTS_BAR));
+    table.push(Row::plain("burst: node's processor time per request", cpu, "ms"));
     let transactions = bench.transactions().await? - before;
     table.push(Row::plain("burst: deliveries per transaction", count as f64 / transactions, ""));
     table.push(Row::plain("burst: node's memory at its end", bench.node.resident_mib()?, "MiB"));
