@@ -23,7 +23,10 @@ mod wallet;
 mod world;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(refused) => return refuse(&refused),
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -43,6 +46,20 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Help and versions are text for everybody; a mistake is JSON where machines read.
+fn refuse(refused: &clap::Error) -> ExitCode {
+    let for_machines = std::env::args_os().any(|argument| argument == "--json");
+    if refused.use_stderr() && for_machines {
+        let text = refused.render().to_string();
+        let message = text.trim().trim_start_matches("error: ").to_owned();
+        Output::new(true).error(&anyhow::Error::msg(message));
+    } else {
+        // Nothing sensible is left to do when the terminal is gone.
+        let _ = refused.print();
+    }
+    ExitCode::from(u8::try_from(refused.exit_code()).unwrap_or(u8::MAX))
 }
 
 async fn run(arguments: Arguments, output: Output) -> anyhow::Result<()> {

@@ -11,6 +11,7 @@ use anyhow::{Context, bail};
 use auspex_protocol::deployment::Deployment;
 use auspex_protocol::message::RequestNotice;
 use auspex_protocol::topic::Topics;
+use rumqttc::tokio_rustls::rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, QoS, Transport};
 use sqlx::PgPool;
 use tokio::sync::Notify;
@@ -143,7 +144,10 @@ fn options(broker: &RpcUrl) -> anyhow::Result<MqttOptions> {
     let host = url.host_str().context("read the broker's host")?;
     let (transport, default_port) = match url.scheme() {
         "mqtt" => (Transport::tcp(), 1883),
-        "mqtts" => (Transport::tls_with_default_config(), 8883),
+        "mqtts" => {
+            choose_cryptography();
+            (Transport::tls_with_default_config(), 8883)
+        }
         other => bail!("broker {broker}: scheme `{other}` is neither mqtt nor mqtts"),
     };
     let id = format!("auspex-indexer-{:016x}", rand::random::<u64>());
@@ -156,6 +160,15 @@ fn options(broker: &RpcUrl) -> anyhow::Result<MqttOptions> {
         options.set_credentials(url.username(), url.password().unwrap_or_default());
     }
     Ok(options)
+}
+
+/// Our dependencies build rustls with two cryptographic libraries. It refuses to choose between them, and rumqttc panics
+/// over that, so one of them is made the process's own unless somebody has done it before.
+fn choose_cryptography() {
+    if CryptoProvider::get_default().is_none() {
+        // An error means that another thread was faster, with the same choice.
+        let _ = aws_lc_rs::default_provider().install_default();
+    }
 }
 
 /// What the outbox holds beyond a place.
@@ -235,4 +248,22 @@ async fn keep_place(pool: &PgPool, outbox_id: i64) -> anyhow::Result<()> {
     .await
     .context("keep the publisher's place")?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broker_is_named_by_its_scheme_and_reached_in_the_clear_or_encrypted() {
+        let reached = |url: &str| options(&url.parse().expect("URL"));
+        let plain = reached("mqtt://user:word@broker.example").expect("mqtt");
+        assert_eq!(plain.broker_address(), ("broker.example".to_owned(), 1883));
+        assert!(matches!(plain.transport(), Transport::Tcp));
+        let encrypted = reached("mqtts://broker.example:9883").expect("mqtts");
+        assert_eq!(encrypted.broker_address(), ("broker.example".to_owned(), 9883));
+        assert!(matches!(encrypted.transport(), Transport::Tls(_)));
+        let error = reached("http://broker.example").expect_err("no broker").to_string();
+        assert!(error.contains("scheme `http`"), "{error}");
+    }
 }

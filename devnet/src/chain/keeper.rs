@@ -137,7 +137,8 @@ impl Keeper {
                 Ok(reply)
             }
             Action::Advance(seconds) => {
-                self.ahead = self.ahead.saturating_add(seconds);
+                // Blocks that were mined faster than the clock ticks have taken the head ahead of it.
+                self.ahead = self.ahead_of_this_machine().saturating_add(seconds);
                 Ok(json!(self.ahead))
             }
             Action::NextTimestamp(time) => self.set_next_timestamp(time).map(|()| Value::Null),
@@ -227,6 +228,10 @@ impl Keeper {
         Ok(())
     }
 
+    fn ahead_of_this_machine(&self) -> u64 {
+        self.ahead.max(self.head.timestamp.saturating_sub(seconds_since_1970()))
+    }
+
     fn next_timestamp(&mut self, apart: u64) -> u64 {
         let now = seconds_since_1970();
         let earliest = self.head.timestamp.saturating_add(apart);
@@ -280,7 +285,7 @@ impl Keeper {
         for entry in entries {
             last = self.replay(entry).await?;
         }
-        self.ahead = self.ahead.max(self.head.timestamp.saturating_sub(seconds_since_1970()));
+        self.ahead = self.ahead_of_this_machine();
         if is_new {
             // The first block's time is that of anvil's start, so that it has to be kept as well. A fee that anvil has loaded
             // is another than the one that it begins with, so that the chain begins as it will be loaded.

@@ -144,6 +144,13 @@ async fn the_chains_clock_is_moved_and_stays_moved() {
     call(&provider, "evm_mine", json!([])).await;
     assert_eq!(time(&provider).await, exact);
 
+    // Blocks whose times run ahead of the clock: the clock goes on from the head.
+    call(&provider, "anvil_mine", json!([2, 5_000])).await;
+    let head = time(&provider).await;
+    call(&provider, "evm_increaseTime", json!([1_000])).await;
+    call(&provider, "evm_mine", json!([])).await;
+    assert!(head + 1_000 <= time(&provider).await);
+
     let error = refused(&provider, "evm_setNextBlockTimestamp", json!([1])).await;
     assert!(error.contains("the head's is"), "{error}");
     let error = refused(&provider, "anvil_mine", json!([1_000_000])).await;
