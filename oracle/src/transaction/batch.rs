@@ -1,8 +1,8 @@
 //! Several deliveries in one transaction, when that is cheaper and no deadline is near. Pure.
 //!
 //! Nothing waits for a batch: what happens to be queued at the same time travels together, so a busy node saves the most
-//! and a quiet one loses no time. The escrow leaves out what has been delivered or refunded meanwhile; any other fault
-//! reverts the whole batch, so only first tries travel together, and what came back travels alone.
+//! and a quiet one loses no time. The escrow leaves out what is overdue, or was delivered or refunded meanwhile; any other
+//! fault reverts the whole batch, so only first tries travel together, and what came back travels alone.
 
 use alloy::primitives::Address;
 use alloy::sol_types::SolCall;

@@ -234,7 +234,7 @@ async fn a_receipt_that_is_missing_takes_nothing_back() {
     let mut bench = Bench::new().await;
     let forgetful = Forgetful::start(&bench).await;
     let deployment = bench.manager.chain.deployment().clone();
-    bench.manager.chain = Chain::new(&[forgetful.url.clone()], deployment);
+    bench.manager.chain = Chain::new(std::slice::from_ref(&forgetful.url), deployment);
     let request = bench.intent().await;
     bench.step().await;
     bench.mine(1).await;
