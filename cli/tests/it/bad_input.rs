@@ -225,17 +225,16 @@ fn what_the_escrow_itself_refuses(world: &World) {
     let price = terms.maxAmount;
     let again = refused(&terms, price, question.as_bytes());
     assert!(again.contains("WrongStatus"), "the same terms twice: {again}");
-    let expired = Request { deadline: "1000".parse().expect("a time"), ..terms.clone() };
+    let expired = Request { deadline: "1000".parse().expect("a time"), ..terms };
     let error = refused(&expired, price, question.as_bytes());
     assert!(error.contains("DeadlineOutOfRange") && error.contains("earliest"), "{error}");
-    let token =
-        Request { token: address!("00000000000000000000000000000000000a11ce"), ..terms.clone() };
+    let token = Request { token: address!("00000000000000000000000000000000000a11ce"), ..terms };
     let error = refused(&token, price, question.as_bytes());
     assert!(error.contains("TermsMismatch") && error.contains("token"), "{error}");
-    let amount = Request { maxAmount: price + 1, ..terms.clone() };
+    let amount = Request { maxAmount: price + 1, ..terms };
     let error = refused(&amount, price + 1, question.as_bytes());
     assert!(error.contains("TermsMismatch") && error.contains("maxAmount"), "{error}");
-    let salted = Request { salt: U256::from(7).into(), ..terms.clone() };
+    let salted = Request { salt: U256::from(7).into(), ..terms };
     let error = refused(&salted, price - 1, question.as_bytes());
     assert!(error.contains("WrongValue"), "{error}");
     let long = [b'x'; 8_193];

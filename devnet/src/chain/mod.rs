@@ -10,8 +10,8 @@
 //!                                 └──── writes ──► keeper ── journal ──► anvil
 //! ```
 //!
-//! - [`method`] tells reads from writes; [`journal`] and [`dump`] are what is on disk;
-//! - [`keeper`] owns the chain; [`gate`] is what people connect to.
+//! - `method` tells reads from writes; `journal` and `dump` are what is on disk;
+//! - `keeper` owns the chain; `gate` is what people connect to.
 //!
 //! Invariant: whoever was answered was answered by a chain that can be made again.
 //!
