@@ -31,7 +31,11 @@ pub(crate) fn start(arguments: &Arguments) {
         "warn,rumqttd=error,wgpu_hal::gles=off"
     };
     let filter = EnvFilter::try_from_env("AUSPEX_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    // A service goes on when nobody reads its log any more; telling that on standard error would panic.
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .log_internal_errors(false);
     if service && !io::stderr().is_terminal() {
         builder.json().init();
     } else {
