@@ -11,6 +11,7 @@ use axum::body::Bytes;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use axum::serve::ListenerExt;
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
@@ -104,6 +105,12 @@ impl Replay {
         let app = Router::new()
             .route("/", post(move |body: Bytes| serve(Arc::clone(&serving), body)))
             .layer(axum::extract::DefaultBodyLimit::disable());
+        // As at a real endpoint, no part of an answer is held back until another was acknowledged.
+        let listener = listener.tap_io(|socket| {
+            if let Err(error) = socket.set_nodelay(true) {
+                tracing::debug!(%error, "a connection delays its answers");
+            }
+        });
         let task = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, app).await {
                 tracing::error!(%error, "the replay node ended");
