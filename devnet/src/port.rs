@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use rand::Rng;
+use url::Url;
 
 use crate::limits::{PORT_ATTEMPTS_MAX, PORT_RANGE};
 
@@ -102,4 +103,9 @@ fn lock_folder() -> anyhow::Result<PathBuf> {
         folder.display(),
     );
     Ok(folder)
+}
+
+/// Where something on this machine is reached.
+pub(crate) fn loopback_url(scheme: &str, port: u16) -> Url {
+    format!("{scheme}://127.0.0.1:{port}").parse().expect("a literal with a number is a URL")
 }

@@ -124,11 +124,11 @@ impl Anvil {
     }
 
     pub fn http_url(&self) -> Url {
-        url("http", self.port())
+        port::loopback_url("http", self.port())
     }
 
     pub fn ws_url(&self) -> Url {
-        url("ws", self.port())
+        port::loopback_url("ws", self.port())
     }
 
     pub fn port(&self) -> u16 {
@@ -201,7 +201,7 @@ async fn await_ready(
     chain_id: ChainId,
     since: u64,
 ) -> anyhow::Result<Ready> {
-    let provider = ProviderBuilder::new().connect_http(url("http", port));
+    let provider = ProviderBuilder::new().connect_http(port::loopback_url("http", port));
     let deadline = Instant::now() + ANVIL_START_DEADLINE;
     loop {
         let answer = provider.get_chain_id().await;
@@ -232,8 +232,4 @@ async fn await_ready(
             Err(_) => tokio::time::sleep(READY_POLL).await,
         }
     }
-}
-
-fn url(scheme: &str, port: u16) -> Url {
-    format!("{scheme}://127.0.0.1:{port}").parse().expect("a literal with a number is a URL")
 }

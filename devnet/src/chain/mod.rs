@@ -113,11 +113,11 @@ impl Chain {
     }
 
     pub fn http_url(&self) -> Url {
-        url("http", self.port())
+        port::loopback_url("http", self.port())
     }
 
     pub fn ws_url(&self) -> Url {
-        url("ws", self.port())
+        port::loopback_url("ws", self.port())
     }
 
     pub fn port(&self) -> u16 {
@@ -160,8 +160,4 @@ async fn serve(listener: TcpListener, keeper: Keeper, upstream: watch::Receiver<
             }
         }
     }
-}
-
-fn url(scheme: &str, port: u16) -> Url {
-    format!("{scheme}://127.0.0.1:{port}").parse().expect("a literal with a number is a URL")
 }
