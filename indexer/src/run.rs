@@ -99,11 +99,7 @@ pub async fn run(
     let limits = ConnectionLimits::new(config.connections_per_address.into());
     parts.spawn("server".into(), serve(listener, limits, state, stop.clone()));
 
-    let ended = parts.first_end(&shutdown).await;
-    stop.cancel();
-    parts.wait().await;
-    close(pool).await;
-    ended
+    until_first_end(parts, pool, &shutdown, &stop).await
 }
 
 /// Serves what another process indexes, from its database or from a replica of it, until `shutdown`. Keeps no state and writes
@@ -136,7 +132,17 @@ pub async fn serve_only(
     parts.spawn("meters".into(), done(fold(recorder, stop.clone())));
     let limits = ConnectionLimits::new(config.connections_per_address.into());
     parts.spawn("server".into(), serve(listener, limits, state, stop.clone()));
-    let ended = parts.first_end(&shutdown).await;
+    until_first_end(parts, pool, &shutdown, &stop).await
+}
+
+/// Lets the parts run until `shutdown` or until one of them ends, then stops the others and closes the pool.
+async fn until_first_end(
+    mut parts: Parts,
+    pool: PgPool,
+    shutdown: &CancellationToken,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
+    let ended = parts.first_end(shutdown).await;
     stop.cancel();
     parts.wait().await;
     close(pool).await;
