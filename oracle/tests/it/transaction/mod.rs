@@ -25,6 +25,9 @@ use crate::scene::chain::key;
 
 use self::bench::{Bench, ETHER, KEY, REVERTS, manager};
 
+/// The most blocks that the restless world takes back at once.
+const DEEPEST_REORG: u64 = 5;
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_intent_is_confirmed_when_its_block_is_safe_and_not_before() {
     let mut bench = Bench::new().await;
@@ -334,6 +337,8 @@ async fn hundreds_of_reorgs_leave_every_intent_confirmed_once() {
     eprintln!("AUSPEX_SEED={seed} repeats this run");
     let mut random = SmallRng::seed_from_u64(seed);
     let mut bench = Bench::new().await;
+    // anvil refuses a reorg that is deeper than the chain is high.
+    bench.mine(DEEPEST_REORG).await;
     bench.provider.anvil_set_balance(key(KEY).address(), U256::from(ETHER)).await.expect("funded");
     bench.manager.policy.raise_after = Duration::from_millis(200);
     bench.manager.policy.budget = u128::MAX;
@@ -359,7 +364,7 @@ async fn hundreds_of_reorgs_leave_every_intent_confirmed_once() {
         if random.random_bool(0.7) {
             bench.step().await;
         }
-        bench.reorg(random.random_range(1..6)).await;
+        bench.reorg(random.random_range(1..=DEEPEST_REORG)).await;
     }
     for _ in 0..50 {
         let _: Value = bench
