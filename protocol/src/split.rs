@@ -119,6 +119,7 @@ fn share(total: U256, allocation: U256, total_allocation: U256) -> U256 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloy::primitives::b256;
     use proptest::prelude::*;
 
     fn split_of(allocations: &[u64]) -> Split {
@@ -130,6 +131,15 @@ mod tests {
             totalAllocation: allocations.iter().map(|a| U256::from(*a)).sum(),
             distributionIncentive: 0,
         }
+    }
+
+    /// The escrow's tests pin the same hash, beside the selectors of the 0xSplits contracts that take the tuple.
+    #[test]
+    fn the_hash_is_that_of_0xsplits() {
+        let mut split = split_of(&[1_000, 9_000]);
+        split.recipients = vec![Address::repeat_byte(0x11), Address::repeat_byte(0x22)];
+        let pinned = b256!("e286215ca7985357bb016195902c136c433bc9691c9fad38314541d0d5eb0816");
+        assert_eq!(split_hash(&split), pinned);
     }
 
     proptest! {
