@@ -53,7 +53,7 @@ pub(crate) async fn run(command: DemoCommand, output: Output) -> anyhow::Result<
     let mut interrupt = Interrupt::listen()?;
     let started = Instant::now();
     let world = tokio::select! {
-        world = World::start(&command.directory, BLOCK_TIME, output) => world?,
+        world = World::start(&command.directory, BLOCK_TIME, None, output) => world?,
         () = interrupt.wait() => bail!("interrupted; everything that was started is stopped"),
     };
     let outcome = tokio::select! {

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::output::{Output, fields, table};
+use crate::world::faults::Faults;
 use crate::world::{self, BLOCK_TIME, World};
 
 /// How often a running world looks whether one of its processes is another than before.
@@ -19,11 +20,16 @@ const PROCESS_LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Start PostgreSQL, an MQTT broker, anvil, an indexer and three oracle nodes; resume when the directory has a world.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  auspex dev\n  auspex dev --directory target/dev")]
+#[command(
+    after_help = "Examples:\n  auspex dev\n  auspex dev --directory target/dev\n  auspex dev --faults 7    # and see that every request still settles once"
+)]
 pub(crate) struct DevCommand {
     /// Where the world lives; `$AUSPEX_HOME` or ~/.local/share/auspex/dev when not given.
     #[arg(long)]
     directory: Option<PathBuf>,
+    /// Make trouble: delay, swallow and cut every connection between the parts now and then, drawn from this seed.
+    #[arg(long, value_name = "SEED")]
+    faults: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -49,9 +55,10 @@ struct FundedAccount {
 
 pub(crate) async fn run(command: DevCommand, output: Output) -> anyhow::Result<()> {
     let directory = command.directory.unwrap_or_else(world::default_directory);
+    let faults = command.faults.map(Faults::new);
     let mut interrupt = Interrupt::listen()?;
     let world = tokio::select! {
-        world = World::start(&directory, BLOCK_TIME, output) => world?,
+        world = World::start(&directory, BLOCK_TIME, faults, output) => world?,
         // Dropping the half-started world has stopped what it had started.
         () = interrupt.wait() => {
             output.say("interrupted; everything that was started is stopped");

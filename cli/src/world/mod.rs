@@ -3,6 +3,7 @@
 
 pub(crate) mod accounts;
 pub(crate) mod contracts;
+pub(crate) mod faults;
 pub(crate) mod layout;
 pub(crate) mod market;
 pub(crate) mod services;
@@ -19,6 +20,7 @@ use url::Url;
 use crate::connection::{ConnectionArguments, WorldFile, WorldNode};
 use crate::output::Output;
 use crate::world::accounts::Accounts;
+use crate::world::faults::Faults;
 use crate::world::layout::Layout;
 use crate::world::market::Market;
 use crate::world::services::{Foundation, Nodes};
@@ -48,10 +50,12 @@ pub(crate) fn default_directory() -> PathBuf {
 }
 
 impl World {
-    /// Starts a world in `directory`, setting it up when it is new and resuming when it is not.
+    /// Starts a world in `directory`, setting it up when it is new and resuming when it is not. `faults` begin when
+    /// everything is ready.
     pub(crate) async fn start(
         directory: &Path,
         block_time: Duration,
+        faults: Option<Faults>,
         output: Output,
     ) -> anyhow::Result<Self> {
         let layout = Layout::prepare(directory)?;
@@ -83,7 +87,7 @@ impl World {
             }
         };
         layout.write_deployment(&deployment)?;
-        let mut nodes = Nodes::new(&tools)?;
+        let mut nodes = Nodes::new(&tools, faults)?;
         let step = output.step("starting the indexer");
         nodes.start_indexer(&foundation, &layout).await?;
         drop(step);
@@ -113,9 +117,10 @@ impl World {
             .step("starting three oracle nodes, each with a signer process that holds its keys");
         for operator in &market.operators {
             nodes.start_signer(&layout, operator)?;
-            nodes.start_oracle(&foundation, &layout, operator)?;
+            nodes.start_oracle(&foundation, &layout, operator).await?;
         }
         nodes.wait_until_ready().await?;
+        nodes.begin_trouble();
         drop(step);
         file.nodes = nodes
             .oracle_urls()?

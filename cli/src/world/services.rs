@@ -16,6 +16,7 @@ use auspex_devnet::process::{Process, ProcessConfig, Restart, Status};
 use auspex_devnet::provision::Tools;
 use url::Url;
 
+use crate::world::faults::Faults;
 use crate::world::layout::Layout;
 use crate::world::market::{self, Operator};
 
@@ -42,6 +43,8 @@ pub(crate) struct Nodes {
     indexer: Option<Service>,
     signers: Vec<Process>,
     oracles: Vec<Service>,
+    /// What stands between these and what they reach over the network; nothing in a world without trouble.
+    faults: Option<Faults>,
 }
 
 /// A child with the port that was reserved for it.
@@ -146,14 +149,31 @@ impl Foundation {
 }
 
 impl Nodes {
-    pub(crate) fn new(tools: &Tools) -> anyhow::Result<Self> {
+    pub(crate) fn new(tools: &Tools, faults: Option<Faults>) -> anyhow::Result<Self> {
         Ok(Self {
             program: program()?,
             model_dir: tools.model_dir.clone(),
             indexer: None,
             signers: Vec::new(),
             oracles: Vec::new(),
+            faults,
         })
+    }
+
+    /// How one of these reaches `url`: in a world with trouble, through a proxy of its own.
+    async fn route(&mut self, url: Url) -> anyhow::Result<String> {
+        let url = match &mut self.faults {
+            Some(faults) => faults.in_front_of(url).await?,
+            None => url,
+        };
+        Ok(url.into())
+    }
+
+    /// From here on the connections of a world with trouble misbehave.
+    pub(crate) fn begin_trouble(&mut self) {
+        if let Some(faults) = &mut self.faults {
+            faults.begin();
+        }
     }
 
     pub(crate) async fn start_indexer(
@@ -161,12 +181,11 @@ impl Nodes {
         foundation: &Foundation,
         layout: &Layout,
     ) -> anyhow::Result<()> {
-        let database = foundation.database_url("auspex_indexer")?;
         let environment = vec![
-            ("DATABASE_URL", database.to_string()),
+            ("DATABASE_URL", self.route(foundation.database_url("auspex_indexer")?).await?),
             ("AUSPEX_POLL_MS", "100".to_owned()),
-            ("AUSPEX_RPC_URL", foundation.http_url().to_string()),
-            ("AUSPEX_BROKER_URL", foundation.broker_url()?.to_string()),
+            ("AUSPEX_RPC_URL", self.route(foundation.http_url()).await?),
+            ("AUSPEX_BROKER_URL", self.route(foundation.broker_url()?).await?),
             ("AUSPEX_DEPLOYMENT", layout.deployment_file().display().to_string()),
         ];
         let service = self.spawn(
@@ -208,18 +227,19 @@ impl Nodes {
         Ok(())
     }
 
-    pub(crate) fn start_oracle(
+    pub(crate) async fn start_oracle(
         &mut self,
         foundation: &Foundation,
         layout: &Layout,
         operator: &Operator,
     ) -> anyhow::Result<()> {
         let database = foundation.database_url(&operator.database())?;
+        let indexer = self.indexer_url()?;
         let environment = vec![
-            ("AUSPEX_ORACLE_DATABASE_URL", database.to_string()),
-            ("AUSPEX_RPC_URL", foundation.http_url().to_string()),
-            ("AUSPEX_BROKER_URL", foundation.broker_url()?.to_string()),
-            ("AUSPEX_INDEXER_URL", self.indexer_url()?.to_string()),
+            ("AUSPEX_ORACLE_DATABASE_URL", self.route(database).await?),
+            ("AUSPEX_RPC_URL", self.route(foundation.http_url()).await?),
+            ("AUSPEX_BROKER_URL", self.route(foundation.broker_url()?).await?),
+            ("AUSPEX_INDEXER_URL", self.route(indexer).await?),
             ("AUSPEX_DEPLOYMENT", layout.deployment_file().display().to_string()),
             ("AUSPEX_MODEL_DIR", self.model_dir.display().to_string()),
             ("AUSPEX_OPERATOR_OWNER", operator.owner.to_string()),

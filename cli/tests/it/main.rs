@@ -5,6 +5,7 @@ mod bad_input;
 mod demo;
 mod faults;
 mod indexer;
+mod ledger;
 mod main_job;
 mod operator;
 mod readme;

@@ -27,9 +27,14 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Starts a world with further options of `auspex dev`.
+    pub(crate) fn start_with(options: &[&str]) -> Self {
         let turn = take_turn();
         let directory = world_directory();
-        let mut process = spawn(&directory.path().join("world"));
+        let mut process = spawn_with(&directory.path().join("world"), options);
         let announcement = first_document(&mut process, directory.path());
         Self { process, directory, announcement, _turn: turn }
     }
@@ -220,9 +225,14 @@ pub(crate) fn world_directory() -> tempfile::TempDir {
 
 /// Starts `auspex --json dev` in a directory.
 pub(crate) fn spawn(directory: &Path) -> Child {
+    spawn_with(directory, &[])
+}
+
+fn spawn_with(directory: &Path, options: &[&str]) -> Child {
     Command::new(program())
         .args(["--json", "dev", "--directory"])
         .arg(directory)
+        .args(options)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
