@@ -62,7 +62,8 @@ bench-decoder: build ## measure the decoder beside llama.cpp, which is compiled 
 	bench/peers/llama/install
 	target/bench/llama/bin/python bench/peers/llama/run.py $(AUSPEX)
 
-bench-indexer: build ## measure the indexer beside PostgreSQL's COPY; the table is written to target/bench
+bench-indexer: build ## measure the indexer beside PostgreSQL's COPY, and beside Ponder, which is installed into target/bench
+	bench/peers/ponder/install || echo "Ponder cannot be installed here and is left out" >&2
 	$(dir $(AUSPEX))auspex-bench-indexer
 
 bench-oracle: setup ## measure the oracle node with a model that costs nothing, and with MiniLM; the table is written to target/bench

@@ -5,6 +5,7 @@
 mod ceiling;
 mod chain;
 mod database;
+mod ponder;
 mod process;
 mod serving;
 mod table;
@@ -59,6 +60,7 @@ enum Part {
     Own,
     Tip,
     Serving,
+    Ponder,
 }
 
 #[derive(Debug, Subcommand)]
@@ -95,7 +97,7 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<()> {
     let transfers = chain::transfers(arguments.blocks, arguments.transfers)?;
     let events = chain::events(&transfers) as f64;
     let mut linked_rate = None;
-    if wants(Part::Linked) || wants(Part::Slow) {
+    if wants(Part::Linked) || wants(Part::Slow) || wants(Part::Ponder) {
         let database = server.database("linked").await?;
         let backfill = backfill(&transfers, &database, &Settings::linked(), Duration::ZERO).await?;
         let rate = events / backfill.seconds;
@@ -116,6 +118,10 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<()> {
             "MiB",
             MEMORY_MIB_BAR,
         ));
+        if wants(Part::Ponder) && ponder::is_there() {
+            let peers = server.database("ponder").await?;
+            ponder::measure(&transfers, &peers, &database, rate, &mut table).await?;
+        }
     }
     if wants(Part::Full) {
         let database = server.database("proved").await?;

@@ -104,7 +104,13 @@ impl Indexer {
 
     /// Ends the process and says what it used.
     pub(crate) fn stop(self) -> anyhow::Result<Usage> {
-        let id = self.child.id();
+        Usage::of(self.child.id())
+    }
+}
+
+impl Usage {
+    /// What a running process has used so far.
+    pub(crate) fn of(id: u32) -> anyhow::Result<Self> {
         let stat = std::fs::read_to_string(format!("/proc/{id}/stat"))?;
         let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
         // After the name: state is field 3, user and system time are 14 and 15.
@@ -116,7 +122,7 @@ impl Indexer {
         let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         let peak = peak.and_then(|text| text.split_whitespace().next()).context("read VmHWM")?;
-        Ok(Usage { cpu_seconds, peak_mib: peak.parse::<f64>()? / 1024.0 })
+        Ok(Self { cpu_seconds, peak_mib: peak.parse::<f64>()? / 1024.0 })
     }
 }
 

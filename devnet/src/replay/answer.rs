@@ -35,6 +35,12 @@ pub(super) fn answer(state: &mut State, method: &str, params: &Value) -> Answer 
         "net_version" => Answer::Result(format!("\"{}\"", state.chain_id)),
         "eth_blockNumber" => Answer::Result(format!("\"{head:#x}\"")),
         "eth_getBlockByNumber" => match number(state, head, &params[0]) {
+            Some(number) if !state.withholds(number) && params[1] == true => Answer::Result(
+                state
+                    .at(number)
+                    .and_then(|block| block.json_with_transactions())
+                    .unwrap_or_else(|| NULL.into()),
+            ),
             Some(number) if !state.withholds(number) => block_json(state.at(number)),
             Some(_) | None => Answer::Result(NULL.into()),
         },

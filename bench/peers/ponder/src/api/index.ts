@@ -1,0 +1,4 @@
+// Ponder starts only with a file here; nobody asks it anything.
+import { Hono } from "hono";
+
+export default new Hono();
