@@ -7,9 +7,9 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use auspex_protocol::deployment::Deployment;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use sqlx::PgPool;
 use sqlx::migrate::Migrator;
-use sqlx::postgres::PgPoolOptions;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{Connection, PgPool};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -36,6 +36,9 @@ pub static MIGRATOR: Migrator = sqlx::migrate!("../migrations");
 /// Connections of the pool that is shared by everything but the follow loops.
 const POOL_CONNECTIONS_MAX: u32 = 16;
 
+/// How long a connection of that pool may lie idle before it is asked whether it still works.
+const POOL_IDLE_TRUSTED: Duration = Duration::from_secs(1);
+
 /// Upper bounds of the histograms of durations, in seconds.
 const SECONDS_BUCKETS: [f64; 12] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
@@ -54,12 +57,7 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let chains = config.chains()?;
-    let options = config.database()?;
-    let pool = PgPoolOptions::new()
-        .max_connections(POOL_CONNECTIONS_MAX)
-        .connect_with(options.clone())
-        .await
-        .context("connect to PostgreSQL (DATABASE_URL)")?;
+    let pool = connect(config.database()?).await?;
     MIGRATOR.run(&pool).await.context("apply the migrations")?;
 
     // Before any part starts, so that nothing that they record is lost.
@@ -110,12 +108,7 @@ pub async fn serve_only(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let chains = config.chains()?;
-    let options = database_options(&config.database_url)?;
-    let pool = PgPoolOptions::new()
-        .max_connections(POOL_CONNECTIONS_MAX)
-        .connect_with(options)
-        .await
-        .context("connect to PostgreSQL (DATABASE_URL)")?;
+    let pool = connect(database_options(&config.database_url)?).await?;
     check_schema(&pool).await?;
     for chain in &chains {
         for contract in &chain.contracts {
@@ -147,6 +140,25 @@ async fn until_first_end(
     parts.wait().await;
     close(pool).await;
     ended
+}
+
+/// The pool of everything but the follow loops.
+async fn connect(options: PgConnectOptions) -> anyhow::Result<PgPool> {
+    PgPoolOptions::new()
+        .max_connections(POOL_CONNECTIONS_MAX)
+        // One that worked a moment ago works: asking it each time would be a fifth of what a short question costs.
+        .test_before_acquire(false)
+        .before_acquire(|connection, meta| {
+            Box::pin(async move {
+                if POOL_IDLE_TRUSTED < meta.idle_for {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
+        .connect_with(options)
+        .await
+        .context("connect to PostgreSQL (DATABASE_URL)")
 }
 
 /// Fails when the database lacks a migration that this program's questions need.

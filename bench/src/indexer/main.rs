@@ -45,7 +45,7 @@ struct Arguments {
     #[arg(long, default_value_t = 10)]
     transfers: u64,
     /// Blocks of the chain of our own contracts' events; six events each.
-    #[arg(long, default_value_t = 8_000)]
+    #[arg(long, default_value_t = 20_000)]
     own_blocks: u64,
     /// Measure only these parts.
     #[arg(long, value_delimiter = ',')]
@@ -157,6 +157,9 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<()> {
         let name = "own contracts with all projections";
         table.push(Row::at_least(name, rate, "events/s", OWN_EVENTS_BAR));
         push_usage(&mut table, name, &backfill, arguments.own_blocks);
+        let ceiling = events / ceiling::copy(&database).await?;
+        table.push(Row::plain("own contracts: COPY of the same facts alone", ceiling, "events/s"));
+        table.push(Row::plain("own contracts: share of that COPY", rate / ceiling, ""));
         if wants(Part::Serving) {
             serving::measure(&own, &database, &mut table).await?;
         }

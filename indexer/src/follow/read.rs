@@ -121,15 +121,13 @@ impl<E: Endpoint> Reader<'_, E> {
             logs.retain(|log| range.contains(&log.block_number));
         }
         let mut rest = logs.as_slice();
-        let mut blocks = Vec::with_capacity(headers.len());
-        for header in headers {
+        let answers = headers.into_iter().map(|header| {
             let count = rest.partition_point(|log| log.block_number <= header.number);
             let (own, later) = rest.split_at(count);
             rest = later;
-            let facts = self.checked_logs(&header, own).await?;
-            blocks.push(Block { header, facts });
-        }
-        Ok(blocks)
+            (header, own)
+        });
+        self.checked_logs(answers.collect()).await
     }
 
     /// Some blocks, with the receipts of those that need them in one request.
@@ -164,51 +162,75 @@ impl<E: Endpoint> Reader<'_, E> {
         let addresses: Vec<_> = self.watch.addresses().collect();
         let logs = self.endpoint.logs_of(header.hash, &addresses).await?;
         let logs = logs.ok_or_else(|| absent(header))?;
-        self.checked_logs(header, &logs).await
+        let blocks = self.checked_logs(vec![(header.clone(), logs.as_slice())]).await?;
+        Ok(blocks.into_iter().flat_map(|block| block.facts).collect())
     }
 
-    /// Logs without receipts, and the receipts where there is a doubt or the dice say so.
-    async fn checked_logs(&self, header: &Header, logs: &[RawLog]) -> Result<Vec<Fact>, Fault> {
+    /// Logs without receipts, and the receipts of the blocks where there is a doubt or the dice say so, several at once.
+    async fn checked_logs(&self, answers: Vec<(Header, &[RawLog])>) -> Result<Vec<Block>, Fault> {
+        let mut blocks = Vec::with_capacity(answers.len());
+        let mut doubted = Vec::new();
+        for (header, logs) in answers {
+            let facts = self.plausible(&header, logs)?;
+            let sampled = facts.as_ref().is_some_and(|facts| {
+                verify::omission_suspected(self.watch, &header, facts)
+                    || (!facts.is_empty() && rand::rng().random_bool(self.policy.sample))
+            });
+            if sampled || facts.is_none() {
+                doubted.push((blocks.len(), facts.is_some()));
+            }
+            blocks.push(Block { header, facts: facts.unwrap_or_default() });
+        }
+        let parts: Vec<Vec<Header>> = doubted
+            .chunks(BATCH_RECEIPTS_MAX)
+            .map(|part| part.iter().map(|(index, _)| blocks[*index].header.clone()).collect())
+            .collect();
+        let proved: Vec<_> = stream::iter(parts)
+            .map(|part| self.proved_if_served(part))
+            .buffered(RECEIPTS_IN_FLIGHT_MAX)
+            .try_collect()
+            .await?;
+        for ((index, is_compared), proved) in doubted.into_iter().zip(proved.into_iter().flatten())
+        {
+            let Some(proved) = proved else { continue };
+            let block = &mut blocks[index];
+            if is_compared && !is_same(&proved, &block.facts) {
+                let detail = format!(
+                    "block {}: {} watched logs in the answer, {} in the receipts",
+                    block.header.number,
+                    block.facts.len(),
+                    proved.len()
+                );
+                self.judge(Err(Lie::new(Check::BloomOmission, detail)))?;
+            }
+            block.facts = proved;
+        }
+        Ok(blocks)
+    }
+
+    /// A block's watched logs, if nothing speaks against them. None where they cannot be right and the policy is only to
+    /// observe: what is to be had is then left to the receipts.
+    fn plausible(&self, header: &Header, logs: &[RawLog]) -> Result<Option<Vec<Fact>>, Fault> {
         let checked = verify::logs(self.watch, header, logs);
         count(Check::LogOrder, checked.is_ok());
-        let facts = match checked {
-            Ok(facts) => facts,
+        match checked {
+            Ok(facts) => Ok(Some(facts)),
             Err(lie) => {
                 self.judge(Err(lie))?;
-                // Observing only: what cannot be checked is left to the receipts, or left out.
-                return Ok(self.proved_one(header).await?.unwrap_or_default());
+                Ok(None)
             }
-        };
-        let suspected = verify::omission_suspected(self.watch, header, &facts);
-        let sampled = !facts.is_empty() && rand::rng().random_bool(self.policy.sample);
-        if !suspected && !sampled {
-            return Ok(facts);
         }
-        let proved = match self.proved_one(header).await {
-            Ok(Some(proved)) => proved,
-            // A node without block receipts is read without this check.
-            Ok(None) | Err(Fault::Unsupported(_)) => return Ok(facts),
-            Err(fault) => return Err(fault),
-        };
-        let same = proved.len() == facts.len()
-            && proved
-                .iter()
-                .zip(&facts)
-                .all(|(a, b)| a.log_index == b.log_index && a.data == b.data);
-        if !same {
-            let detail = format!(
-                "block {}: {} watched logs in the answer, {} in the receipts",
-                header.number,
-                facts.len(),
-                proved.len()
-            );
-            self.judge(Err(Lie::new(Check::BloomOmission, detail)))?;
-        }
-        Ok(proved)
     }
 
-    async fn proved_one(&self, header: &Header) -> Result<Option<Vec<Fact>>, Fault> {
-        Ok(self.proved(&[header]).await?.pop().flatten())
+    /// The blocks' watched logs out of their receipts. A node without block receipts is read without this check.
+    async fn proved_if_served(
+        &self,
+        headers: Vec<Header>,
+    ) -> Result<Vec<Option<Vec<Fact>>>, Fault> {
+        match self.proved(&headers.iter().collect::<Vec<_>>()).await {
+            Err(Fault::Unsupported(_)) => Ok(vec![None; headers.len()]),
+            proved => proved,
+        }
     }
 
     /// The blocks' watched logs out of their receipts, which hash to the headers' roots. None where they do not and the
@@ -261,6 +283,11 @@ impl<E: Endpoint> Reader<'_, E> {
         }
         Err(lie.into())
     }
+}
+
+fn is_same(proved: &[Fact], given: &[Fact]) -> bool {
+    proved.len() == given.len()
+        && proved.iter().zip(given).all(|(a, b)| a.log_index == b.log_index && a.data == b.data)
 }
 
 fn absent(header: &Header) -> Fault {

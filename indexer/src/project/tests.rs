@@ -2,6 +2,10 @@ use std::collections::BTreeMap;
 
 use alloy::primitives::{Bytes, U256};
 use alloy::sol_types::SolEvent;
+use auspex_protocol::bindings::IAgentRegistry::IAgentRegistryEvents;
+use auspex_protocol::bindings::IEntryPolicy::IEntryPolicyEvents;
+use auspex_protocol::bindings::IOperatorRegistry::IOperatorRegistryEvents;
+use auspex_protocol::bindings::IRequestEscrow::IRequestEscrowEvents;
 use auspex_protocol::bindings::{
     IAgentRegistry, IERC20, IERC721, IOperatorRegistry, IPlatformToken,
 };
@@ -16,6 +20,8 @@ use super::reputation::Feedback;
 use super::row::{Kind, Projection};
 use super::*;
 use crate::abi::IReputationRegistry;
+use crate::abi::IReputationRegistry::IReputationRegistryEvents;
+use crate::abi::IValidationRegistry::IValidationRegistryEvents;
 use crate::watch::Role;
 
 const AGENTS: Address = Address::repeat_byte(0xa0);
@@ -65,10 +71,13 @@ fn metadata(key: &str, value: &'static [u8]) -> IAgentRegistry::MetadataSet {
 
 /// Projects onto an empty database.
 fn changes(facts: &[Fact]) -> Changes {
-    let watch = watch();
+    changes_in(&watch(), facts)
+}
+
+fn changes_in(watch: &WatchList, facts: &[Fact]) -> Changes {
     let mut loaded = BTreeSet::new();
     loop {
-        let context = Context { chain_id: 1, watch: &watch };
+        let context = Context { chain_id: 1, watch };
         let decoded = decode_all(context, facts);
         match project(context, facts, &decoded, &CurrentRows::new(), &loaded) {
             Ok(changes) => return changes,
@@ -301,7 +310,57 @@ fn an_event_about_nothing_known_is_set_aside_and_the_rest_goes_on() {
     assert_eq!(last::<Agent>(&changes).agent_id.0, U256::from(6));
 }
 
+/// Every event that a projection is made of, with the role of its contract.
+fn known_events() -> Vec<(Role, B256)> {
+    let of = |role, selectors: &[[u8; 32]]| -> Vec<(Role, B256)> {
+        selectors.iter().map(|selector| (role, B256::from(*selector))).collect()
+    };
+    [
+        of(Role::RequestEscrow, IRequestEscrowEvents::SELECTORS),
+        of(Role::OperatorRegistry, IOperatorRegistryEvents::SELECTORS),
+        of(Role::EntryPolicy, IEntryPolicyEvents::SELECTORS),
+        of(Role::AgentRegistry, IAgentRegistryEvents::SELECTORS),
+        of(Role::AgentRegistry, &[IERC721::Transfer::SIGNATURE_HASH.0]),
+        of(Role::ReputationRegistry, IReputationRegistryEvents::SELECTORS),
+        of(Role::ValidationRegistry, IValidationRegistryEvents::SELECTORS),
+        of(Role::Token, &[IPlatformToken::AuthorizationUsed::SIGNATURE_HASH.0]),
+    ]
+    .concat()
+}
+
+/// Words as they stand in an event's data: mostly small numbers and offsets, so that much of it can be read.
+fn words(most: usize) -> impl Strategy<Value = Vec<[u8; 32]>> {
+    let word = prop_oneof![
+        4 => (0u64..4).prop_map(|number| U256::from(number).to_be_bytes()),
+        4 => (0u64..20).prop_map(|offset| U256::from(32 * offset).to_be_bytes()),
+        1 => Just(U256::MAX.to_be_bytes()),
+        2 => any::<[u8; 32]>(),
+    ];
+    prop::collection::vec(word, 0..most)
+}
+
 proptest! {
+    #[test]
+    fn no_log_of_any_contract_panics(
+        logs in prop::collection::vec((any::<prop::sample::Index>(), words(3), words(40), 0usize..32), 1..4),
+    ) {
+        let events = known_events();
+        let (role, _) = logs[0].0.get(&events);
+        let watch = WatchList::from_roles(BTreeMap::from([(AGENTS, *role)]));
+        let facts: Vec<Fact> = (0u32..).zip(&logs).map(|(index, (event, topics, data, cut))| {
+            let mut fact = fact(1, index, AGENTS, &registered(0, ""));
+            let topics = topics.iter().copied().map(B256::from);
+            fact.topics = [event.get(&events).1].into_iter().chain(topics).collect();
+            let data = data.concat();
+            fact.data = Bytes::copy_from_slice(&data[..data.len().saturating_sub(*cut)]);
+            fact
+        }).collect();
+        for version in changes_in(&watch, &facts).versions {
+            let json = version.row.to_json().unwrap();
+            prop_assert_eq!(Row::from_json(version.key.0, &json).unwrap(), version.row);
+        }
+    }
+
     #[test]
     fn no_data_panics(
         topics in prop::collection::vec(any::<[u8; 32]>(), 0..4),

@@ -70,7 +70,32 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        /// However a URL writes its host, what is accepted names no address that is not public.
+        #[test]
+        fn no_url_leads_to_a_private_address(
+            scheme in "https?|ftp|ws",
+            host in "(0x)?[0-9a-f]{1,4}(\\.(0x)?[0-9]{1,3}){0,3}|\\[[0-9a-f:.]{2,16}\\]|[a-z0-9.@%-]{1,12}",
+            rest in "(:[0-9]{1,5})?(/\\PC{0,8})?",
+        ) {
+            let policy = FilePolicy { gateways: Vec::new(), allow_private: false };
+            if let Ok(url) = Url::parse(&format!("{scheme}://{host}{rest}"))
+                && check_url(&url, &policy).is_ok()
+            {
+                prop_assert_eq!((url.scheme(), url.port_or_known_default()), ("https", Some(443)));
+                match url.host() {
+                    Some(Host::Ipv4(address)) => prop_assert!(check_address(address.into()).is_ok()),
+                    Some(Host::Ipv6(address)) => prop_assert!(check_address(address.into()).is_ok()),
+                    Some(Host::Domain(name)) => prop_assert!(name.parse::<IpAddr>().is_err()),
+                    None => prop_assert!(false, "{}", url),
+                }
+            }
+        }
+    }
 
     #[test]
     fn addresses_that_are_not_public_are_refused() {

@@ -119,7 +119,22 @@ fn retry_after(error: &FetchError, attempts: i32) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        /// Whatever a stranger's file holds, it is refused or becomes an object that PostgreSQL can hold.
+        #[test]
+        fn no_file_panics(bytes in prop::collection::vec(any::<u8>(), 0..200), text in "\\PC{0,40}") {
+            for file in [bytes, text.clone().into_bytes(), serde_json::json!({ text: "\0" }).to_string().into_bytes()] {
+                match parse(&file) {
+                    Ok(value) => prop_assert!(value.is_object() && !value.to_string().contains("\\u0000")),
+                    Err(error) => prop_assert!(!error.to_string().is_empty()),
+                }
+            }
+        }
+    }
 
     #[test]
     fn nul_is_replaced_wherever_it_stands() {

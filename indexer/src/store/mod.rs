@@ -2,6 +2,7 @@
 
 mod cache;
 mod chain_rows;
+mod connection;
 mod copy;
 pub mod postgres;
 mod projection_rows;

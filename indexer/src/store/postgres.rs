@@ -2,13 +2,14 @@
 //! writes live and die together.
 
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
+use std::ops::{DerefMut, RangeInclusive};
 
 use alloy::primitives::{Address, B256};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, PgConnection};
 
 use super::chain_rows::{self, signed};
+use super::connection::StoreConnection;
 use super::projection_rows::{self, Telling};
 use super::{Applied, Cursor, Repair, Step, Store, StoreError, cache};
 use crate::abort::{Point, reach};
@@ -25,7 +26,7 @@ use crate::watch::Role;
 pub struct PgStore {
     options: PgConnectOptions,
     chain_id: i64,
-    connection: Option<PgConnection>,
+    connection: Option<StoreConnection>,
     /// Current rows as they were after this store's last step, and the cursor's epoch then. Nobody else writes them while
     /// the epoch stays.
     cached: Option<(u64, CurrentRows)>,
@@ -58,13 +59,13 @@ impl PgStore {
             return Ok(true);
         }
         self.connection = None;
-        let mut connection = PgConnection::connect_with(&self.options).await?;
+        let mut connection = StoreConnection::open(&self.options).await?;
         let key = format!("auspex indexer chain {}", self.chain_id);
         let locked = sqlx::query_scalar!(
             r#"select pg_try_advisory_lock(hashtextextended($1, 0)) as "locked!""#,
             key
         )
-        .fetch_one(&mut connection)
+        .fetch_one(&mut *connection)
         .await?;
         if !locked {
             connection.close().await?;
@@ -102,7 +103,8 @@ impl PgStore {
     }
 
     fn connection(&mut self) -> Result<&mut PgConnection, StoreError> {
-        self.connection.as_mut().ok_or(StoreError::Database(sqlx::Error::PoolClosed))
+        let connection = self.connection.as_mut().map(DerefMut::deref_mut);
+        connection.ok_or(StoreError::Database(sqlx::Error::PoolClosed))
     }
 
     async fn try_repair(

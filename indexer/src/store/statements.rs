@@ -14,7 +14,8 @@ pub(super) struct StoredRow {
 
 macro_rules! projections {
     ($($kind:ident, $table:literal, $columns:literal;)*) => {
-        /// The current rows among these ids.
+        /// The current rows among these ids. Each is looked up by itself: of a table that was not analyzed yet PostgreSQL
+        /// thinks that reading all current rows costs less than looking up thousands, however many there are.
         pub(super) async fn current(
             connection: &mut PgConnection,
             kind: Kind,
@@ -24,8 +25,11 @@ macro_rules! projections {
             match kind {
                 $(Kind::$kind => sqlx::query_as!(
                     StoredRow,
-                    "select t.id, row_to_json(t)::text as \"row!\" from indexer." + $table + " t "
-                    + "where t.chain_id = $1 and t.id = any($2) and upper_inf(t.block_range)",
+                    "select wanted.id as \"id!\", row_to_json(found.t)::text as \"row!\" "
+                    + "from unnest($2::text[]) as wanted(id) cross join lateral ("
+                    + "select t from indexer." + $table + " t "
+                    + "where t.chain_id = $1 and t.id = wanted.id and upper_inf(t.block_range) limit 1"
+                    + ") as found",
                     chain_id,
                     ids,
                 ).fetch_all(connection).await,)*

@@ -96,7 +96,6 @@ pub(in super::super) async fn credits(
         .collect();
     let hashes: Vec<_> = hashes.into_iter().collect();
     let splits = offer_store::splits(&mut snapshot, chain_id, &hashes).await?;
-    snapshot.commit().await?;
     let items = rows.into_iter().map(|row| CreditView {
         token: Address::from_slice(&row.token),
         claimable: row.claimable,

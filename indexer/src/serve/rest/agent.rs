@@ -114,7 +114,6 @@ pub(in super::super) async fn list(
     let at = at::block(&mut snapshot, chain_id, query.block.as_deref(), query.finality).await?;
     let narrowed = AgentQuery { owner, after, at, ..AgentQuery::new(chain_id, limit + 1) };
     let mut items = agents(&mut snapshot, narrowed).await?;
-    snapshot.commit().await?;
     let more = limit < items.len() as i64;
     items.truncate(usize::try_from(limit).unwrap_or_default());
     let last = items.last().map(|agent| agent.agent_id.clone());
@@ -159,7 +158,6 @@ pub(in super::super) async fn show(
         ..OfferQuery::default()
     };
     agent.offers = Some(offer::load(&mut snapshot, &of_agent).await?);
-    snapshot.commit().await?;
     Ok(Json(agent))
 }
 

@@ -84,7 +84,6 @@ pub(in super::super) async fn range(
             StoreError::Database(error) => ApiError::from(error),
             StoreError::Defect(text) => ApiError::Internal(anyhow::anyhow!(text)),
         })?;
-    snapshot.commit().await?;
     let finality = if to <= cursor.finalized_number.unsigned_abs() {
         "finalized"
     } else if to <= cursor.safe_number.unsigned_abs() {

@@ -99,7 +99,6 @@ pub(in super::super) async fn list(
     let block = query.block.as_deref();
     narrowed.at = at::block(&mut snapshot, narrowed.chain_id, block, query.finality).await?;
     let mut items = load(&mut snapshot, &narrowed).await?;
-    snapshot.commit().await?;
     let more = limit < items.len() as i64;
     items.truncate(usize::try_from(limit).unwrap_or_default());
     let last = items.last().map(|offer| i64::try_from(offer.sequence).unwrap_or(i64::MAX));
@@ -148,7 +147,6 @@ pub(in super::super) async fn show(
     let block = query.block.as_deref();
     narrowed.at = at::block(&mut snapshot, narrowed.chain_id, block, query.finality).await?;
     let mut items = load(&mut snapshot, &narrowed).await?;
-    snapshot.commit().await?;
     match items.pop() {
         Some(offer) => Ok(Json(offer)),
         None => Err(ApiError::NotFound(format!("offerHash: no offer {offer_hash:#x} is indexed"))),
@@ -161,6 +159,9 @@ pub(super) async fn load(
     query: &OfferQuery,
 ) -> Result<Vec<OfferView>, ApiError> {
     let rows = offer_store::offers(connection, query).await?;
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
     let hashes: Vec<_> =
         rows.iter().map(|row| format!("0x{}", hex::encode(&row.split_hash))).collect();
     let splits = offer_store::splits(connection, query.chain_id, &hashes).await?;

@@ -144,7 +144,6 @@ pub(in super::super) async fn list(
     let at = at::block(&mut snapshot, chain_id, query.block.as_deref(), query.finality).await?;
     let narrowed = OperatorQuery { chain_id, owner: None, after, at, limit: limit + 1 };
     let mut items = operators(&mut snapshot, &narrowed).await?;
-    snapshot.commit().await?;
     let more = limit < items.len() as i64;
     items.truncate(usize::try_from(limit).unwrap_or_default());
     let last = items.last().map(|operator| operator.owner);
@@ -174,7 +173,6 @@ pub(in super::super) async fn show(
     let at = at::block(&mut snapshot, chain_id, query.block.as_deref(), query.finality).await?;
     let narrowed = OperatorQuery { chain_id, owner: Some(owner), after: None, at, limit: 1 };
     let found = operators(&mut snapshot, &narrowed).await?.pop();
-    snapshot.commit().await?;
     match found {
         Some(operator) => Ok(Json(operator)),
         None => Err(ApiError::NotFound(format!(
@@ -221,7 +219,6 @@ pub(in super::super) async fn set(
     )
     .fetch_optional(&mut *snapshot)
     .await?;
-    snapshot.commit().await?;
     let Some(row) = row else {
         return Err(ApiError::NotFound(format!(
             "setId: no operator set {set_id} is indexed on chain {chain_id}"

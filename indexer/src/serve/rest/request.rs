@@ -86,7 +86,6 @@ pub(in super::super) async fn list(
     let more = limit < vids.len() as i64;
     vids.truncate(usize::try_from(limit).unwrap_or_default());
     let items = request_view::load(&mut snapshot, &vids).await?;
-    snapshot.commit().await?;
     let next = if more { items.last().map(RequestView::place) } else { None };
     Ok(Json(Page { items, next }))
 }
@@ -111,7 +110,6 @@ pub(in super::super) async fn show(
     let mut snapshot = snapshot::begin(&state.pool).await?;
     let vids = request_store::current(&mut snapshot, request_id).await?;
     let mut views = request_view::load(&mut snapshot, &vids).await?;
-    snapshot.commit().await?;
     match views.pop() {
         Some(view) => Ok(Json(view)),
         None => Err(ApiError::NotFound(format!(
