@@ -70,6 +70,12 @@ pub const BUS_IN_FLIGHT_MAX: u16 = 50;
 /// Broker messages that were received and not yet applied. Beyond it reading from the broker pauses.
 pub const BUS_RECEIVED_MAX: usize = 256;
 
+/// Parts of unfinished answers that wait for the broker's client; a further one is lost.
+pub const PARTIALS_WAITING_MAX: usize = 64;
+
+/// Parts of unfinished answers that the broker's client holds and has not written; more wait.
+pub const PARTIALS_UNDER_WAY_MAX: usize = 16;
+
 /// A broker that acknowledges nothing for this long is taken for dead and the client is rebuilt.
 pub const BUS_ACK_TIMEOUT: Duration = Duration::from_secs(30);
 

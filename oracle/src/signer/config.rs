@@ -124,6 +124,10 @@ pub struct LimitOptions {
     #[arg(long, env = "AUSPEX_SIGNER_MESSAGES_PER_MINUTE", default_value = "1800")]
     pub messages_per_minute: usize,
 
+    /// Most parts of unfinished answers in a minute. They have a limit of their own, so that they never cost a message.
+    #[arg(long, env = "AUSPEX_SIGNER_PARTIALS_PER_MINUTE", default_value = "1200")]
+    pub partials_per_minute: usize,
+
     /// Most transactions in a minute, raised and cancelled ones included.
     #[arg(long, env = "AUSPEX_SIGNER_TRANSACTIONS_PER_MINUTE", default_value = "1200")]
     pub transactions_per_minute: usize,
@@ -149,6 +153,7 @@ impl From<&LimitOptions> for Limits {
             results_per_minute: options.results_per_minute,
             results_per_day: options.results_per_day,
             messages_per_minute: options.messages_per_minute,
+            partials_per_minute: options.partials_per_minute,
             transactions_per_minute: options.transactions_per_minute,
             fee_cap: options.fee_cap,
             gas_per_day: options.gas_per_day,

@@ -15,6 +15,7 @@ mod lease;
 mod node;
 mod openai;
 mod operation;
+mod partial;
 mod quorum;
 mod retrieval;
 mod scene;
