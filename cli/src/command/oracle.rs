@@ -180,6 +180,9 @@ fn start_signer(config: &mut Config, keys: &KeyOptions, folder: &Path) -> anyhow
     if let Some(url) = &keys.web3signer_url {
         process.env.push(("AUSPEX_WEB3SIGNER_URL".into(), url.reveal().as_str().into()));
     }
+    if let Some(url) = &keys.kms_endpoint {
+        process.env.push(("AWS_ENDPOINT_URL_KMS".into(), url.reveal().as_str().into()));
+    }
     process.restart = Restart::always();
     config.signer_socket = Some(socket);
     Process::start(process)

@@ -11,6 +11,7 @@ mod crash;
 mod document;
 mod isolation;
 mod keystore;
+mod kms;
 mod lease;
 mod node;
 mod openai;
