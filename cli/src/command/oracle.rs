@@ -9,7 +9,7 @@ use auspex_inference::DeviceChoice;
 use auspex_oracle::answer::written::Writer;
 use auspex_oracle::config::{Config, SecretUrl};
 use auspex_oracle::corpus::Embedder;
-use auspex_oracle::keys::file;
+use auspex_oracle::keys::{file, memory};
 use auspex_oracle::model::{self, process::ModelProcess};
 use auspex_oracle::node;
 use auspex_oracle::openai::remote::Remote;
@@ -108,6 +108,8 @@ pub(crate) async fn run(command: OracleCommand) -> anyhow::Result<()> {
 }
 
 async fn serve(arguments: RunArguments) -> anyhow::Result<()> {
+    // Passwords of the database and the broker are in here, and so are plain keys on a development chain.
+    memory::protect()?;
     let mut config = arguments.config;
     let own_signer = match config.signer_socket.is_none() && !arguments.keys.is_empty() {
         true => {

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::keys::file::private_directory;
 use crate::keys::keystore::{self, KeystoreError};
+use crate::keys::memory;
 use crate::keys::password;
 use crate::signer::config::{KeyOptions, KeyPlace, SignerConfig};
 use crate::signer::key::Key;
@@ -24,8 +25,7 @@ pub async fn run(
     deployment: &Deployment,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    // Neither a core dump nor a debugger of the same user gets at the keys.
-    nix::sys::prctl::set_dumpable(false).context("protect the process's memory")?;
+    memory::protect()?;
     if let Some(folder) = config.log.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         private_directory(folder)?;
     }
