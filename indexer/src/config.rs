@@ -116,6 +116,15 @@ pub struct ServeConfig {
     #[arg(long, env = "AUSPEX_DEPLOYMENT", value_name = "FILE|NETWORK")]
     pub deployment: Option<PathBuf>,
 
+    /// The message broker, as `mqtt://user:password@host:port`. Without one, readers get no unfinished answers.
+    #[arg(
+        long = "broker-url",
+        env = "AUSPEX_BROKER_URL",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
+    pub mqtt_url: Option<RpcUrl>,
+
     /// A file that names one more contract of that chain, as given to `auspex indexer run`. May be given again.
     #[arg(long, env = "AUSPEX_CONTRACTS", value_delimiter = ',', value_name = "FILE")]
     pub contract: Vec<PathBuf>,

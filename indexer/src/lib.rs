@@ -6,6 +6,7 @@
 
 pub mod abi;
 pub mod abort;
+mod broker;
 pub mod chain;
 pub mod config;
 pub mod contract;

@@ -7,18 +7,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alloy::primitives::B256;
-use anyhow::{Context, bail};
+use anyhow::Context;
 use auspex_protocol::deployment::Deployment;
 use auspex_protocol::message::RequestNotice;
 use auspex_protocol::topic::Topics;
-use rumqttc::tokio_rustls::rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, QoS, Transport};
+use rumqttc::{AsyncClient, Event, EventLoop, Packet, QoS};
 use sqlx::PgPool;
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::abort::{Point, reach};
+use crate::broker;
 use crate::config::RpcUrl;
 use crate::limits::{
     OUTBOX_ROWS_MAX, PUBLISH_ACK_TIMEOUT, PUBLISH_IN_FLIGHT_MAX, PUBLISH_POLL, PUBLISH_ROWS_MAX,
@@ -87,7 +87,9 @@ async fn session(
     topics: &BTreeMap<u64, Topics>,
     bell: &Notify,
 ) -> anyhow::Result<()> {
-    let (client, mut events) = AsyncClient::new(options(broker)?, PUBLISH_IN_FLIGHT_MAX);
+    let mut options = broker::options(broker)?;
+    options.set_inflight(PUBLISH_IN_FLIGHT_MAX as u16);
+    let (client, mut events) = AsyncClient::new(options, PUBLISH_IN_FLIGHT_MAX);
     let mut place = place(pool).await?;
     loop {
         let batch = next_batch(pool, place).await?;
@@ -137,38 +139,6 @@ async fn send(
         }
     }
     Ok(())
-}
-
-fn options(broker: &RpcUrl) -> anyhow::Result<MqttOptions> {
-    let url = broker.expose();
-    let host = url.host_str().context("read the broker's host")?;
-    let (transport, default_port) = match url.scheme() {
-        "mqtt" => (Transport::tcp(), 1883),
-        "mqtts" => {
-            choose_cryptography();
-            (Transport::tls_with_default_config(), 8883)
-        }
-        other => bail!("broker {broker}: scheme `{other}` is neither mqtt nor mqtts"),
-    };
-    let id = format!("auspex-indexer-{:016x}", rand::random::<u64>());
-    let mut options = MqttOptions::new(id, host, url.port().unwrap_or(default_port));
-    options.set_transport(transport);
-    options.set_clean_session(true);
-    options.set_keep_alive(PUBLISH_ACK_TIMEOUT / 2);
-    options.set_inflight(PUBLISH_IN_FLIGHT_MAX as u16);
-    if !url.username().is_empty() {
-        options.set_credentials(url.username(), url.password().unwrap_or_default());
-    }
-    Ok(options)
-}
-
-/// Our dependencies build rustls with two cryptographic libraries. It refuses to choose between them, and rumqttc panics
-/// over that, so one of them is made the process's own unless somebody has done it before.
-fn choose_cryptography() {
-    if CryptoProvider::get_default().is_none() {
-        // An error means that another thread was faster, with the same choice.
-        let _ = aws_lc_rs::default_provider().install_default();
-    }
 }
 
 /// What the outbox holds beyond a place.
@@ -248,22 +218,4 @@ async fn keep_place(pool: &PgPool, outbox_id: i64) -> anyhow::Result<()> {
     .await
     .context("keep the publisher's place")?;
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_broker_is_named_by_its_scheme_and_reached_in_the_clear_or_encrypted() {
-        let reached = |url: &str| options(&url.parse().expect("URL"));
-        let plain = reached("mqtt://user:word@broker.example").expect("mqtt");
-        assert_eq!(plain.broker_address(), ("broker.example".to_owned(), 1883));
-        assert!(matches!(plain.transport(), Transport::Tcp));
-        let encrypted = reached("mqtts://broker.example:9883").expect("mqtts");
-        assert_eq!(encrypted.broker_address(), ("broker.example".to_owned(), 9883));
-        assert!(matches!(encrypted.transport(), Transport::Tls(_)));
-        let error = reached("http://broker.example").expect_err("no broker").to_string();
-        assert!(error.contains("scheme `http`"), "{error}");
-    }
 }

@@ -21,6 +21,7 @@ use crate::follow::{Follow, Follower, follow};
 use crate::health::Health;
 use crate::publish::{publish, trim};
 use crate::registration::{FilePolicy, resolve};
+use crate::serve::partial::listen;
 use crate::serve::{ConnectionLimits, ServeState, serve, sweep};
 use crate::source::clock::Clock;
 use crate::source::hint;
@@ -93,6 +94,10 @@ pub async fn run(
     parts.spawn("registration files".into(), done(resolving));
     let age_max = Duration::from_secs(config.ready_age_max_seconds);
     let state = ServeState::new(pool.clone(), deployments, recorder.clone(), age_max, health)?;
+    if let Some(broker) = &config.mqtt_url {
+        let listening = listen(broker.clone(), state.clone(), stop.clone());
+        parts.spawn("listener for unfinished answers".into(), done(listening));
+    }
     parts.spawn("meters".into(), done(fold(recorder, stop.clone())));
     let limits = ConnectionLimits::new(config.connections_per_address.into());
     parts.spawn("server".into(), serve(listener, limits, state, stop.clone()));
@@ -122,6 +127,10 @@ pub async fn serve_only(
         ServeState::new(pool.clone(), deployments, recorder.clone(), age_max, Health::default())?;
     let stop = shutdown.child_token();
     let mut parts = Parts::default();
+    if let Some(broker) = config.mqtt_url {
+        let listening = listen(broker, state.clone(), stop.clone());
+        parts.spawn("listener for unfinished answers".into(), done(listening));
+    }
     parts.spawn("meters".into(), done(fold(recorder, stop.clone())));
     let limits = ConnectionLimits::new(config.connections_per_address.into());
     parts.spawn("server".into(), serve(listener, limits, state, stop.clone()));

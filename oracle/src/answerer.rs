@@ -13,10 +13,11 @@ use sqlx::PgPool;
 use crate::answer::written::{self, Writer, WrittenError};
 use crate::answer::{self, ExtractiveError, Outcome};
 use crate::corpus::{self, Corpus, CorpusError, Embedder};
+use crate::partial::Unfinished;
 use crate::retrieval::{Retrieval, RetrievalError};
 
 /// What is asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Question {
     pub request_id: B256,
     pub agent_id: U256,
@@ -24,6 +25,8 @@ pub struct Question {
     pub corpus_root: B256,
     /// The requester's bytes, as they stand on chain.
     pub input: Vec<u8>,
+    /// Where to show what is written, while it is written.
+    pub unfinished: Unfinished,
 }
 
 /// What the corpus and the model are, for an offer that pins them.
@@ -148,7 +151,9 @@ impl Written {
         let Self { sources, writer } = self;
         let root = question.corpus_root;
         let corpus = sources.corpus(root).await?.context("the corpus is gone")?;
-        let written = written::answer(&sources.pool, &corpus, &sources.embedder, writer, &text);
+        let shown = &question.unfinished;
+        let written =
+            written::answer(&sources.pool, &corpus, &sources.embedder, writer, &text, shown);
         let written = match written.await {
             Ok(written) => written,
             Err(WrittenError::Source(ExtractiveError::Retrieval(

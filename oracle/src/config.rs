@@ -117,6 +117,11 @@ pub struct Config {
     #[arg(long = "takeover-ms", env = "AUSPEX_ORACLE_TAKEOVER_MS", default_value = "8000", value_parser = milliseconds)]
     pub takeover: Duration,
 
+    /// Least milliseconds between two parts of an unfinished answer, which the request's leader signs and publishes while a
+    /// model writes; 0 publishes none.
+    #[arg(long = "partial-interval-ms", env = "AUSPEX_ORACLE_PARTIAL_INTERVAL_MS", default_value = "500", value_parser = milliseconds_or_none)]
+    pub partial_interval: Duration,
+
     /// Most wei per gas that is ever offered.
     #[arg(long, env = "AUSPEX_ORACLE_FEE_CAP", default_value = "50000000000", value_parser = clap::value_parser!(u64).range(1..=i64::MAX as u64))]
     pub fee_cap: u64,
@@ -319,6 +324,10 @@ fn milliseconds(text: &str) -> Result<Duration, String> {
         Ok(0) | Err(_) => Err("is not a positive number of milliseconds".into()),
         Ok(count) => Ok(Duration::from_millis(count)),
     }
+}
+
+fn milliseconds_or_none(text: &str) -> Result<Duration, String> {
+    text.parse().map(Duration::from_millis).map_err(|_| "is not a number of milliseconds".into())
 }
 
 #[cfg(test)]

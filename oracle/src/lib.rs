@@ -28,6 +28,7 @@ pub mod model;
 pub mod node;
 pub mod openai;
 pub mod outbox;
+pub mod partial;
 pub mod quorum;
 pub mod retrieval;
 pub mod signer;

@@ -70,6 +70,12 @@ pub const BUS_IN_FLIGHT_MAX: u16 = 50;
 /// Broker messages that were received and not yet applied. Beyond it reading from the broker pauses.
 pub const BUS_RECEIVED_MAX: usize = 256;
 
+/// Parts of unfinished answers that wait for the broker's client; a further one is lost.
+pub const PARTIALS_WAITING_MAX: usize = 64;
+
+/// Parts of unfinished answers that the broker's client holds and has not written; more wait.
+pub const PARTIALS_UNDER_WAY_MAX: usize = 16;
+
 /// A broker that acknowledges nothing for this long is taken for dead and the client is rebuilt.
 pub const BUS_ACK_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -172,6 +178,18 @@ pub const REMOTE_SIGNER_KEYS_MAX: usize = 10_000;
 
 /// Largest reply of a remote signer in bytes.
 pub const REMOTE_SIGNER_REPLY_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Time allowed for one call of a KMS. All tries together stay below the time that a node waits for its signer.
+pub const KMS_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// How often a KMS is asked for one thing.
+pub const KMS_TRIES: u32 = 3;
+
+/// Pause before a KMS is asked a second time; doubles.
+pub const KMS_PAUSE: Duration = Duration::from_millis(200);
+
+/// Characters of a remote signer's complaint that are repeated.
+pub const REMOTE_COMPLAINT_CHARACTERS: usize = 300;
 
 /// Failures of the model process in a row after which its device is left for the next one.
 pub const MODEL_FAILURES_MAX: u32 = 3;

@@ -119,6 +119,8 @@ pub struct Meters {
     pub oldest_transaction_seconds: Meter,
     pub balance_wei: Meter,
     pub signer_refusals: Meter,
+    pub partials_published: Meter,
+    pub partials_dropped: Meter,
 }
 
 impl Meters {
@@ -188,6 +190,16 @@ impl Meters {
                 "signer_refusals_total",
                 "Questions that the signer's policy refused.",
                 &self.signer_refusals,
+            ),
+            (
+                "partials_published_total",
+                "Parts of unfinished answers handed to the broker.",
+                &self.partials_published,
+            ),
+            (
+                "partials_dropped_total",
+                "Parts of unfinished answers that were lost.",
+                &self.partials_dropped,
             ),
             (
                 "nonces_adopted_total",

@@ -36,6 +36,7 @@ use crate::keys::keystore::{self, KeystoreError};
 use crate::keys::{ResultSigner, Transmitter};
 use crate::limits::{BUS_ACK_TIMEOUT, HEARTBEAT, OUTBOX_SWEEP, SHUTDOWN_GRACE, SIGNER_START_WAIT};
 use crate::meter::{Meters, ProcessMeters};
+use crate::partial::{Publisher, Queue};
 use crate::signer::client::SignerClient;
 use crate::status::Watch;
 use crate::transaction::manager::Manager;
@@ -239,7 +240,17 @@ impl Node {
             interval: config.withdraw_interval,
         };
         tasks.add("withdrawals", withdrawals.run(stop.clone()));
+        let mut partials = None;
         if let Some(options) = self.bus {
+            let queue = Arc::new(Queue::default());
+            partials = (!config.partial_interval.is_zero()).then(|| Publisher {
+                signer: self.signer.clone(),
+                domain: self.domain.clone(),
+                topics: topics.clone(),
+                queue: Arc::clone(&queue),
+                meters: Arc::clone(&self.meters),
+                interval: config.partial_interval,
+            });
             let bus = Bus {
                 pool: self.pool.clone(),
                 domain: self.domain.clone(),
@@ -250,6 +261,7 @@ impl Node {
                 heads: heads.clone(),
                 meters: Arc::clone(&self.meters),
                 bells: bells.clone(),
+                partials: queue,
                 limits: BusLimits {
                     ack_timeout: BUS_ACK_TIMEOUT,
                     sweep: OUTBOX_SWEEP,
@@ -268,6 +280,7 @@ impl Node {
             signer: self.signer,
             transmitter: self.transmitter,
             answerer: self.answerer,
+            partials,
             policy: JobPolicy {
                 answer_margin: config.answer_margin,
                 delivery_margin: config.delivery_margin,

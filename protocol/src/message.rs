@@ -1,5 +1,8 @@
 //! What operators and the indexer say to each other. The bus is not trusted: what an operator says is signed, and what
 //! the indexer says is only a bell that makes a node look for itself.
+//!
+//! A part of an unfinished answer is signed like everything else, so that a stranger cannot put words into an operator's
+//! mouth. It promises nothing: only a result that a quorum has signed counts.
 
 use alloy::primitives::{Address, B256, Bytes, keccak256};
 use alloy::sol;
@@ -19,7 +22,7 @@ pub struct RequestNotice {
     pub block_number: u64,
 }
 
-/// What one operator tells the others about one request.
+/// What one operator tells the others, or whoever listens, about one request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(
     tag = "kind",
@@ -36,6 +39,9 @@ pub enum QuorumMessage {
     Refusal { request_id: B256, result_digest: B256, reason: String },
     /// An operator is alive; carries how far it has seen the chain.
     Heartbeat { head_block: u64, version: String },
+    /// The next part of an answer that is still being written. It is kept nowhere, and losing one is harmless: `offset`
+    /// says where in the answer's text it begins, in bytes of UTF-8, and 0 begins anew.
+    Partial { request_id: B256, offset: u64, text: String },
 }
 
 /// A message with its author's signature.

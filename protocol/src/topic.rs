@@ -33,6 +33,16 @@ impl Topics {
         format!("{}/quorum/+", self.prefix)
     }
 
+    /// The unfinished text of one request's answer, as [`crate::message::Envelope`]s that nobody keeps.
+    pub fn partial(&self, request_id: B256) -> String {
+        format!("{}/partials/{request_id:#x}", self.prefix)
+    }
+
+    /// Every request's topic of unfinished text.
+    pub fn partials(&self) -> String {
+        format!("{}/partials/+", self.prefix)
+    }
+
     /// An operator's signed heartbeat.
     pub fn heartbeat(&self, signer: Address) -> String {
         format!("{}/operators/{signer:#x}", self.prefix)

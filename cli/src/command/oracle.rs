@@ -9,7 +9,7 @@ use auspex_inference::DeviceChoice;
 use auspex_oracle::answer::written::Writer;
 use auspex_oracle::config::{Config, SecretUrl};
 use auspex_oracle::corpus::Embedder;
-use auspex_oracle::keys::file;
+use auspex_oracle::keys::{file, memory};
 use auspex_oracle::model::{self, process::ModelProcess};
 use auspex_oracle::node;
 use auspex_oracle::openai::remote::Remote;
@@ -108,6 +108,8 @@ pub(crate) async fn run(command: OracleCommand) -> anyhow::Result<()> {
 }
 
 async fn serve(arguments: RunArguments) -> anyhow::Result<()> {
+    // Passwords of the database and the broker are in here, and so are plain keys on a development chain.
+    memory::protect()?;
     let mut config = arguments.config;
     let own_signer = match config.signer_socket.is_none() && !arguments.keys.is_empty() {
         true => {
@@ -179,6 +181,9 @@ fn start_signer(config: &mut Config, keys: &KeyOptions, folder: &Path) -> anyhow
     process.args.extend(["--fee-cap".into(), config.fee_cap.to_string().into()]);
     if let Some(url) = &keys.web3signer_url {
         process.env.push(("AUSPEX_WEB3SIGNER_URL".into(), url.reveal().as_str().into()));
+    }
+    if let Some(url) = &keys.kms_endpoint {
+        process.env.push(("AWS_ENDPOINT_URL_KMS".into(), url.reveal().as_str().into()));
     }
     process.restart = Restart::always();
     config.signer_socket = Some(socket);

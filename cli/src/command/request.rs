@@ -17,6 +17,7 @@ use crate::token::Token;
 use crate::units;
 
 pub(crate) mod submit;
+mod unfinished;
 
 /// How often a watched request is said to be as it was.
 const STILL_INTERVAL: Duration = Duration::from_secs(5);
@@ -124,7 +125,9 @@ pub(crate) async fn watch(
     limit: Duration,
     output: Output,
 ) -> anyhow::Result<RequestView> {
-    let indexer = IndexerClient::new(connection.indexer()?)?;
+    let base = connection.indexer()?;
+    let _telling = (!output.is_json()).then(|| unfinished::tell(&base, request_id, output));
+    let indexer = IndexerClient::new(base)?;
     let started = tokio::time::Instant::now();
     let mut said = String::new();
     let mut said_at = started;

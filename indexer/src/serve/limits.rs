@@ -107,6 +107,24 @@ pub const STREAM_WRITE_TIME_MAX: Duration = Duration::from_secs(20);
 /// Events that wait for one reader between the database and its socket.
 pub const STREAM_BUFFER: usize = 64;
 
+// UNFINISHED ANSWERS
+
+/// Messages about one request in a second that are looked at; further ones are dropped.
+pub const PARTIALS_PER_SECOND_MAX: u32 = 32;
+
+/// Parts that wait for a slow reader; it loses the oldest ones beyond.
+pub const PARTIALS_KEPT: usize = 64;
+
+/// Most bytes of text of one operator that the readers of one request get, texts that begin anew included.
+pub const PARTIALS_TEXT_BYTES_MAX: usize = 256 * 1024;
+
+/// How long it is believed that a request still waits for its result. A reader's stream is exact nevertheless: it drops
+/// parts once it has told the result.
+pub const PARTIAL_SUBJECT_AGE_MAX: Duration = Duration::from_secs(1);
+
+/// Requests that are remembered for that time; beyond it they are looked up again.
+pub const PARTIAL_SUBJECTS_MAX: usize = 4_096;
+
 // BOARD AND ANSWERS
 
 /// Most messages that one signer may leave about one request; then the board answers 429.

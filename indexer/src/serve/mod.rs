@@ -13,6 +13,7 @@ mod listener;
 mod openapi;
 mod page;
 mod parameter;
+pub mod partial;
 mod rest;
 mod snapshot;
 mod socket;

@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use super::error::ApiError;
 use super::limits::{REQUESTS_IN_FLIGHT_MAX, STREAM_READERS_MAX};
+use super::partial::Partials;
 use super::stream::Hub;
 use crate::health::Health;
 
@@ -22,6 +23,8 @@ pub struct ServeState {
     pub chains: Arc<Vec<Deployment>>,
     /// The live stream's events.
     pub hub: Hub,
+    /// Who reads unfinished answers.
+    pub(super) partials: Arc<Partials>,
     /// Renders `/metrics`.
     pub metrics: PrometheusHandle,
     /// A chain is not ready when no node has told its head for this long.
@@ -49,6 +52,7 @@ impl ServeState {
             pool,
             chains: Arc::new(chains),
             hub,
+            partials: Arc::default(),
             metrics,
             head_age_max,
             health,
@@ -57,6 +61,11 @@ impl ServeState {
             readers: Arc::new(Semaphore::new(STREAM_READERS_MAX)),
             schema,
         })
+    }
+
+    /// What became of the unfinished answers that were heard.
+    pub fn partials(&self) -> Arc<Partials> {
+        Arc::clone(&self.partials)
     }
 
     /// Lets one more client read the live stream, by whatever protocol, until the permit is dropped.

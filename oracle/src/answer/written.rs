@@ -4,7 +4,7 @@
 //! document cannot end its own turn, and the answer still names the passages that it was given.
 
 use alloy::primitives::{B256, keccak256};
-use auspex_inference::decoder::{Finish, Generator, Message, Parameters, PromptError};
+use auspex_inference::decoder::{Event, Finish, Generator, Message, Parameters, PromptError};
 use auspex_protocol::answer::{ANSWER_SCHEMA, Answer, Answerer, Citation, sanitize};
 use sqlx::PgPool;
 
@@ -12,6 +12,7 @@ use super::{COSINE_MIN, ExtractiveError, Outcome, cosine};
 use crate::corpus::limits::{ANSWER_CHUNKS, ANSWER_HITS, ANSWER_TEXT_BYTES_MAX};
 use crate::corpus::{Corpus, Embedder};
 use crate::openai::remote::{Remote, RemoteError};
+use crate::partial::Unfinished;
 use crate::retrieval::{Hit, Retrieval, search};
 
 /// Most tokens of a written answer.
@@ -74,8 +75,12 @@ impl Writer {
         }
     }
 
-    /// The text, and the hash of its transcript.
-    async fn write(&self, messages: &[Message]) -> Result<(String, B256), WrittenError> {
+    /// The text, and the hash of its transcript. A model of ours shows the text while it writes.
+    async fn write(
+        &self,
+        messages: &[Message],
+        unfinished: &Unfinished,
+    ) -> Result<(String, B256), WrittenError> {
         match self {
             Self::Remote(remote) => {
                 Ok((remote.complete(messages, WRITTEN_TOKENS_MAX).await?, B256::ZERO))
@@ -84,8 +89,15 @@ impl Writer {
                 let prompt = generator.chat_prompt(messages, None)?;
                 let parameters =
                     Parameters { max_tokens: WRITTEN_TOKENS_MAX, ..Parameters::default() };
-                let output = generator.generate(prompt, parameters)?;
-                let (mut text, completion) = output.whole().await?;
+                let mut output = generator.generate(prompt, parameters)?;
+                let mut text = String::new();
+                let completion = loop {
+                    match output.next().await {
+                        Event::Text(piece) => text.push_str(&piece),
+                        Event::Done(outcome) => break outcome?,
+                    }
+                    unfinished.show(&so_far(&text));
+                };
                 if completion.finish == Finish::Length {
                     text.push('…');
                 }
@@ -102,6 +114,7 @@ pub async fn answer(
     embedder: &Embedder,
     writer: &Writer,
     question: &str,
+    unfinished: &Unfinished,
 ) -> Result<Written, WrittenError> {
     let retrieval = search(pool, corpus, embedder, question, ANSWER_HITS)
         .await
@@ -115,7 +128,7 @@ pub async fn answer(
         return Ok(Written { retrieval, outcome: Outcome::NoAnswer { reason }, trace: B256::ZERO });
     }
     let hits = &retrieval.hits[..retrieval.hits.len().min(ANSWER_CHUNKS)];
-    let (text, trace) = writer.write(&messages(question, hits)).await?;
+    let (text, trace) = writer.write(&messages(question, hits), unfinished).await?;
     let text = tidy(&text);
     let outcome = if text.is_empty() || text.starts_with(NO_ANSWER) {
         Outcome::NoAnswer {
@@ -160,6 +173,21 @@ fn tidy(text: &str) -> String {
         text.truncate(text.floor_char_boundary(ANSWER_TEXT_BYTES_MAX));
     }
     text.trim().to_owned()
+}
+
+/// What of an unfinished text may be shown: no thoughts, and nothing that may yet turn out to be [`NO_ANSWER`].
+fn so_far(text: &str) -> String {
+    const THOUGHTS: &str = "<think>";
+    let begun = text.trim_start();
+    let may_think = begun.starts_with(THOUGHTS) || THOUGHTS.starts_with(begun);
+    if may_think && !begun.contains("</think>") {
+        return String::new();
+    }
+    let said = tidy(text);
+    if NO_ANSWER.starts_with(&said) || said.starts_with(NO_ANSWER) {
+        return String::new();
+    }
+    said
 }
 
 /// The passages that the text names, in its order; all that the model was given if it names none.
@@ -231,6 +259,19 @@ mod tests {
             assert!(!user.content.contains(mark), "{}", user.content);
         }
         assert!(user.content.contains("[1] x"));
+    }
+
+    #[test]
+    fn an_unfinished_text_grows_and_shows_neither_thoughts_nor_a_missing_answer() {
+        let shown = |whole: &str| -> Vec<String> {
+            let ends = whole.char_indices().map(|(at, c)| at + c.len_utf8());
+            ends.map(|end| so_far(&whole[..end])).filter(|text| !text.is_empty()).collect()
+        };
+        assert_eq!(shown("NO ANSWER"), Vec::<String>::new());
+        let grown = shown("<think>\nWhy?\n</think>\n\nNot é\r\nso [1].");
+        assert_eq!(grown.last().map(String::as_str), Some("Not é\nso [1]."));
+        assert!(grown.windows(2).all(|pair| pair[1].starts_with(&pair[0])), "{grown:?}");
+        assert!(grown.iter().all(|text| !text.contains("Why")), "{grown:?}");
     }
 
     #[test]

@@ -25,6 +25,7 @@ use crate::job::work::Bells;
 use crate::keys::ResultSigner;
 use crate::limits::{BUS_RECONNECT, BUS_RECONNECT_MAX};
 use crate::meter::Meters;
+use crate::partial::Queue;
 
 /// The node's side of the broker.
 #[derive(Debug)]
@@ -38,6 +39,8 @@ pub struct Bus {
     pub heads: watch::Receiver<Option<Heads>>,
     pub meters: Arc<Meters>,
     pub bells: Bells,
+    /// Parts of unfinished answers: sent once, to whoever listens now.
+    pub partials: Arc<Queue>,
     pub limits: BusLimits,
 }
 

@@ -15,12 +15,12 @@ use crate::bus::{Bus, Ended};
 use crate::failpoint::{Point, pass};
 use crate::identity::IdentityError;
 use crate::job::store::wake;
-use crate::limits::{BUS_IN_FLIGHT_MAX, BUS_RECEIVED_MAX, HEARTBEAT_FRESH};
+use crate::limits::{BUS_IN_FLIGHT_MAX, BUS_RECEIVED_MAX, HEARTBEAT_FRESH, PARTIALS_UNDER_WAY_MAX};
 use crate::outbox;
 use crate::quorum::inbox::{Received, receive};
 
 /// Requests to the client that may wait in its channel.
-const CHANNEL: usize = 2 * BUS_IN_FLIGHT_MAX as usize;
+const CHANNEL: usize = 2 * BUS_IN_FLIGHT_MAX as usize + PARTIALS_UNDER_WAY_MAX;
 
 /// A message that is with the broker.
 struct Sent {
@@ -36,6 +36,8 @@ struct Session<'a> {
     unnumbered: VecDeque<Sent>,
     /// By packet id.
     unacknowledged: HashMap<u16, Sent>,
+    /// Parts of unfinished answers that were handed to the client, which has not written them yet.
+    partials_under_way: usize,
 }
 
 /// Connects and works until something goes wrong.
@@ -48,8 +50,13 @@ pub(super) async fn run(bus: &Bus, shutdown: &CancellationToken) -> Ended {
     // The client is polled by a task of its own, because its `poll` must not be cut off in the middle of a packet. The
     // handle stops the task when this session ends, however it ends.
     let _poller = AbortOnDropHandle::new(tokio::spawn(poll(event_loop, events, 3 * keep_alive)));
-    let session =
-        Session { bus, client, unnumbered: VecDeque::new(), unacknowledged: HashMap::new() };
+    let session = Session {
+        bus,
+        client,
+        unnumbered: VecDeque::new(),
+        unacknowledged: HashMap::new(),
+        partials_under_way: 0,
+    };
     session.serve(received, shutdown).await
 }
 
@@ -100,6 +107,10 @@ impl Session<'_> {
                     None => Err(Ended::Connection("the client ended".into())),
                 },
                 () = self.bus.bells.bus.notified(), if connected => self.flush().await,
+                () = self.bus.partials.rung(), if connected => {
+                    self.let_go();
+                    Ok(())
+                }
                 _ = sweep.tick(), if connected => self.flush().await,
                 _ = heartbeat.tick(), if connected => self.beat().await,
                 _ = watchdog.tick() => self.watch(),
@@ -118,6 +129,8 @@ impl Session<'_> {
         self.bus.meters.bus_connections.add(1);
         self.bus.meters.bus_connected.set(1);
         tracing::info!("connected to the broker");
+        // Text of a while ago is of no use to anybody.
+        self.bus.meters.partials_dropped.add(self.bus.partials.clear() as u64);
         // What was published while we were away is on the board and in the indexer's list.
         self.bus.bells.discovery.notify_one();
         self.bus.bells.bus.notify_one();
@@ -126,6 +139,12 @@ impl Session<'_> {
 
     async fn handle(&mut self, event: Event) -> Result<(), Ended> {
         match event {
+            // What needs no acknowledgement has no number.
+            Event::Outgoing(Outgoing::Publish(0)) => {
+                self.partials_under_way = self.partials_under_way.saturating_sub(1);
+                self.let_go();
+                Ok(())
+            }
             Event::Outgoing(Outgoing::Publish(id)) => {
                 if let Some(sent) = self.unnumbered.pop_front() {
                     self.unacknowledged.insert(id, sent);
@@ -179,6 +198,21 @@ impl Session<'_> {
             self.unnumbered.push_back(Sent { row: Some(message.id), at: Instant::now() });
         }
         Ok(())
+    }
+
+    /// Sends parts of unfinished answers, never so many that they take the room of what has to arrive.
+    fn let_go(&mut self) {
+        let meters = &self.bus.meters;
+        while self.partials_under_way < PARTIALS_UNDER_WAY_MAX {
+            let Some(part) = self.bus.partials.pop() else { return };
+            match self.client.try_publish(part.topic, QoS::AtMostOnce, false, part.payload) {
+                Ok(()) => {
+                    self.partials_under_way += 1;
+                    meters.partials_published.add(1);
+                }
+                Err(_) => meters.partials_dropped.add(1),
+            }
+        }
     }
 
     async fn beat(&mut self) -> Result<(), Ended> {

@@ -33,6 +33,7 @@ use crate::limits::{
     RETRY_WAIT_MAX, URGENT_SECONDS, WORKER_SLEEP,
 };
 use crate::meter::Meters;
+use crate::partial::{Publisher, Unfinished};
 use crate::quorum::reading::shortened;
 use crate::quorum::store::{self as quorum_store, Recorded};
 use crate::transaction::intent::deliveries;
@@ -48,6 +49,8 @@ pub struct Desk {
     pub signer: ResultSigner,
     pub transmitter: Transmitter,
     pub answerer: Answerer,
+    /// Who shows unfinished answers; nobody does without a broker.
+    pub partials: Option<Publisher>,
     pub policy: Policy,
     pub wait_safe_above: Vec<TokenAmount>,
     pub wait_finalized_above: Vec<TokenAmount>,
@@ -264,6 +267,7 @@ impl Desk {
             agent_id: claim.terms.request.agentId,
             corpus_root: claim.terms.offer.corpusRoot,
             input: claim.terms.input.clone(),
+            unfinished: self.unfinished(claim),
         };
         let started = tokio::time::Instant::now();
         let answering = self.answerer.answer(question);
@@ -281,6 +285,16 @@ impl Desk {
         let elapsed = started.elapsed().as_millis();
         self.meters.answer_milliseconds.add(u64::try_from(elapsed).unwrap_or(u64::MAX));
         result_of(claim, draft)
+    }
+
+    /// One operator shows the answer while it is written, so that readers see one text: the leader.
+    fn unfinished(&self, claim: &Claim) -> Unfinished {
+        let request_id = claim.lease.request_id;
+        let leads = leader(request_id, &claim.terms.operator_set, 0) == Some(self.signer.address());
+        match &self.partials {
+            Some(publisher) if leads => publisher.begin(request_id),
+            _ => Unfinished::default(),
+        }
     }
 
     async fn sign(&self, claim: &Claim, recorded: &Recorded) -> anyhow::Result<()> {

@@ -4,6 +4,7 @@
 pub mod file;
 pub mod init;
 pub mod keystore;
+pub mod memory;
 pub mod password;
 
 use std::fmt;

@@ -57,7 +57,7 @@ pub async fn receive(
         });
     }
     let Some(request_id) = subject(&message) else {
-        return Ok(Received::Ignored(Ignored::Heartbeat));
+        return Ok(Received::Ignored(Ignored::NoResult));
     };
     if envelope.signer == ours {
         return Ok(Received::Known);
@@ -148,6 +148,7 @@ async fn keep(
         QuorumMessage::Cosignature { .. } => "cosignature",
         QuorumMessage::Refusal { .. } => "refusal",
         QuorumMessage::Heartbeat { .. } => "heartbeat",
+        QuorumMessage::Partial { .. } => "partial",
     };
     let stored = sqlx::query!(
         "insert into oracle.inbox (message_hash, request_id, signer, kind) values ($1, $2, $3, $4)

@@ -26,17 +26,17 @@ pub enum Ignored {
     OtherRequest { said: B256, expected: B256 },
     #[error("message.attestation: {0}")]
     Attestation(#[from] AttestationError),
-    #[error("message: a heartbeat says nothing about a request")]
-    Heartbeat,
+    #[error("message: a heartbeat, or a part of an unfinished answer, says nothing about a result")]
+    NoResult,
 }
 
-/// The request that a message is about; `None` for a heartbeat.
+/// The request whose result a message is about; `None` for a heartbeat and for a part of an unfinished answer.
 pub fn subject(message: &QuorumMessage) -> Option<B256> {
     match message {
         QuorumMessage::Proposal { result, .. } => Some(result.request_id),
         QuorumMessage::Cosignature { request_id, .. }
         | QuorumMessage::Refusal { request_id, .. } => Some(*request_id),
-        QuorumMessage::Heartbeat { .. } => None,
+        QuorumMessage::Heartbeat { .. } | QuorumMessage::Partial { .. } => None,
     }
 }
 
@@ -50,7 +50,7 @@ pub fn read(
 ) -> Result<Reading, Ignored> {
     let author = envelope.signer;
     let Some(said) = subject(message) else {
-        return Err(Ignored::Heartbeat);
+        return Err(Ignored::NoResult);
     };
     if said != expected {
         return Err(Ignored::OtherRequest { said, expected });
@@ -69,7 +69,7 @@ pub fn read(
         QuorumMessage::Refusal { result_digest, reason, .. } => {
             Ok(Reading::Refusal { digest: *result_digest, reason: shortened(reason) })
         }
-        QuorumMessage::Heartbeat { .. } => Err(Ignored::Heartbeat),
+        QuorumMessage::Heartbeat { .. } | QuorumMessage::Partial { .. } => Err(Ignored::NoResult),
     }
 }
 
@@ -178,7 +178,7 @@ mod tests {
         let expected = Err(Ignored::OtherRequest { said, expected: scene.result.requestId });
         check(&scene, scene.key.address(), &message, expected);
         let heartbeat = QuorumMessage::Heartbeat { head_block: 1, version: "1".into() };
-        check(&scene, scene.key.address(), &heartbeat, Err(Ignored::Heartbeat));
+        check(&scene, scene.key.address(), &heartbeat, Err(Ignored::NoResult));
     }
 
     #[test]

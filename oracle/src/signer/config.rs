@@ -1,14 +1,15 @@
 //! The signer's configuration, from flags and environment variables.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use alloy::primitives::Address;
 
 use crate::config::{SecretUrl, TokenAmount};
+use crate::signer::kms::options::{KmsKeyId, KmsService};
 use crate::signer::policy::Limits;
 
-/// Where the two hot keys are: each in an encrypted keystore, or behind a remote signer.
+/// Where the two hot keys are: each in an encrypted keystore, behind a remote signer, or in AWS KMS.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct KeyOptions {
     /// Encrypted keystore (version 3, mode 0400) of the key that signs results.
@@ -49,22 +50,85 @@ pub struct KeyOptions {
     )]
     pub web3signer_transmitter: Option<Address>,
 
+    /// The region of AWS KMS, for keys that are given by their id there. The credentials are those of AWS's own tools:
+    /// AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, in the environment.
+    #[arg(long, env = "AWS_REGION")]
+    pub kms_region: Option<String>,
+
+    /// Another address of that KMS, such as a VPC endpoint.
+    #[arg(long, env = "AWS_ENDPOINT_URL_KMS", hide_env_values = true)]
+    pub kms_endpoint: Option<SecretUrl>,
+
+    /// Id, ARN or alias of the result-signing key in AWS KMS (spec ECC_SECG_P256K1), instead of a keystore.
+    #[arg(
+        long,
+        env = "AUSPEX_KMS_SIGNER",
+        requires = "kms_region",
+        conflicts_with_all = ["signer_keystore", "web3signer_signer"]
+    )]
+    pub kms_signer: Option<KmsKeyId>,
+
+    /// Id, ARN or alias of the transmitter in AWS KMS, instead of a keystore.
+    #[arg(
+        long,
+        env = "AUSPEX_KMS_TRANSMITTER",
+        requires = "kms_region",
+        conflicts_with_all = ["transmitter_keystore", "web3signer_transmitter"]
+    )]
+    pub kms_transmitter: Option<KmsKeyId>,
+
     /// Where systemd put the credentials of this service.
     #[arg(long, env = "CREDENTIALS_DIRECTORY", hide = true)]
     pub credentials_directory: Option<PathBuf>,
 }
 
+/// Where one of the two keys is, as far as the options say.
+#[derive(Debug, Clone, Copy)]
+pub struct KeyPlace<'a> {
+    /// `signer` or `transmitter`.
+    pub role: &'static str,
+    pub keystore: Option<&'a Path>,
+    pub password_file: Option<&'a Path>,
+    pub web3signer: Option<Address>,
+    pub kms: Option<&'a KmsKeyId>,
+}
+
 impl KeyOptions {
-    /// True when nothing says where a key is.
-    pub fn is_empty(&self) -> bool {
-        self.signer_keystore.is_none()
-            && self.transmitter_keystore.is_none()
-            && self.web3signer_signer.is_none()
-            && self.web3signer_transmitter.is_none()
+    /// Where the result signer and the transmitter are.
+    pub fn places(&self) -> [KeyPlace<'_>; 2] {
+        [
+            KeyPlace {
+                role: "signer",
+                keystore: self.signer_keystore.as_deref(),
+                password_file: self.signer_password_file.as_deref(),
+                web3signer: self.web3signer_signer,
+                kms: self.kms_signer.as_ref(),
+            },
+            KeyPlace {
+                role: "transmitter",
+                keystore: self.transmitter_keystore.as_deref(),
+                password_file: self.transmitter_password_file.as_deref(),
+                web3signer: self.web3signer_transmitter,
+                kms: self.kms_transmitter.as_ref(),
+            },
+        ]
     }
 
-    /// The same options as another process takes them. None of them is a secret, except a remote signer's URL, which is
-    /// left out: an argument is visible to others, so it travels in the environment.
+    /// True when nothing says where a key is.
+    pub fn is_empty(&self) -> bool {
+        self.places().iter().all(|place| {
+            place.keystore.is_none() && place.web3signer.is_none() && place.kms.is_none()
+        })
+    }
+
+    /// The KMS that the options name, with the credentials in this process's environment.
+    pub fn kms(&self) -> anyhow::Result<KmsService> {
+        let region = self.kms_region.as_deref().unwrap_or_default();
+        KmsService::find(region, self.kms_endpoint.as_ref(), |name| std::env::var(name).ok())
+    }
+
+    /// The same options as another process takes them. None of them is a secret, except the URLs of a remote signer and of
+    /// a KMS, which are left out: an argument is visible to others, so they travel in the environment.
     pub fn arguments(&self) -> Vec<OsString> {
         let paths = [
             ("--signer-keystore", &self.signer_keystore),
@@ -76,7 +140,17 @@ impl KeyOptions {
             ("--web3signer-signer", self.web3signer_signer),
             ("--web3signer-transmitter", self.web3signer_transmitter),
         ];
+        let names = [
+            ("--kms-region", self.kms_region.as_deref()),
+            ("--kms-signer", self.kms_signer.as_ref().map(KmsKeyId::as_str)),
+            ("--kms-transmitter", self.kms_transmitter.as_ref().map(KmsKeyId::as_str)),
+        ];
         let mut arguments = Vec::new();
+        for (option, name) in names {
+            if let Some(name) = name {
+                arguments.extend([OsString::from(option), name.into()]);
+            }
+        }
         for (option, path) in paths {
             if let Some(path) = path {
                 arguments.extend([OsString::from(option), path.clone().into_os_string()]);
@@ -124,6 +198,10 @@ pub struct LimitOptions {
     #[arg(long, env = "AUSPEX_SIGNER_MESSAGES_PER_MINUTE", default_value = "1800")]
     pub messages_per_minute: usize,
 
+    /// Most parts of unfinished answers in a minute. They have a limit of their own, so that they never cost a message.
+    #[arg(long, env = "AUSPEX_SIGNER_PARTIALS_PER_MINUTE", default_value = "1200")]
+    pub partials_per_minute: usize,
+
     /// Most transactions in a minute, raised and cancelled ones included.
     #[arg(long, env = "AUSPEX_SIGNER_TRANSACTIONS_PER_MINUTE", default_value = "1200")]
     pub transactions_per_minute: usize,
@@ -149,6 +227,7 @@ impl From<&LimitOptions> for Limits {
             results_per_minute: options.results_per_minute,
             results_per_day: options.results_per_day,
             messages_per_minute: options.messages_per_minute,
+            partials_per_minute: options.partials_per_minute,
             transactions_per_minute: options.transactions_per_minute,
             fee_cap: options.fee_cap,
             gas_per_day: options.gas_per_day,

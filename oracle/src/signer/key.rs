@@ -1,4 +1,4 @@
-//! A key that the signer may use: decrypted in its own memory, or behind a remote signer. Either signs the Keccak-256 hash
+//! A key that the signer may use: decrypted in its own memory, or behind a remote signer or a KMS. Each signs the Keccak-256 hash
 //! of bytes that it is shown, never a hash that somebody else computed.
 
 use std::fmt;
@@ -8,6 +8,7 @@ use alloy::signers::SignerSync;
 use alloy::signers::local::PrivateKeySigner;
 
 use crate::keys::SignerError;
+use crate::signer::kms::Kms;
 use crate::signer::web3signer::Web3Signer;
 
 /// One of an operator's two hot keys.
@@ -15,6 +16,7 @@ use crate::signer::web3signer::Web3Signer;
 pub enum Key {
     Local(PrivateKeySigner),
     Web3Signer(Web3Signer),
+    Kms(Kms),
 }
 
 impl Key {
@@ -22,6 +24,7 @@ impl Key {
         match self {
             Self::Local(key) => key.address(),
             Self::Web3Signer(remote) => remote.address(),
+            Self::Kms(kms) => kms.address(),
         }
     }
 
@@ -33,6 +36,7 @@ impl Key {
                 key.sign_hash_sync(&digest).map_err(|error| SignerError::Key(error.to_string()))?
             }
             Self::Web3Signer(remote) => remote.sign(preimage).await?,
+            Self::Kms(kms) => kms.sign(digest).await?,
         };
         // The escrow refuses a high s, which remote signers are free to produce.
         let signature = signature.normalized_s();
@@ -59,6 +63,7 @@ impl fmt::Debug for Key {
         let name = match self {
             Self::Local(_) => "Local",
             Self::Web3Signer(_) => "Web3Signer",
+            Self::Kms(_) => "Kms",
         };
         formatter.debug_tuple(name).field(&self.address()).finish()
     }

@@ -8,6 +8,7 @@
 pub mod client;
 pub mod config;
 pub mod key;
+pub mod kms;
 pub mod ledger;
 pub mod policy;
 pub mod process;

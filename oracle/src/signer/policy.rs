@@ -13,7 +13,7 @@ use auspex_protocol::bindings::IRequestEscrow::{
     withdrawForCall,
 };
 use auspex_protocol::document::{RequestDocument, ResultDocument};
-use auspex_protocol::limits::MESSAGE_BYTES_MAX;
+use auspex_protocol::limits::{MESSAGE_BYTES_MAX, PARTIAL_TEXT_BYTES_MAX};
 use auspex_protocol::message::QuorumMessage;
 use auspex_protocol::quorum::result_digest;
 use auspex_protocol::terms::{escrow_domain, request_id};
@@ -40,6 +40,7 @@ pub struct Limits {
     pub results_per_minute: usize,
     pub results_per_day: usize,
     pub messages_per_minute: usize,
+    pub partials_per_minute: usize,
     pub transactions_per_minute: usize,
     /// Most wei per gas of a transaction.
     pub fee_cap: u128,
@@ -57,6 +58,7 @@ pub struct Memory {
     results_of_a_day: Window,
     values_of_a_day: BTreeMap<Address, Window>,
     messages_of_a_minute: Window,
+    partials_of_a_minute: Window,
     transactions_of_a_minute: Window,
     /// By nonce: of all transactions of a nonce at most one is mined, so the dearest counts.
     gas_of_a_day: BTreeMap<u64, (u64, u128)>,
@@ -200,7 +202,7 @@ impl Policy {
         Ok(())
     }
 
-    /// A message to the other operators, which may name only a result that was signed.
+    /// A message to the other operators or to readers, which may name only a result that was signed.
     pub fn message(
         &self,
         memory: &mut Memory,
@@ -223,17 +225,41 @@ impl Policy {
             QuorumMessage::Cosignature { request_id, result_digest, .. } => {
                 Some((*request_id, *result_digest))
             }
-            QuorumMessage::Refusal { .. } | QuorumMessage::Heartbeat { .. } => None,
+            QuorumMessage::Refusal { .. }
+            | QuorumMessage::Heartbeat { .. }
+            | QuorumMessage::Partial { .. } => None,
         };
         if let Some((request_id, stated)) = named
             && memory.results.get(&request_id) != Some(&stated)
         {
             return Err(Refusal::UnsignedResult { request_id, stated });
         }
-        let minute = memory.messages_of_a_minute.count(now, MINUTE);
-        let limit = self.limits.messages_per_minute;
-        within("messages in a minute", "messages-per-minute", minute, limit)?;
-        memory.messages_of_a_minute.add(now, 0);
+        // Parts of unfinished answers are many and worth little: they must not use up what a quorum needs.
+        let (what, option, window, limit) = match &message {
+            QuorumMessage::Partial { text, .. } if PARTIAL_TEXT_BYTES_MAX < text.len() => {
+                let length = text.len();
+                let reason =
+                    format!("text: {length} bytes, over the limit of {PARTIAL_TEXT_BYTES_MAX}");
+                return Err(Refusal::Message(reason));
+            }
+            QuorumMessage::Partial { .. } => (
+                "parts of unfinished answers in a minute",
+                "partials-per-minute",
+                &mut memory.partials_of_a_minute,
+                self.limits.partials_per_minute,
+            ),
+            QuorumMessage::Proposal { .. }
+            | QuorumMessage::Cosignature { .. }
+            | QuorumMessage::Refusal { .. }
+            | QuorumMessage::Heartbeat { .. } => (
+                "messages in a minute",
+                "messages-per-minute",
+                &mut memory.messages_of_a_minute,
+                self.limits.messages_per_minute,
+            ),
+        };
+        within(what, option, window.count(now, MINUTE), limit)?;
+        window.add(now, 0);
         Ok(Grant { preimage: message_preimage(&domain, body, sent_at), promise: None })
     }
 

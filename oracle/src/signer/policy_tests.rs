@@ -20,6 +20,7 @@ fn policy() -> Policy {
             results_per_minute: 3,
             results_per_day: 5,
             messages_per_minute: 2,
+            partials_per_minute: 2,
             transactions_per_minute: 100,
             fee_cap: 10,
             gas_per_day: 1_000_000,
@@ -172,6 +173,26 @@ fn a_message_is_a_message_and_names_only_what_was_signed() {
     let refusal = policy.message(&mut memory, heartbeat, NOW, NOW).unwrap_err();
     assert!(matches!(refusal, Refusal::Limit { option: "messages-per-minute", .. }), "{refusal}");
     policy.message(&mut memory, heartbeat, NOW, NOW + MINUTE).unwrap();
+}
+
+#[test]
+fn parts_of_unfinished_answers_have_a_limit_of_their_own() {
+    let (policy, mut memory) = (policy(), Memory::default());
+    let part = |text: &str| {
+        let text = text.to_owned();
+        let request_id = B256::repeat_byte(1);
+        serde_json::to_string(&QuorumMessage::Partial { request_id, offset: 0, text }).unwrap()
+    };
+    let long = part(&"x".repeat(PARTIAL_TEXT_BYTES_MAX + 1));
+    let refusal = policy.message(&mut memory, &long, NOW, NOW).unwrap_err();
+    assert!(matches!(refusal, Refusal::Message(_)), "{refusal}");
+    for _ in 0..2 {
+        policy.message(&mut memory, &part("so"), NOW, NOW).unwrap();
+    }
+    let refusal = policy.message(&mut memory, &part("so"), NOW, NOW).unwrap_err();
+    assert!(matches!(refusal, Refusal::Limit { option: "partials-per-minute", .. }), "{refusal}");
+    let heartbeat = r#"{"kind":"heartbeat","headBlock":1,"version":"x"}"#;
+    policy.message(&mut memory, heartbeat, NOW, NOW).unwrap();
 }
 
 #[test]

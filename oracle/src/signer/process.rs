@@ -1,17 +1,18 @@
 //! The signer's process: it loads the keys, protects its memory, opens its log, and answers on its socket.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use alloy::primitives::Address;
 use anyhow::{Context, bail};
 use auspex_protocol::deployment::Deployment;
 use tokio_util::sync::CancellationToken;
 
 use crate::keys::file::private_directory;
 use crate::keys::keystore::{self, KeystoreError};
+use crate::keys::memory;
 use crate::keys::password;
-use crate::signer::config::{KeyOptions, SignerConfig};
+use crate::signer::config::{KeyOptions, KeyPlace, SignerConfig};
 use crate::signer::key::Key;
+use crate::signer::kms::Kms;
 use crate::signer::ledger::Ledger;
 use crate::signer::policy::{Limits, Policy};
 use crate::signer::server::Server;
@@ -24,8 +25,7 @@ pub async fn run(
     deployment: &Deployment,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    // Neither a core dump nor a debugger of the same user gets at the keys.
-    nix::sys::prctl::set_dumpable(false).context("protect the process's memory")?;
+    memory::protect()?;
     if let Some(folder) = config.log.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         private_directory(folder)?;
     }
@@ -54,43 +54,28 @@ pub async fn run(
 }
 
 async fn load(options: &KeyOptions) -> anyhow::Result<Keys> {
-    let signer = find(
-        "signer",
-        options.signer_keystore.as_deref(),
-        options.signer_password_file.as_deref(),
-        options.web3signer_signer,
-        options,
-    )
-    .await?;
-    let transmitter = find(
-        "transmitter",
-        options.transmitter_keystore.as_deref(),
-        options.transmitter_password_file.as_deref(),
-        options.web3signer_transmitter,
-        options,
-    )
-    .await?;
+    let [signer, transmitter] = options.places();
+    let signer = find(signer, options).await?;
+    let transmitter = find(transmitter, options).await?;
     if signer.address() == transmitter.address() {
         return Err(KeystoreError::SameKey(signer.address()).into());
     }
     Ok(Keys { signer, transmitter })
 }
 
-async fn find(
-    role: &'static str,
-    keystore: Option<&Path>,
-    password_file: Option<&Path>,
-    remote: Option<Address>,
-    options: &KeyOptions,
-) -> anyhow::Result<Key> {
-    if let (Some(address), Some(url)) = (remote, &options.web3signer_url) {
+async fn find(place: KeyPlace<'_>, options: &KeyOptions) -> anyhow::Result<Key> {
+    let role = place.role;
+    if let (Some(address), Some(url)) = (place.web3signer, &options.web3signer_url) {
         return Ok(Key::Web3Signer(Web3Signer::find(url, address).await?));
     }
-    let Some(keystore) = keystore.map(PathBuf::from) else {
+    if let Some(key) = place.kms {
+        return Ok(Key::Kms(Kms::find(&options.kms()?, key).await?));
+    }
+    let Some(keystore) = place.keystore.map(PathBuf::from) else {
         bail!("--{role}-keystore: is missing. Make the keys with `auspex operator init`");
     };
     let credentials = options.credentials_directory.as_deref();
-    let password = password::find(role, &keystore, password_file, credentials)?;
+    let password = password::find(role, &keystore, place.password_file, credentials)?;
     // Deriving the key from the password takes a second of work and 128 MiB.
     let key = tokio::task::spawn_blocking(move || keystore::load(&keystore, &password))
         .await

@@ -9,6 +9,7 @@ use auspex_oracle::answer::{Outcome, extractive};
 use auspex_oracle::corpus;
 use auspex_oracle::document::Document;
 use auspex_oracle::openai::remote::Remote;
+use auspex_oracle::partial::Unfinished;
 use auspex_oracle::retrieval::search;
 use auspex_protocol::answer::{Answer, Answerer, is_visible};
 use tokio_util::sync::DropGuard;
@@ -134,8 +135,16 @@ async fn a_model_writes_from_the_passages_and_names_them() {
         let corpus = corpus::create(&pool, "docs", &embedder(1)).await.unwrap();
         add(&pool, &corpus, "escrow.md", &format!("{ESCROW} <|im_end|>")).await;
         let question = "Who may refund a request after the deadline?";
-        let written =
-            written::answer(&pool, &corpus, &embedder(1), &writer, question).await.unwrap();
+        let written = written::answer(
+            &pool,
+            &corpus,
+            &embedder(1),
+            &writer,
+            question,
+            &Unfinished::default(),
+        )
+        .await
+        .unwrap();
         match (written.outcome, expected) {
             (Outcome::Answered(answer), Some(text)) => {
                 assert_eq!((answer.text.as_str(), answer.answerer), (text, Answerer::Remote));

@@ -17,6 +17,7 @@ use auspex_oracle::job::terms::Terms;
 use auspex_oracle::job::work::Bells;
 use auspex_oracle::keys::ResultSigner;
 use auspex_oracle::meter::Meters;
+use auspex_oracle::partial::{Part, Queue};
 use auspex_oracle::quorum::store::{Outgoing, record, sign, votes};
 use auspex_protocol::document::{OutcomeDocument, ResultDocument};
 use auspex_protocol::message::{QuorumMessage, RequestNotice};
@@ -45,6 +46,7 @@ struct Station {
     topics: Topics,
     meters: Arc<Meters>,
     bells: Bells,
+    partials: Arc<Queue>,
     shutdown: CancellationToken,
     task: JoinHandle<anyhow::Result<()>>,
 }
@@ -62,6 +64,7 @@ impl Station {
         let topics = Topics::new(31337, Address::repeat_byte(3));
         let meters = Arc::new(Meters::default());
         let bells = Bells::default();
+        let partials = Arc::new(Queue::default());
         let bus = Bus {
             pool: database.pool(),
             domain: domain(),
@@ -76,6 +79,7 @@ impl Station {
             heads: watch::channel(None).1,
             meters: Arc::clone(&meters),
             bells: bells.clone(),
+            partials: Arc::clone(&partials),
             limits: BusLimits {
                 ack_timeout,
                 sweep: Duration::from_millis(200),
@@ -84,7 +88,7 @@ impl Station {
         };
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(bus.run(shutdown.clone()));
-        Self { database, terms, topics, meters, bells, shutdown, task }
+        Self { database, terms, topics, meters, bells, partials, shutdown, task }
     }
 
     /// Signs a result and queues `count` messages with it.
@@ -145,13 +149,13 @@ impl Station {
 }
 
 /// Another client of the broker, which hears everything.
-struct Listener {
+pub(crate) struct Listener {
     client: AsyncClient,
-    heard: mpsc::UnboundedReceiver<(String, Vec<u8>)>,
+    pub(crate) heard: mpsc::UnboundedReceiver<(String, Vec<u8>)>,
     _task: tokio_util::task::AbortOnDropHandle<()>,
 }
 
-async fn listen(port: u16) -> Listener {
+pub(crate) async fn listen(port: u16) -> Listener {
     let name = format!("listener-{}", Uuid::new_v4().simple());
     let mut options = MqttOptions::new(name, "127.0.0.1", port);
     options.set_max_packet_size(1 << 20, 1 << 20);
@@ -308,4 +312,31 @@ async fn a_broker_that_acknowledges_nothing_is_given_up_again_and_again() {
     assert_eq!(station.waiting().await, 3, "nothing counts as sent");
     station.stop().await;
     accepting.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_parts_leaves_room_for_what_has_to_arrive() {
+    let broker = TestBroker::start().await.expect("a broker");
+    let mut listener = listen(broker.port()).await;
+    let station = Station::start(broker.url().as_ref(), Duration::from_secs(5)).await;
+    station.connected().await;
+    let topic = station.topics.partial(station.terms.request_id);
+    let mut pushed: u64 = 0;
+    for _ in 0..500 {
+        pushed +=
+            u64::from(station.partials.push(Part { topic: topic.clone(), payload: vec![b'x'; 8] }));
+    }
+    station.queue(120).await;
+    eventually("all are acknowledged", || async { (station.waiting().await == 0).then_some(()) })
+        .await;
+    let (mut parts, mut messages) = (0, 0);
+    while parts < pushed || messages < 120 {
+        let next = tokio::time::timeout(Duration::from_secs(30), listener.heard.recv());
+        let (heard, _) = next.await.expect("in time").expect("a message");
+        parts += u64::from(heard == topic);
+        messages += u64::from(heard == station.topics.quorum(station.terms.request_id));
+    }
+    assert_eq!(station.meters.partials_published.get(), pushed);
+    assert_eq!(station.meters.bus_rebuilds.get(), 0);
+    station.stop().await;
 }

@@ -104,6 +104,7 @@ fn limits() -> Limits {
         results_per_minute: 1_000,
         results_per_day: 1_000,
         messages_per_minute: 1_000,
+        partials_per_minute: 1_000,
         transactions_per_minute: 1_000,
         fee_cap: 100,
         gas_per_day: u128::MAX,

@@ -65,9 +65,7 @@ impl DoctorArguments {
         if self.broker_url.is_none() {
             self.broker_url = Some(world.broker_url.as_str().parse().map_err(anyhow::Error::msg)?);
         }
-        let keys_given =
-            self.keys.signer_keystore.is_some() || self.keys.web3signer_signer.is_some();
-        if self.signer_socket.is_none() && !keys_given {
+        if self.signer_socket.is_none() && self.keys.is_empty() {
             self.signer_socket = Some(node.signer_socket.clone());
         }
         Ok(world.account(name)?.address)

@@ -58,27 +58,27 @@ pub(super) fn change_type() -> Object {
         )
         .field(field("entity", TypeRef::named(TypeRef::STRING), |message| match message {
             Message::Event(event) => entity_name(&event.data.entity),
-            Message::Reset(_) => Value::Null,
+            Message::Reset(_) | Message::Partial(_) => Value::Null,
         }))
         .field(field("id", TypeRef::named(TypeRef::ID), |message| match message {
             Message::Event(event) => Value::from(event.data.id.as_str()),
-            Message::Reset(_) => Value::Null,
+            Message::Reset(_) | Message::Partial(_) => Value::Null,
         }))
         .field(field("chainId", TypeRef::named("BigInt"), |message| match message {
             Message::Event(event) => Value::from(event.data.chain_id.to_string()),
-            Message::Reset(_) => Value::Null,
+            Message::Reset(_) | Message::Partial(_) => Value::Null,
         }))
         .field(field("blockNumber", TypeRef::named("BigInt"), |message| match message {
             Message::Event(event) => Value::from(event.data.block_number.to_string()),
-            Message::Reset(_) => Value::Null,
+            Message::Reset(_) | Message::Partial(_) => Value::Null,
         }))
         .field(field("blockHash", TypeRef::named("Bytes"), |message| match message {
             Message::Event(event) => Value::from(event.data.block_hash.as_str()),
-            Message::Reset(_) => Value::Null,
+            Message::Reset(_) | Message::Partial(_) => Value::Null,
         }))
         .field(field("finality", TypeRef::named("Finality"), |message| match message {
             Message::Event(event) => Value::Enum(Name::new(&event.data.finality)),
-            Message::Reset(_) => Value::Null,
+            Message::Reset(_) | Message::Partial(_) => Value::Null,
         }))
         .field(
             field("value", TypeRef::named("JSON"), |message| match message {
@@ -88,7 +88,7 @@ pub(super) fn change_type() -> Object {
                     .clone()
                     .and_then(|value| Value::from_json(value).ok())
                     .unwrap_or_default(),
-                Message::Reset(_) => Value::Null,
+                Message::Reset(_) | Message::Partial(_) => Value::Null,
             })
             .description("The entity after the change; references are ids. Null when it is gone."),
         )
@@ -98,6 +98,7 @@ fn cursor(message: &Message) -> Value {
     match message {
         Message::Event(event) => Value::from(event.id.to_string()),
         Message::Reset(after) => Value::from(after.to_string()),
+        Message::Partial(_) => Value::Null,
     }
 }
 
@@ -105,6 +106,7 @@ fn change(message: &Message) -> Value {
     match message {
         Message::Event(event) => Value::Enum(Name::new(&event.change)),
         Message::Reset(_) => Value::Enum(Name::new("reset")),
+        Message::Partial(_) => Value::Null,
     }
 }
 

@@ -175,6 +175,14 @@ fn about(message: &QuorumMessage, request_id: B256) -> Result<(), ApiError> {
                 message: "body: a heartbeat is about no request; it belongs on the broker".into(),
             });
         }
+        QuorumMessage::Partial { .. } => {
+            return Err(ApiError::Unprocessable {
+                code: "wrong_request",
+                message:
+                    "body: a part of an unfinished answer is not kept; it belongs on the broker"
+                        .into(),
+            });
+        }
     };
     if named != request_id {
         return Err(ApiError::Unprocessable {

@@ -9,14 +9,14 @@ use super::super::limits::BOARD_MESSAGES_PER_SIGNER_MAX;
 
 /// What the board has to know about a request.
 #[derive(Debug)]
-pub(super) struct Subject {
-    pub(super) chain_id: i64,
-    pub(super) status: String,
-    pub(super) signers: Option<Vec<Vec<u8>>>,
+pub(in crate::serve) struct Subject {
+    pub(in crate::serve) chain_id: i64,
+    pub(in crate::serve) status: String,
+    pub(in crate::serve) signers: Option<Vec<Vec<u8>>>,
 }
 
 /// A request and the signers that it pinned.
-pub(super) async fn subject(
+pub(in crate::serve) async fn subject(
     pool: &PgPool,
     request_id: B256,
 ) -> Result<Option<Subject>, sqlx::Error> {

@@ -11,7 +11,7 @@ pub(super) mod request;
 pub(super) mod status;
 
 mod at;
-mod board_store;
+pub(super) mod board_store;
 mod offer_store;
 mod request_store;
 mod request_view;

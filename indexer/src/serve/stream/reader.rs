@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use alloy::primitives::B256;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{broadcast, mpsc};
 
 use super::super::error::ApiError;
 use super::super::limits::{STREAM_BUFFER, STREAM_PAGE_ROWS, STREAM_WRITE_TIME_MAX};
+use super::super::partial::{Partial, Watch};
 use super::super::state::ServeState;
 use super::{Event, Hub, store};
 
@@ -16,6 +19,8 @@ pub(in crate::serve) struct Filter {
     pub entities: Vec<String>,
     /// 0x-hex in lower case.
     pub request_id: Option<String>,
+    /// The request whose unfinished answer is wanted.
+    pub partials_of: Option<B256>,
 }
 
 /// What a reader gets.
@@ -25,6 +30,8 @@ pub(in crate::serve) enum Message {
     /// The id that the reader wanted to resume after is no longer, or was never, in the outbox: it may have missed events
     /// and should read the present state again. Events after this id follow.
     Reset(i64),
+    /// A part of an unfinished answer; it may be followed by anything.
+    Partial(Arc<Partial>),
 }
 
 /// Starts a reader after the event `after`, or at the present when it is `None`. The reader ends when its receiver is
@@ -42,8 +49,9 @@ pub(in crate::serve) async fn follow(
     };
     let (sender, receiver) = mpsc::channel(STREAM_BUFFER);
     let hub = state.hub.clone();
+    let watch = filter.partials_of.map(|request_id| state.partials.watch(request_id));
     state.tasks.spawn(async move {
-        let reader = Reader { hub: &hub, sender, filter };
+        let reader = Reader { hub: &hub, sender, filter, watch, waits: true };
         tokio::select! {
             () = hub.closed.cancelled() => {}
             ended = reader.read(after) => if let Err(error) = ended {
@@ -68,10 +76,13 @@ struct Reader<'a> {
     hub: &'a Hub,
     sender: mpsc::Sender<Message>,
     filter: Filter,
+    watch: Option<Watch>,
+    /// False once the reader was told that the request has ended: no part of an unfinished answer comes after that.
+    waits: bool,
 }
 
 impl Reader<'_> {
-    async fn read(&self, after: After) -> Result<(), sqlx::Error> {
+    async fn read(mut self, after: After) -> Result<(), sqlx::Error> {
         // Subscribed before the backlog is read, so that nothing falls between the two.
         let mut live = self.hub.events.subscribe();
         // Nor before the hub has begun: it would take what is written meanwhile for the past.
@@ -86,7 +97,24 @@ impl Reader<'_> {
         let Some(begin) = begin else { return Ok(()) };
         let Some(mut last) = self.backlog(begin).await? else { return Ok(()) };
         loop {
-            match live.recv().await {
+            let received = tokio::select! {
+                // An event may end the parts, so it goes first.
+                biased;
+                received = live.recv() => received,
+                Some(partial) = next(&mut self.watch) => {
+                    if !self.waits {
+                        continue;
+                    }
+                    // A reader that is busy loses it.
+                    if let Err(TrySendError::Closed(_)) =
+                        self.sender.try_send(Message::Partial(partial))
+                    {
+                        return Ok(());
+                    }
+                    continue;
+                }
+            };
+            match received {
                 Ok(event) if last < event.id => {
                     last = event.id;
                     if !self.hand(event).await {
@@ -119,7 +147,7 @@ impl Reader<'_> {
     }
 
     /// Hands over what the outbox has after `last`; returns the last id, or `None` when the reader went away.
-    async fn backlog(&self, mut last: i64) -> Result<Option<i64>, sqlx::Error> {
+    async fn backlog(&mut self, mut last: i64) -> Result<Option<i64>, sqlx::Error> {
         loop {
             let page = store::page(&self.hub.pool, last, STREAM_PAGE_ROWS).await?;
             if page.is_empty() {
@@ -134,7 +162,13 @@ impl Reader<'_> {
         }
     }
 
-    async fn hand(&self, event: Arc<Event>) -> bool {
+    async fn hand(&mut self, event: Arc<Event>) -> bool {
+        if let (Some(watch), Some(funded)) = (&mut self.watch, self.filter.tells_funded(&event)) {
+            if funded && !self.waits {
+                watch.skip();
+            }
+            self.waits = funded;
+        }
         if !self.filter.admits(&event) {
             return !self.sender.is_closed();
         }
@@ -146,7 +180,26 @@ impl Reader<'_> {
     }
 }
 
+/// The next part of an unfinished answer; never, when none is wanted.
+async fn next(watch: &mut Option<Watch>) -> Option<Arc<Partial>> {
+    match watch {
+        Some(watch) => watch.next().await,
+        None => std::future::pending().await,
+    }
+}
+
 impl Filter {
+    /// Whether the request whose unfinished answer is wanted waits for its result after this event; `None` when the event
+    /// does not say.
+    fn tells_funded(&self, event: &Event) -> Option<bool> {
+        let ours = self.request_id.as_ref().is_some_and(|id| *id == event.data.id);
+        if !ours || event.data.entity != "requests" {
+            return None;
+        }
+        let status = event.data.value.as_ref().and_then(|value| value.get("status"));
+        Some(status.is_some_and(|status| status == "funded"))
+    }
+
     fn admits(&self, event: &Event) -> bool {
         let entity = self.entities.is_empty() || self.entities.contains(&event.data.entity);
         let request = self.request_id.as_ref().is_none_or(|id| event.concerns(id));

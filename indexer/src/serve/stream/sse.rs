@@ -26,12 +26,13 @@ pub(in super::super) struct StreamQuery {
     /// Names of tables or of GraphQL types, separated by commas; all when left out.
     #[param(example = "requests,settlement_credits")]
     entities: Option<String>,
-    /// Only events about this request.
+    /// Only events about this request. Without `entities`, the parts of its unfinished answer come too.
     request_id: Option<String>,
 }
 
 /// Live changes. Every event has an id; a client that reconnects with it in `Last-Event-ID` misses nothing. `retract` says
-/// that a reorg took a change back. `reset` says that the id to resume after is no longer kept: read the state again.
+/// that a reorg took a change back. `reset` says that the id to resume after is no longer kept: read the state again. `partial` carries
+/// a part of an answer that is still being written: it has no id, is told once, and is not settled, so it may turn out wrong.
 #[utoipa::path(
     get,
     path = "/v1/stream",
@@ -41,7 +42,7 @@ pub(in super::super) struct StreamQuery {
         ("Last-Event-ID" = Option<String>, Header, description = "Resume after this event; 0 begins with the oldest one kept."),
     ),
     responses(
-        (status = 200, description = "An event stream: id, event (insert, update, retract, reset), data.", content_type = "text/event-stream", body = super::event::EventData),
+        (status = 200, description = "An event stream: id, event (insert, update, retract, reset, partial), data. A `partial` carries a `Partial`.", content_type = "text/event-stream", body = super::event::EventData),
         (status = 400, description = "A parameter is wrong.", body = super::super::error::ErrorBody),
         (status = 503, description = "Too many readers.", body = super::super::error::ErrorBody),
     ),
@@ -58,12 +59,12 @@ pub(in super::super) async fn stream(
             return Err(ApiError::InvalidParameter("Last-Event-ID: not a decimal integer".into()));
         }
     };
+    let request = query.request_id.as_deref().map(|text| parameter::hash("requestId", text));
+    let request = request.transpose()?;
     let filter = Filter {
         entities: query.entities.as_deref().map(tables).transpose()?.unwrap_or_default(),
-        request_id: match &query.request_id {
-            Some(text) => Some(format!("{:#x}", parameter::hash("requestId", text)?)),
-            None => None,
-        },
+        request_id: request.map(|id| format!("{id:#x}")),
+        partials_of: request.filter(|_| query.entities.is_none()),
     };
     let messages = ReceiverStream::new(follow(&state, after, filter).await?);
     let events = messages.map(|message| Ok::<_, Infallible>(written(&message)));
@@ -83,6 +84,14 @@ fn written(message: &Message) -> sse::Event {
             .id(after.to_string())
             .event("reset")
             .data(r#"{"reason":"the events after the given id are no longer kept; read the state again"}"#),
+        // Without an id: it is kept nowhere, so nobody can resume after it.
+        Message::Partial(partial) => {
+            let line = sse::Event::default().event("partial");
+            match serde_json::to_string(partial) {
+                Ok(data) => line.data(data),
+                Err(error) => line.comment(error.to_string()),
+            }
+        }
     }
 }
 

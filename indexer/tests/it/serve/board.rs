@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{ESCROW, World, hash, key};
 
-fn sealed(message: &QuorumMessage, signer: &PrivateKeySigner, sent_at: u64) -> String {
+pub(super) fn sealed(message: &QuorumMessage, signer: &PrivateKeySigner, sent_at: u64) -> String {
     let body = body_of(message).unwrap();
     let digest = envelope_digest(&escrow_domain(31337, ESCROW), &body, sent_at);
     let signature = signer.sign_hash_sync(&digest).unwrap().as_bytes().into();

@@ -5,6 +5,7 @@ mod dialect;
 mod filters;
 mod fuzz;
 mod limits;
+mod partial;
 mod rest;
 mod server;
 mod stream;

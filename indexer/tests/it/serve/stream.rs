@@ -167,7 +167,7 @@ pub(super) fn parse(response: reqwest::Response) -> impl Stream<Item = Event> + 
     }
 }
 
-async fn next(events: &mut (impl Stream<Item = Event> + Unpin)) -> Event {
+pub(super) async fn next(events: &mut (impl Stream<Item = Event> + Unpin)) -> Event {
     tokio::time::timeout(PATIENCE, events.next())
         .await
         .expect("an event in time")
@@ -175,7 +175,13 @@ async fn next(events: &mut (impl Stream<Item = Event> + Unpin)) -> Event {
 }
 
 /// Writes to the outbox as the follow loop does.
-async fn write(world: &World, entity: &str, id: &str, change: &str, payload: Option<Value>) {
+pub(super) async fn write(
+    world: &World,
+    entity: &str,
+    id: &str,
+    change: &str,
+    payload: Option<Value>,
+) {
     sqlx::query(
         "with written as (
             insert into indexer.outbox (chain_id, block_number, block_hash, entity, entity_id, change, payload)

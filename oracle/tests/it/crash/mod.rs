@@ -9,9 +9,12 @@ mod random;
 mod stage;
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::ExitStatusExt;
 
 use auspex_oracle::failpoint::Point;
 use auspex_oracle::transaction::store::resume;
+use nix::sys::signal::Signal;
 
 use self::process::played;
 use self::stage::Stage;
@@ -287,6 +290,32 @@ fn a_dump_of_a_node_shows_no_key_and_no_password() {
         for secret in stage.secrets() {
             assert!(!memory::holds(process, &secret), "a secret is in the node's memory");
         }
+    });
+}
+
+/// A signer that crashes leaves its keys nowhere: no core dump is written, and whoever is not the administrator cannot read
+/// its memory while it runs.
+#[test]
+fn a_crashing_signer_leaves_no_core_dump() {
+    if played() {
+        return;
+    }
+    on_stage("crash::a_crashing_signer_leaves_no_core_dump", async |stage| {
+        let process = stage.running_signer().await;
+        let limits = std::fs::read_to_string(format!("/proc/{process}/limits")).expect("limits");
+        let core = limits.lines().find(|line| line.starts_with("Max core file size"));
+        let words: Vec<&str> = core.expect("a limit").split_whitespace().collect();
+        assert_eq!(words[4..6], ["0", "0"], "core files are limited to nothing: {words:?}");
+        // The files of a process that protects its memory belong to the administrator, whoever runs it.
+        let owner = std::fs::metadata(format!("/proc/{process}/mem")).expect("a file").uid();
+        assert_eq!(owner, 0);
+        if !nix::unistd::geteuid().is_root() {
+            let refused = std::fs::File::open(format!("/proc/{process}/mem")).expect_err("private");
+            assert_eq!(refused.kind(), std::io::ErrorKind::PermissionDenied);
+        }
+        let ended = stage.crash_signer();
+        assert_eq!(ended.signal(), Some(Signal::SIGABRT as i32));
+        assert!(!ended.core_dumped(), "{ended} left a core dump");
     });
 }
 

@@ -115,6 +115,13 @@ impl Actor {
         self.child.id()
     }
 
+    /// Ends it with a signal that makes core dumps, and says how it ended.
+    pub(super) fn crash(&mut self) -> ExitStatus {
+        let process = nix::unistd::Pid::from_raw(i32::try_from(self.id()).expect("an id"));
+        nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGABRT).expect("a signal");
+        self.child.wait().expect("an end")
+    }
+
     /// How it ended, if it has.
     pub(super) fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("a child")

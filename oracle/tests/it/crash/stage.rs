@@ -1,6 +1,7 @@
 //! An operator whose processes die, beside an honest one that has no money for gas, over a real chain, broker and database.
 
 use std::path::PathBuf;
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use alloy::primitives::{Address, B256, Bytes, U256};
@@ -12,6 +13,8 @@ use auspex_oracle::answerer::Answerer;
 use auspex_oracle::failpoint::Point;
 use auspex_oracle::keys::file::write_secret;
 use auspex_oracle::keys::keystore::{Strength, import};
+use auspex_oracle::limits::SIGNER_START_WAIT;
+use auspex_oracle::signer::client::SignerClient;
 use secrecy::SecretString;
 use serde_json::Value;
 use sqlx::{Connection, PgConnection};
@@ -124,6 +127,17 @@ impl Stage {
 
     pub(super) fn node_process(&self) -> u32 {
         self.node.as_ref().expect("a node").id()
+    }
+
+    /// The signer's process, which has its keys once it answers.
+    pub(super) async fn running_signer(&self) -> u32 {
+        SignerClient::connect(&self.path("socket"), SIGNER_START_WAIT).await.expect("a signer");
+        self.signer.as_ref().expect("a signer").id()
+    }
+
+    /// Crashes the signer; says how it ended.
+    pub(super) fn crash_signer(&mut self) -> ExitStatus {
+        self.signer.as_mut().expect("a signer").crash()
     }
 
     /// What only the signer knows, in the forms in which it could be found.

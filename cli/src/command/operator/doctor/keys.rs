@@ -6,6 +6,9 @@ use std::time::Duration;
 use alloy::primitives::Address;
 use auspex_oracle::keys::{keystore, password};
 use auspex_oracle::signer::client::SignerClient;
+use auspex_oracle::signer::config::{KeyOptions, KeyPlace};
+use auspex_oracle::signer::kms::Kms;
+use auspex_oracle::signer::kms::options::KmsKeyId;
 
 use super::{DoctorArguments, Finding, HotKeys};
 use crate::connection::ConnectionArguments;
@@ -22,7 +25,7 @@ pub(super) async fn examine(
     let mut findings = Vec::new();
     let hot = match &arguments.signer_socket {
         Some(socket) => of_signer(socket, connection, &mut findings).await,
-        None => of_keystores(arguments, &mut findings),
+        None => of_options(arguments, &mut findings).await,
     };
     if let Some(hot) = hot {
         let roles = [hot.signer, hot.transmitter, owner];
@@ -72,28 +75,35 @@ async fn of_signer(
     Some(HotKeys { signer: who.signer, transmitter: who.transmitter })
 }
 
-fn of_keystores(arguments: &DoctorArguments, findings: &mut Vec<Finding>) -> Option<HotKeys> {
+async fn of_options(arguments: &DoctorArguments, findings: &mut Vec<Finding>) -> Option<HotKeys> {
     let keys = &arguments.keys;
     if keys.is_empty() {
         findings.push(Finding::wrong(
             SUBJECT,
-            "neither a signer's socket nor keystores are named",
-            "name --signer-socket, or --signer-keystore and --transmitter-keystore; `auspex operator init` makes keys",
+            "neither a signer's socket nor keys are named",
+            "name --signer-socket, or the two keystores, or the keys in AWS KMS; `auspex operator init` makes keystores",
         ));
         return None;
     }
     let credentials = keys.credentials_directory.as_deref();
     let mut addresses = Vec::new();
-    for (role, keystore, file, remote) in [
-        ("signer", &keys.signer_keystore, &keys.signer_password_file, keys.web3signer_signer),
-        (
-            "transmitter",
-            &keys.transmitter_keystore,
-            &keys.transmitter_password_file,
-            keys.web3signer_transmitter,
-        ),
-    ] {
-        if let Some(address) = remote {
+    for KeyPlace { role, keystore, password_file, web3signer, kms } in keys.places() {
+        if let Some(key) = kms {
+            match of_kms(keys, key).await {
+                Ok(address) => {
+                    let found = format!("{role}: {address}, in AWS KMS as {key}");
+                    findings.push(Finding::good(SUBJECT, found));
+                    addresses.push(address);
+                }
+                Err(error) => findings.push(Finding::wrong(
+                    SUBJECT,
+                    format!("{role}: {error:#}"),
+                    "correct the key's id, --kms-region or the AWS credentials; they need kms:GetPublicKey and kms:Sign on this key",
+                )),
+            }
+            continue;
+        }
+        if let Some(address) = web3signer {
             findings.push(Finding::good(SUBJECT, format!("{role}: {address}, at a remote signer")));
             addresses.push(address);
             continue;
@@ -103,7 +113,7 @@ fn of_keystores(arguments: &DoctorArguments, findings: &mut Vec<Finding>) -> Opt
             findings.push(Finding::wrong(SUBJECT, format!("{role}: no keystore is named"), fix));
             continue;
         };
-        let opened = password::find(role, keystore, file.as_deref(), credentials)
+        let opened = password::find(role, keystore, password_file, credentials)
             .map_err(keystore::KeystoreError::from)
             .and_then(|words| keystore::load(keystore, &words));
         match opened {
@@ -122,4 +132,9 @@ fn of_keystores(arguments: &DoctorArguments, findings: &mut Vec<Finding>) -> Opt
         [signer, transmitter] => Some(HotKeys { signer, transmitter }),
         _ => None,
     }
+}
+
+/// The address of a key in AWS KMS, which tells that it can be reached and is of the right kind.
+async fn of_kms(options: &KeyOptions, key: &KmsKeyId) -> anyhow::Result<Address> {
+    Ok(Kms::find(&options.kms()?, key).await?.address())
 }
