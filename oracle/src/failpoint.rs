@@ -50,7 +50,6 @@ points! {
     MessageApplying = "message-applying",
     MessageApplied = "message-applied",
     HeartbeatHeard = "heartbeat-heard",
-    QuorumStoring = "quorum-storing",
     QuorumStored = "quorum-stored",
     RefusalStoring = "refusal-storing",
     RefusalStored = "refusal-stored",

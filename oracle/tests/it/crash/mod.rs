@@ -37,7 +37,6 @@ const WORK: &[Point] = &[
     Point::MessageApplying,
     Point::MessageApplied,
     Point::HeartbeatHeard,
-    Point::QuorumStoring,
     Point::QuorumStored,
     Point::MessagePublished,
     Point::PublicationAcknowledged,

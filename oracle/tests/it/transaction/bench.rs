@@ -20,7 +20,7 @@ use auspex_oracle::transaction::plan::{Action, Policy};
 use auspex_oracle::transaction::store::Custody;
 use auspex_protocol::deployment::Deployment;
 use serde_json::Value;
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify};
 
 use crate::lease::{domain, terms};
 use crate::scene::chain::{anvil, key};
@@ -174,5 +174,6 @@ pub(super) fn manager(anvil: &Anvil, database: &TestDatabase) -> Manager {
         bell: Arc::new(Notify::new()),
         work: Arc::new(Notify::new()),
         interval: Duration::from_millis(50),
+        branch: Mutex::default(),
     }
 }
