@@ -12,14 +12,14 @@ use auspex_protocol::quorum::Quorum;
 
 use crate::board::Posted;
 use crate::failpoint::{Point, pass};
-use crate::job::plan::{State, View};
+use crate::job::plan::View;
 use crate::job::store::{self, Claim};
 use crate::job::work::Desk;
 use crate::limits::DELIVERING_RECHECK;
 use crate::quorum::inbox::{Received, receive};
 use crate::quorum::reading::shortened;
 use crate::quorum::store::{self as quorum_store, Outgoing, Recorded};
-use crate::transaction::intent::{Call, intend_held};
+use crate::transaction::intent::{Call, intend};
 
 impl Desk {
     /// Reads the board while the quorum is not there, and counts the signatures.
@@ -84,12 +84,7 @@ impl Desk {
         if let Some((author, digest)) = other {
             self.refuse(claim, recorded, author, digest).await?;
         }
-        let attestations = quorum.attestations();
-        if attestations.is_some() && claim.quorum_for.is_none() {
-            quorum_store::reached(&self.pool, &lease).await?;
-            tracing::info!(request_id = %lease.request_id, "quorum reached");
-        }
-        Ok(attestations)
+        Ok(quorum.attestations())
     }
 
     /// Says once, signed, that another member's result is not what we derived.
@@ -154,14 +149,9 @@ impl Desk {
             target: self.chain.deployment().request_escrow,
             calldata: call.abi_encode().into(),
         };
-        let mut transaction = self.pool.begin().await?;
-        let (state, reason) = (State::Delivering, "our delivery is under way");
-        store::move_on(&mut transaction, &lease, state, reason, DELIVERING_RECHECK).await?;
         let transmitter = self.transmitter.address();
-        intend_held(&mut transaction, lease.request_id, transmitter, &call).await?;
-        pass(Point::DeliveryIntending);
-        transaction.commit().await?;
-        pass(Point::DeliveryIntended);
+        intend(&self.pool, &lease, transmitter, &call, DELIVERING_RECHECK).await?;
+        pass(Point::QuorumStored);
         tracing::info!(request_id = %lease.request_id, rank = view.standing.rank, "delivery intended");
         self.bells.manager.notify_one();
         Ok(())

@@ -367,7 +367,7 @@ pub async fn hold(connection: &mut PgConnection, lease: &Lease) -> Result<(), Fe
 
 /// The state change inside a transaction, which holds the job's row from here on. The job is given back, to be looked at
 /// again after `wait`, or at once when a bell has rung since it was claimed.
-pub async fn move_on(
+async fn move_on(
     connection: &mut PgConnection,
     lease: &Lease,
     state: State,

@@ -187,6 +187,10 @@ impl Desk {
             (Decision::Wait(wait), _, _) => {
                 let recheck = recheck(view.state, &view);
                 let wait = wait.map_or(recheck, |wait| wait.min(recheck));
+                if view.standing.quorum_for.is_some() && claim.quorum_for.is_none() {
+                    quorum_store::reached(&self.pool, &lease).await?;
+                    tracing::info!(%request_id, "quorum reached");
+                }
                 store::release(&self.pool, &lease, wait, 0).await?;
             }
             (Decision::Become(state, reason), _, _) => {

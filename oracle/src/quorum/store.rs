@@ -29,30 +29,31 @@ pub async fn record(
     answer: Option<&str>,
 ) -> anyhow::Result<Recorded> {
     let document = serde_json::to_value(result)?;
-    let mut transaction = pool.begin().await?;
-    hold(&mut transaction, lease).await?;
-    // The one on record is read after the job's row was locked, so that no other worker's record can be missed.
     let row = sqlx::query!(
-        r#"with mine as (
+        r#"with held as (
+            select request_id from oracle.jobs
+            where request_id = $1 and epoch = $2 for no key update
+         ), mine as (
             insert into oracle.results (request_id, digest, result, answer)
-            values ($1, $2, $3, $4)
+            select request_id, $3, $4, $5 from held
             on conflict (request_id) do nothing
             returning digest, result, answer, signature
          )
          select digest as "digest!", result as "result!", answer, signature from mine
          union all
-         select digest, result, answer, signature from oracle.results where request_id = $1"#,
+         select digest, result, answer, signature
+         from oracle.results join held on held.request_id = results.request_id"#,
         lease.request_id.as_slice(),
+        lease.epoch,
         digest.as_slice(),
         document,
         answer,
     )
-    .fetch_one(&mut *transaction)
+    .fetch_optional(pool)
     .await
     .context("record a result")?;
+    let Some(row) = row else { return Err(FencedError::Lost.into()) };
     let recorded = Recorded::read(&row.digest, row.result, row.answer, row.signature)?;
-    pass(Point::ResultRecording);
-    transaction.commit().await?;
     pass(Point::ResultRecorded);
     Ok(recorded)
 }
@@ -103,7 +104,6 @@ pub async fn sign(pool: &PgPool, lease: &Lease, signing: &Signing<'_>) -> anyhow
         .iter()
         .map(|message| serde_json::to_string(&message.envelope))
         .collect::<Result<_, _>>()?;
-    let mut transaction = pool.begin().await?;
     let moved = sqlx::query_scalar!(
         r#"with moved as (
             update oracle.jobs set
@@ -140,14 +140,12 @@ pub async fn sign(pool: &PgPool, lease: &Lease, signing: &Signing<'_>) -> anyhow
         signing.answer_stored,
         LEASE.as_secs_f64(),
     )
-    .fetch_one(&mut *transaction)
+    .fetch_one(pool)
     .await
     .context("store our signature")?;
     if moved == 0 {
         return Err(FencedError::Lost.into());
     }
-    pass(Point::SignatureStoring);
-    transaction.commit().await?;
     pass(Point::SignatureStored);
     Ok(())
 }

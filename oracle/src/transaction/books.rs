@@ -58,7 +58,7 @@ pub async fn read(pool: &PgPool, address: Address) -> anyhow::Result<Books> {
             (
                 select coalesce(sum(paid.cost), 0)::text
                 from oracle.intents join oracle.transactions as paid on paid.intent_id = intents.id
-                where intents.transmitter = transmitters.address
+                where intents.transmitter = transmitters.address and intents.nonce is not null
                     and intents.state in ('confirmed', 'failed', 'replaced')
                     and now() - make_interval(secs => $2) < intents.updated_at
             ) as "spent!"

@@ -293,31 +293,43 @@ pub async fn include(
 ) -> Result<(), CustodyError> {
     let mut transaction = pool.begin().await?;
     guard(&mut transaction, custody).await?;
-    sqlx::query!(
-        "update oracle.transactions set block_number = null, block_hash = null, succeeded = null, cost = null
-         where intent_id = $1 and block_number is not null",
-        intent.0
-    )
-    .execute(&mut *transaction)
-    .await?;
-    let mut state = "sent";
-    if let Some(inclusion) = inclusion {
-        let cancelled = sqlx::query_scalar!(
-            "update oracle.transactions set
-                block_number = $3, block_hash = $4, succeeded = $5, cost = $6::text::numeric
-             where intent_id = $1 and hash = $2
-             returning cancels",
-            intent.0,
-            inclusion.hash.as_slice(),
-            as_i64(inclusion.block_number),
-            inclusion.block_hash.as_slice(),
-            inclusion.succeeded,
-            inclusion.cost.to_string(),
-        )
-        .fetch_one(&mut *transaction)
-        .await?;
-        state = if inclusion.succeeded && !cancelled { "included" } else { "reverted" };
-    }
+    let state = match inclusion {
+        None => {
+            sqlx::query!(
+                "update oracle.transactions set
+                    block_number = null, block_hash = null, succeeded = null, cost = null
+                 where intent_id = $1 and block_number is not null",
+                intent.0
+            )
+            .execute(&mut *transaction)
+            .await?;
+            "sent"
+        }
+        Some(inclusion) => {
+            // Another one of the same nonce may have been there before.
+            let cancelled = sqlx::query_scalar!(
+                r#"with noted as (
+                    update oracle.transactions set
+                        block_number = case when hash = $2 then $3::bigint end,
+                        block_hash = case when hash = $2 then $4::bytea end,
+                        succeeded = case when hash = $2 then $5::boolean end,
+                        cost = case when hash = $2 then $6::text::numeric end
+                    where intent_id = $1 and (hash = $2 or block_number is not null)
+                    returning hash, cancels
+                 )
+                 select cancels as "cancels!" from noted where hash = $2"#,
+                intent.0,
+                inclusion.hash.as_slice(),
+                as_i64(inclusion.block_number),
+                inclusion.block_hash.as_slice(),
+                inclusion.succeeded,
+                inclusion.cost.to_string(),
+            )
+            .fetch_one(&mut *transaction)
+            .await?;
+            if inclusion.succeeded && !cancelled { "included" } else { "reverted" }
+        }
+    };
     // A delivery that came true is wanted, whatever was thought of it before: if a reorg takes it away, it is sent again.
     // One whose revert a reorg took away is wanted only if no other was made in its place, and one that a reorg took out
     // after its job had ended is not wanted any more.

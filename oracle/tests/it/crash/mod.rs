@@ -26,13 +26,11 @@ const WORK: &[Point] = &[
     Point::JobMoving,
     Point::JobMoved,
     Point::AnswerDerived,
-    Point::ResultRecording,
     Point::ResultRecorded,
     Point::ResultSigned,
     Point::AnswerPosted,
     Point::AnswerStored,
     Point::MessageSealed,
-    Point::SignatureStoring,
     Point::SignatureStored,
     Point::MessageApplying,
     Point::MessageApplied,
@@ -49,7 +47,6 @@ const WORK: &[Point] = &[
 
 /// What every delivery passes.
 const TRANSACTIONS: &[Point] = &[
-    Point::DeliveryIntending,
     Point::DeliveryIntended,
     Point::CustodyLocked,
     Point::CustodyTaken,

@@ -14,7 +14,6 @@ use alloy::providers::ext::AnvilApi;
 use alloy::rpc::types::TransactionRequest;
 use auspex_devnet::postgres::TestDatabase;
 use auspex_oracle::limits::CONSECUTIVE_REVERTS_MAX;
-use auspex_oracle::transaction::intent::deliveries;
 use auspex_oracle::transaction::plan::{Action, Blocked};
 use auspex_oracle::transaction::store::resume;
 use rand::rngs::SmallRng;
