@@ -50,9 +50,9 @@ impl Discovery {
         loop {
             // Registered before the look, so that a bell during it is not lost.
             let bell = self.bell.notified();
-            // Without a head no request is taken, so that none may be passed over.
+            // Without a head no request is taken, so that the next look may pass over none.
+            let takes = self.heads.borrow().is_some();
             let known = seen.filter(|(_, whole)| whole.elapsed() < DISCOVERY_WHOLE);
-            let known = known.filter(|_| self.heads.borrow().is_some());
             let looked = match known {
                 Some((newest, whole)) => {
                     self.list(newest).await.map(|listed| (listed.newest, whole))
@@ -64,7 +64,7 @@ impl Discovery {
             };
             match looked {
                 Ok(looked) => {
-                    seen = Some(looked);
+                    seen = Some(looked).filter(|_| takes);
                     failing = false;
                     self.reached.send_replace(Some(Instant::now()));
                 }
