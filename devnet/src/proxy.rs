@@ -115,6 +115,8 @@ enum End {
 }
 
 async fn relay(client: TcpStream, server: TcpStream, faults: watch::Receiver<Fault>) -> End {
+    // What is passed on in pieces would otherwise wait for acknowledgements of the pieces before.
+    let _ = (client.set_nodelay(true), server.set_nodelay(true));
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     let committed = AtomicBool::new(false);

@@ -2,6 +2,7 @@
 //! when that one fails; a transaction is handed to the endpoints in turn until one takes it.
 
 use std::fmt;
+use std::future::IntoFuture;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -10,9 +11,10 @@ use alloy::network::TransactionBuilder;
 use alloy::primitives::{Address, B256, Bytes, U256};
 use alloy::providers::{DynProvider, Provider, ProviderBuilder};
 use alloy::rpc::types::TransactionRequest;
+use alloy::sol_types::SolEvent;
 use alloy::transports::{RpcError, TransportError};
 use auspex_protocol::bindings::IOperatorRegistry::IOperatorRegistryInstance;
-use auspex_protocol::bindings::IRequestEscrow::{IRequestEscrowInstance, Split, Status};
+use auspex_protocol::bindings::IRequestEscrow::{Delivered, IRequestEscrowInstance, Split, Status};
 use auspex_protocol::deployment::Deployment;
 
 use crate::config::SecretUrl;
@@ -56,10 +58,21 @@ pub enum ChainError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
     pub number: u64,
+    pub hash: B256,
+    /// The hash of the block before it.
+    pub parent: B256,
     /// Unix seconds.
     pub time: u64,
     /// Wei per gas.
     pub base_fee: u128,
+}
+
+/// A transaction in the latest chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mined {
+    pub inclusion: Inclusion,
+    /// The requests that it delivered.
+    pub delivered: Vec<B256>,
 }
 
 /// A transmitter's account.
@@ -101,6 +114,8 @@ impl Chain {
             let block = provider.get_block_by_number(tag).await?;
             Ok(block.map(|block| Head {
                 number: block.header.number,
+                hash: block.header.hash,
+                parent: block.header.parent_hash,
                 time: block.header.timestamp,
                 base_fee: u128::from(block.header.base_fee_per_gas.unwrap_or(0)),
             }))
@@ -175,8 +190,11 @@ impl Chain {
     /// node prunes it while the chain's safe head lags far behind, and anvil forgets it in a restart.
     pub async fn account(&self, address: Address) -> Result<Account, ChainError> {
         self.ask("read the transmitter's account", |provider: DynProvider| async move {
-            let latest_nonce = provider.get_transaction_count(address).latest().await?;
-            let safe = provider.get_transaction_count(address).block_id(BlockId::safe()).await;
+            let latest_nonce = provider.get_transaction_count(address).latest();
+            let safe = provider.get_transaction_count(address).block_id(BlockId::safe());
+            let balance = provider.get_balance(address).latest();
+            let (latest_nonce, safe, balance) =
+                tokio::join!(latest_nonce.into_future(), safe.into_future(), balance.into_future());
             let safe_nonce = match safe {
                 // Without that state nothing is known to be safe, so nothing is settled; what is to be sent need not wait.
                 Err(error) if error.is_error_resp() => {
@@ -185,7 +203,7 @@ impl Chain {
                 }
                 other => other?,
             };
-            let balance = provider.get_balance(address).latest().await?;
+            let (latest_nonce, balance) = (latest_nonce?, balance?);
             Ok(Account { latest_nonce, safe_nonce, balance: balance.saturating_to() })
         })
         .await
@@ -208,17 +226,24 @@ impl Chain {
     }
 
     /// Where a transaction stands in the latest chain.
-    pub async fn inclusion(&self, hash: B256) -> Result<Option<Inclusion>, ChainError> {
+    pub async fn inclusion(&self, hash: B256) -> Result<Option<Mined>, ChainError> {
+        let escrow = self.deployment.request_escrow;
         self.ask("read a receipt", |provider: DynProvider| async move {
             let receipt = provider.get_transaction_receipt(hash).await?;
             Ok(receipt.and_then(|receipt| {
-                Some(Inclusion {
+                let inclusion = Inclusion {
                     hash,
                     block_number: receipt.block_number?,
                     block_hash: receipt.block_hash?,
                     succeeded: receipt.status(),
                     cost: u128::from(receipt.gas_used).saturating_mul(receipt.effective_gas_price),
-                })
+                };
+                let of_escrow = receipt.logs().iter().filter(|log| log.address() == escrow);
+                let delivered = of_escrow
+                    .filter_map(|log| Delivered::decode_log(&log.inner).ok())
+                    .map(|event| event.requestId)
+                    .collect();
+                Some(Mined { inclusion, delivered })
             }))
         })
         .await

@@ -15,7 +15,7 @@ use crate::heads::Heads;
 use crate::identity::{advance_sequence, seen_sequence};
 use crate::job::store::{Found, discover, known};
 use crate::job::terms::Terms;
-use crate::limits::DISCOVERY_PAGES_MAX;
+use crate::limits::{DISCOVERY_PAGES_MAX, DISCOVERY_WHOLE};
 use crate::meter::Meters;
 
 /// Makes jobs of requests that name our signer.
@@ -35,14 +35,36 @@ pub struct Discovery {
     pub reached: watch::Sender<Option<Instant>>,
 }
 
+/// What a look at the list has shown, as sequence numbers.
+struct Listed {
+    newest: u64,
+    /// Up to here every request is finalized.
+    finalized: Option<u64>,
+}
+
 impl Discovery {
     pub async fn run(self, interval: Duration, shutdown: CancellationToken) -> anyhow::Result<()> {
         let mut failing = false;
+        // The newest request that was seen, and when the whole list was read last.
+        let mut seen: Option<(u64, Instant)> = None;
         loop {
             // Registered before the look, so that a bell during it is not lost.
             let bell = self.bell.notified();
-            match self.look().await {
-                Ok(()) => {
+            // Without a head no request is taken, so that the next look may pass over none.
+            let takes = self.heads.borrow().is_some();
+            let known = seen.filter(|(_, whole)| whole.elapsed() < DISCOVERY_WHOLE);
+            let looked = match known {
+                Some((newest, whole)) => {
+                    self.list(newest).await.map(|listed| (listed.newest, whole))
+                }
+                None => {
+                    let started = Instant::now();
+                    self.look().await.map(|newest| (newest, started))
+                }
+            };
+            match looked {
+                Ok(looked) => {
+                    seen = Some(looked).filter(|_| takes);
                     failing = false;
                     self.reached.send_replace(Some(Instant::now()));
                 }
@@ -62,34 +84,44 @@ impl Discovery {
         }
     }
 
-    /// Reads the list once. The cursor moves over finalized requests only.
-    pub async fn look(&self) -> anyhow::Result<()> {
-        let mut after = seen_sequence(&self.pool).await?;
+    /// Reads the whole list once and returns its newest sequence number. The cursor moves over finalized requests only.
+    pub async fn look(&self) -> anyhow::Result<u64> {
+        let after = seen_sequence(&self.pool).await?;
+        let listed = self.list(after).await?;
+        if let Some(sequence) = listed.finalized {
+            advance_sequence(&self.pool, sequence).await?;
+        }
+        Ok(listed.newest)
+    }
+
+    /// Reads what is on the list after a sequence number.
+    async fn list(&self, mut after: u64) -> anyhow::Result<Listed> {
+        let mut listed = Listed { newest: after, finalized: None };
         let mut all_finalized = true;
         for _ in 0..DISCOVERY_PAGES_MAX {
             let (views, next) = self.board.funded(after).await?;
+            if views.is_empty() && next.is_none() {
+                return Ok(listed);
+            }
             let seen: Vec<_> = views.iter().map(|v| (v.request_id, v.block_number)).collect();
             // What waits for its delivery stays on the list: it is not to be checked and stored at every look.
             let known = known(&self.pool, &seen).await?;
-            let mut finalized = None;
             for view in &views {
                 if !known.contains(&view.request_id) {
                     self.take(view).await?;
                 }
                 all_finalized &= view.finality == Finality::Finalized;
                 if all_finalized {
-                    finalized = Some(view.sequence);
+                    listed.finalized = Some(view.sequence);
                 }
-            }
-            if let Some(sequence) = finalized {
-                advance_sequence(&self.pool, sequence).await?;
+                listed.newest = listed.newest.max(view.sequence);
             }
             match next {
                 Some(next) => after = next,
-                None => return Ok(()),
+                None => return Ok(listed),
             }
         }
-        Ok(())
+        Ok(listed)
     }
 
     async fn take(&self, view: &RequestView) -> anyhow::Result<()> {

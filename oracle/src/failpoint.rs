@@ -38,19 +38,16 @@ points! {
     JobMoved = "job-moved",
     // From the answer to our signature.
     AnswerDerived = "answer-derived",
-    ResultRecording = "result-recording",
     ResultRecorded = "result-recorded",
     ResultSigned = "result-signed",
     AnswerPosted = "answer-posted",
     AnswerStored = "answer-stored",
     MessageSealed = "message-sealed",
-    SignatureStoring = "signature-storing",
     SignatureStored = "signature-stored",
     // Messages of the other operators, and ours to them.
     MessageApplying = "message-applying",
     MessageApplied = "message-applied",
     HeartbeatHeard = "heartbeat-heard",
-    QuorumStoring = "quorum-storing",
     QuorumStored = "quorum-stored",
     RefusalStoring = "refusal-storing",
     RefusalStored = "refusal-stored",
@@ -61,7 +58,6 @@ points! {
     PostingNoted = "posting-noted",
     MessagesPruned = "messages-pruned",
     // From the intent to its outcome: the transaction path.
-    DeliveryIntending = "delivery-intending",
     DeliveryIntended = "delivery-intended",
     WithdrawalIntended = "withdrawal-intended",
     CustodyLocked = "custody-locked",

@@ -8,6 +8,9 @@ pub const LEASE: Duration = Duration::from_secs(30);
 /// A worker renews its lease this often while it answers.
 pub const LEASE_RENEWAL: Duration = Duration::from_secs(10);
 
+/// A connection to the database that was idle for longer is asked whether it lives before it is used.
+pub const CONNECTION_IDLE_UNTESTED_MAX: Duration = Duration::from_secs(1);
+
 /// Most workers of one process.
 pub const WORKERS_MAX: usize = 64;
 
@@ -16,6 +19,10 @@ pub const WORKER_SLEEP: Duration = Duration::from_millis(250);
 
 /// A job that waits for the chain or for other operators is looked at again after this time at the latest.
 pub const JOB_RECHECK: Duration = Duration::from_secs(1);
+
+/// A job whose delivery is under way is woken when something happens to it. It is looked at after this time anyway, because
+/// somebody else's delivery makes ours pointless.
+pub const DELIVERING_RECHECK: Duration = Duration::from_secs(3);
 
 /// A delivered job waits for the safe chain, whose advance wakes it. It is looked at after this time anyway, because a reorg
 /// may have taken away a delivery that was not ours.
@@ -45,6 +52,10 @@ pub const REASON_BYTES_MAX: usize = 512;
 
 /// Most messages of one signer about one request that are kept; later ones are ignored.
 pub const MESSAGES_PER_SIGNER_MAX: i64 = 16;
+
+/// The whole list of open requests is read this often, because a reorg may have put a request where another was; between
+/// that, only what is new on it.
+pub const DISCOVERY_WHOLE: Duration = Duration::from_secs(2);
 
 /// Requests per page when the indexer is asked.
 pub const DISCOVERY_PAGE: usize = 200;
@@ -81,6 +92,9 @@ pub const BUS_ACK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The outbox is swept this often for messages that no bell announced.
 pub const OUTBOX_SWEEP: Duration = Duration::from_secs(5);
+
+/// Messages that are on their way to the board at once.
+pub const BOARD_POSTS_MAX: usize = 8;
 
 /// Outbox rows that are read at once.
 pub const OUTBOX_BATCH: i64 = 50;
@@ -121,6 +135,12 @@ pub const BATCH_DEADLINE_SECONDS_MIN: u64 = 60;
 
 /// Questions to a chain endpoint about transactions that may be under way at once.
 pub const CHAIN_QUESTIONS_MAX: usize = 8;
+
+/// Newest blocks whose hashes the transaction manager keeps; what was recorded further down is asked for.
+pub const BRANCH_BLOCKS_MAX: usize = 512;
+
+/// Most blocks that are read to link a new head to the ones that are kept; beyond it they are forgotten.
+pub const BRANCH_GAP_MAX: usize = 64;
 
 /// Gas of a transfer of nothing to ourselves.
 pub const CANCEL_GAS: u64 = 21_000;

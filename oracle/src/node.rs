@@ -10,10 +10,10 @@ use anyhow::{Context, bail};
 use auspex_protocol::deployment::Deployment;
 use auspex_protocol::terms::escrow_domain;
 use auspex_protocol::topic::Topics;
-use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{Connection, PgPool};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -30,11 +30,15 @@ use crate::discover::Discovery;
 use crate::heads::{self, Heads};
 use crate::identity::{self, Identity, IdentityError};
 use crate::job::finish;
+use crate::job::gauge::Gauge;
 use crate::job::plan::Policy as JobPolicy;
 use crate::job::work::{self, Bells, Desk};
 use crate::keys::keystore::{self, KeystoreError};
 use crate::keys::{ResultSigner, Transmitter};
-use crate::limits::{BUS_ACK_TIMEOUT, HEARTBEAT, OUTBOX_SWEEP, SHUTDOWN_GRACE, SIGNER_START_WAIT};
+use crate::limits::{
+    BUS_ACK_TIMEOUT, CONNECTION_IDLE_UNTESTED_MAX, HEARTBEAT, OUTBOX_SWEEP, SHUTDOWN_GRACE,
+    SIGNER_START_WAIT,
+};
 use crate::meter::{Meters, ProcessMeters};
 use crate::partial::{Publisher, Queue};
 use crate::signer::client::SignerClient;
@@ -227,6 +231,7 @@ impl Node {
             bell: Arc::clone(&bells.manager),
             work: Arc::clone(&bells.work),
             interval: config.head_interval,
+            branch: Mutex::default(),
         };
         tasks.add("transactions", manager.run(stop.clone()));
         let withdrawals = Withdrawals {
@@ -290,6 +295,7 @@ impl Node {
             wait_finalized_above: config.wait_finalized_above.clone(),
             token_rates: config.token_rates.clone(),
             heads,
+            gauge: Gauge::default(),
             meters: self.meters,
             bells,
         });
@@ -338,6 +344,15 @@ async fn connect(config: &Config) -> anyhow::Result<PgPool> {
     let connections = u32::try_from(config.workers).unwrap_or(1).saturating_add(8);
     let pool = PgPoolOptions::new()
         .max_connections(connections)
+        // A question before every use would double the questions of a busy node; a connection that was used a moment ago is
+        // as likely to break while it is used.
+        .test_before_acquire(false)
+        .before_acquire(|connection, metadata| {
+            Box::pin(async move {
+                let fresh = metadata.idle_for < CONNECTION_IDLE_UNTESTED_MAX;
+                Ok(fresh || connection.ping().await.is_ok())
+            })
+        })
         .connect_with(options.application_name("auspex-oracle"))
         .await
         .with_context(|| format!("--database-url: connect to {url}"))?;

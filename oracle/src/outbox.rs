@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use alloy::primitives::B256;
 use anyhow::Context;
+use futures::{FutureExt, StreamExt, stream};
 use sqlx::PgPool;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::board::{Board, Posted};
 use crate::failpoint::{Point, pass};
-use crate::limits::{OUTBOX_BATCH, OUTBOX_SWEEP};
+use crate::limits::{BOARD_POSTS_MAX, OUTBOX_BATCH, OUTBOX_SWEEP};
 use crate::meter::Meters;
 
 /// A message on its way.
@@ -71,11 +73,17 @@ async fn for_board(pool: &PgPool) -> anyhow::Result<Vec<Message>> {
         .collect()
 }
 
-async fn board_acked(pool: &PgPool, id: i64, refusal: Option<&str>) -> anyhow::Result<()> {
+/// The board has taken messages, or refused those with a refusal.
+async fn board_acked(
+    pool: &PgPool,
+    ids: &[i64],
+    refusals: &[Option<String>],
+) -> anyhow::Result<()> {
     sqlx::query!(
-        "update oracle.outbox set board_acked_at = now(), board_refusal = left($2, 512) where id = $1",
-        id,
-        refusal,
+        "update oracle.outbox set board_acked_at = now(), board_refusal = left(refusal, 512)
+         from unnest($1::bigint[], $2::text[]) as acked (message, refusal) where id = message",
+        ids,
+        refusals as _,
     )
     .execute(pool)
     .await
@@ -117,9 +125,19 @@ pub async fn post_to_board(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let mut failing = false;
+    let mut pruned: Option<Instant> = None;
     loop {
         let rung = bell.notified();
-        match sweep(&pool, &board).await {
+        let swept = async {
+            if pruned.is_none_or(|at| OUTBOX_SWEEP <= at.elapsed()) {
+                prune(&pool).await?;
+                pruned = Some(Instant::now());
+            }
+            // A full batch may not have been all.
+            while sweep(&pool, &board).await? == OUTBOX_BATCH {}
+            Ok::<_, anyhow::Error>(())
+        };
+        match swept.await {
             Ok(()) => failing = false,
             Err(error) => {
                 meters.board_failures.add(1);
@@ -141,21 +159,45 @@ pub async fn post_to_board(
     }
 }
 
-async fn sweep(pool: &PgPool, board: &Board) -> anyhow::Result<()> {
-    prune(pool).await?;
-    let mut failure = None;
-    for message in for_board(pool).await? {
-        let posted = board.post(message.request_id, &message.payload).await;
-        pass(Point::MessagePosted);
+/// Posts a batch. Returns how many messages it was.
+async fn sweep(pool: &PgPool, board: &Board) -> anyhow::Result<i64> {
+    let messages = for_board(pool).await?;
+    let posting: Vec<_> = messages.iter().map(|message| post(board, message).boxed()).collect();
+    let mut posting = stream::iter(posting).buffer_unordered(BOARD_POSTS_MAX);
+    let (mut ids, mut refusals, mut failure) = (Vec::new(), Vec::new(), None);
+    while let Some((message, posted)) = posting.next().await {
         match posted {
-            Ok(Posted::Taken) => board_acked(pool, message.id, None).await?,
-            Ok(Posted::Refused(reason)) => {
-                tracing::warn!(request_id = %message.request_id, reason, "the board refused a message");
-                board_acked(pool, message.id, Some(&reason)).await?;
+            Ok(refusal) => {
+                ids.push(message.id);
+                refusals.push(refusal);
             }
             // The others may still be taken: a board may refuse one request for now and not another.
             Err(error) => failure = Some(error),
         }
     }
-    failure.map_or(Ok(()), Err)
+    if !ids.is_empty() {
+        board_acked(pool, &ids, &refusals).await?;
+    }
+    match failure {
+        None => Ok(i64::try_from(messages.len())?),
+        Some(error) => Err(error),
+    }
+}
+
+/// Leaves a message on the board. Returns why it was refused, if it was.
+async fn post<'a>(
+    board: &Board,
+    message: &'a Message,
+) -> (&'a Message, anyhow::Result<Option<String>>) {
+    let posted = board.post(message.request_id, &message.payload).await;
+    pass(Point::MessagePosted);
+    let refusal = match posted {
+        Ok(Posted::Taken) => Ok(None),
+        Ok(Posted::Refused(reason)) => {
+            tracing::warn!(request_id = %message.request_id, reason, "the board refused a message");
+            Ok(Some(reason))
+        }
+        Err(error) => Err(error),
+    };
+    (message, refusal)
 }

@@ -11,6 +11,7 @@ mod parts;
 #[allow(dead_code, reason = "the scene of the node's tests; a bench needs a part of it")]
 #[path = "../../../oracle/tests/it/scene/mod.rs"]
 mod scene;
+mod stages;
 #[allow(dead_code, reason = "the table of the indexer's bench, of which this one needs a part")]
 #[path = "../indexer/table.rs"]
 mod table;
@@ -29,6 +30,9 @@ struct Arguments {
     /// Requests that are paid for at once.
     #[arg(long, default_value_t = 2_000)]
     burst: usize,
+    /// Requests of the part that watches the node's memory; with 0 it is left out.
+    #[arg(long, default_value_t = 0)]
+    requests: usize,
     /// Requests per second of the steady part.
     #[arg(long, default_value_t = 200)]
     rate: usize,
@@ -50,6 +54,7 @@ struct Arguments {
 enum Part {
     Burst,
     Steady,
+    Memory,
     Recovery,
     Model,
 }
@@ -79,6 +84,9 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<()> {
     }
     if wants(Part::Steady) {
         parts::steady(&mut table, arguments.rate, arguments.seconds).await?;
+    }
+    if wants(Part::Memory) && 0 < arguments.requests {
+        parts::memory(&mut table, arguments.requests).await?;
     }
     if wants(Part::Recovery) {
         parts::recovery(&mut table, arguments.cuts).await?;

@@ -14,6 +14,7 @@ use url::Url;
 use crate::listing::{Listing, Times};
 use crate::node::Running;
 use crate::scene::chain::Scene;
+use crate::stages::{self, percentile};
 use crate::table::{Row, Table};
 
 /// The bars of the project, on two cores.
@@ -25,6 +26,8 @@ const GROWTH_BAR: f64 = 1.05;
 
 /// Requests of one transaction of the payer.
 const TOGETHER: usize = 50;
+/// Requests of the memory part that wait for their delivery at once.
+const MEMORY_WAITING_MAX: usize = 1_000;
 /// Seconds before a request's deadline.
 const TIME: u64 = 80_000;
 /// The longest that is waited for a part's deliveries.
@@ -38,21 +41,44 @@ struct Bench {
     database: TestDatabase,
     node: Running,
     metrics: String,
+    /// What stands between the node and its chain and its database, where they are to be cut off.
+    between: Option<Between>,
+    _folder: tempfile::TempDir,
+}
+
+struct Between {
     to_chain: FaultProxy,
     to_database: FaultProxy,
-    _folder: tempfile::TempDir,
 }
 
 impl Bench {
     async fn start(model: Option<&Path>) -> anyhow::Result<Self> {
         let scene = Scene::new(1, 1, None).await;
-        let listing = Listing::start(&scene).await?;
         let database = TestDatabase::create().await?;
+        let (rpc_url, database_url) = (scene.anvil.http_url(), database.url().parse()?);
+        Self::with(model, scene, database, None, [rpc_url, database_url]).await
+    }
+
+    async fn start_behind_proxies() -> anyhow::Result<Self> {
+        let scene = Scene::new(1, 1, None).await;
+        let database = TestDatabase::create().await?;
+        let (to_chain, rpc_url) = behind(scene.anvil.http_url().as_str()).await?;
+        let (to_database, database_url) = behind(database.url()).await?;
+        let between = Some(Between { to_chain, to_database });
+        Self::with(None, scene, database, between, [rpc_url, database_url]).await
+    }
+
+    async fn with(
+        model: Option<&Path>,
+        scene: Scene,
+        database: TestDatabase,
+        between: Option<Between>,
+        [rpc_url, database_url]: [Url; 2],
+    ) -> anyhow::Result<Self> {
+        let listing = Listing::start(&scene).await?;
         let folder = tempfile::tempdir()?;
         let deployment = folder.path().join("deployment.json");
         std::fs::write(&deployment, serde_json::to_string(&scene.deployment)?)?;
-        let (to_chain, rpc_url) = behind(scene.anvil.http_url().as_str()).await?;
-        let (to_database, database_url) = behind(database.url()).await?;
         let operator = &scene.operators[0];
         let listen = free_address()?;
         let mut arguments = vec![
@@ -77,16 +103,7 @@ impl Bench {
         }
         let node = Running::start(&arguments)?;
         let metrics = format!("http://{listen}/metrics");
-        let bench = Self {
-            scene,
-            listing,
-            database,
-            node,
-            metrics,
-            to_chain,
-            to_database,
-            _folder: folder,
-        };
+        let bench = Self { scene, listing, database, node, metrics, between, _folder: folder };
         // What a node does once, such as building its statements, belongs to no figure.
         let warm = bench.ask(TOGETHER).await;
         bench.delivered(&warm).await?;
@@ -125,27 +142,18 @@ impl Bench {
             .collect()
     }
 
-    /// Seconds from when a node could first see a request to when its delivery was handed to the chain, ascending.
+    /// Seconds from listed to sent, ascending.
     async fn shares(&self, requests: &[B256]) -> anyhow::Result<Vec<f64>> {
-        let ids: Vec<Vec<u8>> = requests.iter().map(|id| id.to_vec()).collect();
-        let sent: Vec<(Vec<u8>, f64)> = sqlx::query_as(
-            "select request_id, extract(epoch from min(sent_at))::float8
-             from oracle.intents
-             join oracle.transactions on intent_id = coalesce(intents.carrier, intents.id)
-             where request_id = any($1) and sent_at is not null group by request_id",
-        )
-        .bind(ids)
-        .fetch_all(&self.database.pool())
-        .await
-        .context("read when deliveries were sent")?;
-        let mut shares = Vec::with_capacity(sent.len());
-        for (id, at) in sent {
-            let id = B256::try_from(id.as_slice())?;
-            let listed = self.listing.times(id).context("a request was never listed")?.listed;
-            shares.push((at - listed).max(0.0));
-        }
-        shares.sort_by(f64::total_cmp);
-        Ok(shares)
+        stages::shares(&self.database.pool(), &self.listing, requests).await
+    }
+
+    async fn report_stages(
+        &self,
+        table: &mut Table,
+        part: &str,
+        requests: &[B256],
+    ) -> anyhow::Result<()> {
+        stages::report(table, part, &self.database.pool(), &self.listing, requests).await
     }
 
     /// How many answers the node has derived, and how many milliseconds that took.
@@ -184,12 +192,6 @@ fn free_address() -> anyhow::Result<SocketAddr> {
     Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
-/// The smallest value that at least `percent` of the ascending values do not exceed.
-fn percentile(ascending: &[f64], percent: usize) -> f64 {
-    let rank = (ascending.len() * percent).div_ceil(100);
-    ascending.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
-}
-
 /// How many requests a node takes from listed to delivered per second when more wait than it can do.
 pub(crate) async fn burst(table: &mut Table, count: usize) -> anyhow::Result<()> {
     let bench = Bench::start(None).await?;
@@ -213,6 +215,31 @@ pub(crate) async fn burst(table: &mut Table, count: usize) -> anyhow::Result<()>
     table.push(Row::plain("burst: deliveries per transaction", count as f64 / transactions, ""));
     table.push(Row::plain("burst: node's memory at its end", bench.node.resident_mib()?, "MiB"));
     table.push(Row::plain("burst: node's memory at its start", early, "MiB"));
+    bench.report_stages(table, "burst", &requests).await
+}
+
+/// The node's memory over many requests, as fast as it takes them. None waits for long, so that what grows is what is kept.
+pub(crate) async fn memory(table: &mut Table, count: usize) -> anyhow::Result<()> {
+    let bench = Bench::start(None).await?;
+    let mut asked = Vec::new();
+    let mut early = None;
+    let started = Instant::now();
+    while asked.len() < count {
+        let before = asked.len().saturating_sub(MEMORY_WAITING_MAX);
+        bench.delivered(&asked[..before]).await?;
+        asked.extend(bench.ask(TOGETHER.min(count - asked.len())).await);
+        if early.is_none() && count / 10 <= asked.len() {
+            early = Some(bench.node.resident_mib()?);
+        }
+    }
+    bench.delivered(&asked).await?;
+    let rate = count as f64 / started.elapsed().as_secs_f64();
+    let (early, late) = (early.context("too few requests")?, bench.node.resident_mib()?);
+    let name = |what: &str| format!("memory, {count} requests: {what}");
+    table.push(Row::plain(name("delivered"), rate, "requests/s"));
+    table.push(Row::plain(name("after a tenth"), early, "MiB"));
+    table.push(Row::plain(name("at the end"), late, "MiB"));
+    table.push(Row::at_most(name("end to a tenth"), late / early, "", GROWTH_BAR));
     Ok(())
 }
 
@@ -257,18 +284,20 @@ pub(crate) async fn steady(table: &mut Table, rate: usize, seconds: usize) -> an
         "",
         GROWTH_BAR,
     ));
-    Ok(())
+    bench.report_stages(table, &format!("steady, {rate}/s"), &requests).await
 }
 
 /// How long after its chain and its database are back a node delivers what was asked meanwhile.
 pub(crate) async fn recovery(table: &mut Table, cuts: usize) -> anyhow::Result<()> {
-    let bench = Bench::start(None).await?;
+    let bench = Bench::start_behind_proxies().await?;
+    let Between { to_chain, to_database } =
+        bench.between.as_ref().context("a bench behind proxies")?;
     let mut seconds = Vec::with_capacity(cuts);
     for number in 0..cuts {
         let cut: &[&FaultProxy] = match number % 3 {
-            0 => &[&bench.to_chain],
-            1 => &[&bench.to_database],
-            _ => &[&bench.to_chain, &bench.to_database],
+            0 => &[to_chain],
+            1 => &[to_database],
+            _ => &[to_chain, to_database],
         };
         let fault = if number % 2 == 0 { Fault::Cut } else { Fault::HalfOpen };
         for proxy in cut {

@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod finish;
+pub mod gauge;
 pub mod plan;
 mod settle;
 pub mod store;

@@ -12,9 +12,10 @@ use auspex_protocol::quorum::Quorum;
 
 use crate::board::Posted;
 use crate::failpoint::{Point, pass};
-use crate::job::plan::{State, View};
-use crate::job::store::{self, Claim, Lease};
+use crate::job::plan::View;
+use crate::job::store::{self, Claim};
 use crate::job::work::Desk;
+use crate::limits::DELIVERING_RECHECK;
 use crate::quorum::inbox::{Received, receive};
 use crate::quorum::reading::shortened;
 use crate::quorum::store::{self as quorum_store, Outgoing, Recorded};
@@ -83,12 +84,7 @@ impl Desk {
         if let Some((author, digest)) = other {
             self.refuse(claim, recorded, author, digest).await?;
         }
-        let attestations = quorum.attestations();
-        if attestations.is_some() && claim.quorum_for.is_none() {
-            quorum_store::reached(&self.pool, &lease).await?;
-            tracing::info!(request_id = %lease.request_id, "quorum reached");
-        }
-        Ok(attestations)
+        Ok(quorum.attestations())
     }
 
     /// Says once, signed, that another member's result is not what we derived.
@@ -133,13 +129,14 @@ impl Desk {
     ) -> anyhow::Result<()> {
         let lease = claim.lease;
         if let Some(answer) = recorded.answer.as_ref().filter(|_| !claim.answer_stored) {
-            let stored = self.store_answer(&lease, recorded.result.output_hash, answer).await;
             // With the deadline near, a delivered answer that is stored late is better than a refund.
             let urgent = view.deadline.saturating_sub(view.chain_time) <= self.policy.answer_margin;
-            if let Err(error) = stored
-                && !urgent
-            {
-                return Err(error);
+            match self.post_answer(recorded.result.output_hash, answer).await {
+                Ok(()) => store::answer_stored(&self.pool, &lease).await?,
+                Err(error) if urgent => {
+                    tracing::info!(request_id = %lease.request_id, error = format!("{error:#}"), "the answer is not stored yet");
+                }
+                Err(error) => return Err(error),
             }
         }
         let call = deliverCall {
@@ -152,24 +149,15 @@ impl Desk {
             target: self.chain.deployment().request_escrow,
             calldata: call.abi_encode().into(),
         };
-        let mut transaction = self.pool.begin().await?;
-        intend(&mut transaction, &lease, self.transmitter.address(), &call).await?;
-        store::move_on(&mut transaction, &lease, State::Delivering, "our delivery is under way")
-            .await?;
-        pass(Point::DeliveryIntending);
-        transaction.commit().await?;
-        pass(Point::DeliveryIntended);
+        let transmitter = self.transmitter.address();
+        intend(&self.pool, &lease, transmitter, &call, DELIVERING_RECHECK).await?;
+        pass(Point::QuorumStored);
         tracing::info!(request_id = %lease.request_id, rank = view.standing.rank, "delivery intended");
         self.bells.manager.notify_one();
         Ok(())
     }
 
-    pub(super) async fn store_answer(
-        &self,
-        lease: &Lease,
-        output_hash: B256,
-        answer: &str,
-    ) -> anyhow::Result<()> {
+    pub(super) async fn post_answer(&self, output_hash: B256, answer: &str) -> anyhow::Result<()> {
         match self.board.store_answer(output_hash, answer).await? {
             Posted::Taken => {}
             // It will not be taken later either, and the payees are not to lose their money over it.
@@ -178,7 +166,6 @@ impl Desk {
             }
         }
         pass(Point::AnswerPosted);
-        store::answer_stored(&self.pool, lease).await?;
         Ok(())
     }
 

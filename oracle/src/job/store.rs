@@ -12,11 +12,12 @@ use sqlx::{PgConnection, PgPool};
 
 use crate::clock::elapsed;
 use crate::failpoint::{Point, pass};
-use crate::job::plan::State;
+use crate::job::plan::{Delivery, State};
 use crate::job::terms::Terms;
 use crate::limits::RETRY_WAIT_MAX;
+use crate::quorum::store::Recorded;
 
-/// A job under a lease.
+/// A job under a lease, with what the database knows about it.
 #[derive(Debug, Clone)]
 pub struct Claim {
     pub lease: Lease,
@@ -27,6 +28,11 @@ pub struct Claim {
     pub failures: u32,
     pub answer_stored: bool,
     pub quorum_for: Option<Duration>,
+    pub recorded: Option<Recorded>,
+    /// Our newest delivery.
+    pub delivery: Option<Delivery>,
+    /// How many of our deliveries have reverted.
+    pub deliveries: u32,
 }
 
 /// What a worker's writes have to show.
@@ -144,32 +150,51 @@ pub async fn claim(
 ) -> anyhow::Result<Option<Claim>> {
     let row = sqlx::query!(
         r#"
-        update oracle.jobs set
-            epoch = epoch + 1,
-            leased_by = $1,
-            leased_until = now() + make_interval(secs => $2)
-        where request_id = (
-            select request_id from oracle.jobs
-            where state in ('queued', 'signed', 'delivering', 'delivered')
-                and (
-                    state <> 'queued'
-                    or not exists (
-                        select from oracle.identity where draining_since is not null
+        with claimed as (
+            update oracle.jobs set
+                epoch = epoch + 1,
+                leased_by = $1,
+                leased_until = now() + make_interval(secs => $2)
+            where request_id = (
+                select request_id from oracle.jobs
+                where state in ('queued', 'signed', 'delivering', 'delivered')
+                    and (
+                        state <> 'queued'
+                        or not exists (
+                            select from oracle.identity where draining_since is not null
+                        )
                     )
-                )
-                and (due_at <= now() or now() + make_interval(secs => $3) < due_at)
-                and (
-                    leased_until is null
-                    or leased_until <= now()
-                    or now() + make_interval(secs => $2) < leased_until
-                )
-            order by deadline, sequence
-            limit 1
-            for update skip locked
+                    and (due_at <= now() or now() + make_interval(secs => $3) < due_at)
+                    and (
+                        leased_until is null
+                        or leased_until <= now()
+                        or now() + make_interval(secs => $2) < leased_until
+                    )
+                order by deadline, sequence
+                limit 1
+                for no key update skip locked
+            )
+            returning request_id, epoch, wakes, state, terms, offer, operator_set, input,
+                block_number, failures, answer_stored,
+                extract(epoch from now() - quorum_at)::float8 as quorum_seconds
         )
-        returning request_id, epoch, wakes, state, terms, offer, operator_set, input, block_number,
-            failures, answer_stored,
-            extract(epoch from now() - quorum_at)::float8 as quorum_seconds
+        select claimed.request_id as "request_id!", epoch as "epoch!", wakes as "wakes!",
+            state as "state!", terms as "terms!", offer as "offer!",
+            operator_set as "operator_set!", input as "input!", block_number as "block_number!",
+            failures as "failures!", answer_stored as "answer_stored!", quorum_seconds,
+            results.digest as "digest?", results.result as "result?", results.answer,
+            results.signature,
+            (
+                select wanted and intents.state in ('queued', 'sent', 'included')
+                from oracle.intents where intents.request_id = claimed.request_id
+                order by id desc limit 1
+            ) as under_way,
+            (
+                select count(*) from oracle.intents
+                where intents.request_id = claimed.request_id
+                    and intents.state in ('reverted', 'failed')
+            ) as "reverted!"
+        from claimed left join oracle.results on results.request_id = claimed.request_id
         "#,
         worker,
         lease.as_secs_f64(),
@@ -188,6 +213,16 @@ pub async fn claim(
     let terms = Terms::verified(domain, request_id, &request, &offer, &operator_set, row.input)?;
     let state = State::from_name(&row.state)
         .ok_or_else(|| anyhow!("job {request_id}: unknown state {:?}", row.state))?;
+    let recorded = match (row.digest, row.result) {
+        (Some(digest), Some(result)) => {
+            Some(Recorded::read(&digest, result, row.answer, row.signature)?)
+        }
+        _ => None,
+    };
+    let delivery = row.under_way.map(|under_way| match under_way {
+        true => Delivery::UnderWay,
+        false => Delivery::Over,
+    });
     Ok(Some(Claim {
         lease: Lease { request_id, epoch: row.epoch, wakes: row.wakes },
         state,
@@ -196,6 +231,9 @@ pub async fn claim(
         failures: u32::try_from(row.failures)?,
         answer_stored: row.answer_stored,
         quorum_for: row.quorum_seconds.map(elapsed),
+        recorded,
+        delivery,
+        deliveries: u32::try_from(row.reverted)?,
     }))
 }
 
@@ -240,16 +278,17 @@ pub async fn release(
     fenced(changed.rows_affected())
 }
 
-/// Moves a job on and gives it back, due at once. A job that needs no delivery any more leaves its delivery unwanted.
+/// Moves a job on and gives it back, to be looked at again after `wait`. A job that needs no delivery any more leaves its
+/// delivery unwanted.
 pub async fn become_state(
     pool: &PgPool,
     lease: &Lease,
     state: State,
     reason: &str,
+    wait: Duration,
 ) -> Result<(), FencedError> {
     let mut transaction = pool.begin().await?;
-    hold(&mut transaction, lease).await?;
-    move_on(&mut transaction, lease, state, reason).await?;
+    move_on(&mut transaction, lease, state, reason, wait).await?;
     let needless = match state {
         State::Delivered | State::Done | State::Dropped | State::Closed | State::Declined => true,
         State::Queued | State::Signed | State::Delivering => false,
@@ -297,11 +336,15 @@ pub async fn delivered_by(pool: &PgPool, lease: &Lease, block: u64) -> Result<()
     fenced(changed.rows_affected())
 }
 
-/// Makes all delivered jobs due whose delivery may be safe now. Returns how many there are.
+/// Makes all delivered jobs due whose delivery may be safe now, except those whose delivery is ours: these end when the
+/// transaction manager settles it. Returns how many there are.
 pub async fn wake_delivered(pool: &PgPool, safe_block: u64) -> anyhow::Result<u64> {
     let woken = sqlx::query!(
         "update oracle.jobs set wakes = wakes + 1, due_at = now()
-         where state = 'delivered' and delivered_block <= $1 and now() < due_at",
+         where state = 'delivered' and delivered_block <= $1 and now() < due_at and not exists (
+            select from oracle.intents
+            where intents.request_id = jobs.request_id and intents.state = 'included'
+         )",
         i64::try_from(safe_block).unwrap_or(i64::MAX),
     )
     .execute(pool)
@@ -313,7 +356,7 @@ pub async fn wake_delivered(pool: &PgPool, safe_block: u64) -> anyhow::Result<u6
 /// Locks the job's row for the rest of the transaction, if the lease still holds.
 pub async fn hold(connection: &mut PgConnection, lease: &Lease) -> Result<(), FencedError> {
     let held = sqlx::query_scalar!(
-        r#"select epoch from oracle.jobs where request_id = $1 and epoch = $2 for update"#,
+        r#"select epoch from oracle.jobs where request_id = $1 and epoch = $2 for no key update"#,
         lease.request_id.as_slice(),
         lease.epoch,
     )
@@ -322,26 +365,31 @@ pub async fn hold(connection: &mut PgConnection, lease: &Lease) -> Result<(), Fe
     fenced(held.map_or(0, |_| 1))
 }
 
-/// The state change inside a transaction that [`hold`]s the job.
-pub async fn move_on(
+/// The state change inside a transaction, which holds the job's row from here on. The job is given back, to be looked at
+/// again after `wait`, or at once when a bell has rung since it was claimed.
+async fn move_on(
     connection: &mut PgConnection,
     lease: &Lease,
     state: State,
     reason: &str,
+    wait: Duration,
 ) -> Result<(), FencedError> {
-    sqlx::query!(
+    let moved = sqlx::query!(
         "update oracle.jobs set
-            state = $3, reason = $4, failures = 0, due_at = now(),
+            state = $3, reason = $4, failures = 0,
+            due_at = case when wakes = $6 then now() + make_interval(secs => $5) else now() end,
             leased_by = null, leased_until = null, updated_at = now()
          where request_id = $1 and epoch = $2",
         lease.request_id.as_slice(),
         lease.epoch,
         state.name(),
         reason,
+        wait.as_secs_f64(),
+        lease.wakes,
     )
     .execute(connection)
     .await?;
-    Ok(())
+    fenced(moved.rows_affected())
 }
 
 /// Remembers that the indexer keeps the answer.
@@ -413,7 +461,7 @@ pub async fn counts(pool: &PgPool) -> anyhow::Result<Vec<(String, i64)>> {
     Ok(rows.into_iter().map(|row| (row.state, row.jobs)).collect())
 }
 
-fn fenced(changed: u64) -> Result<(), FencedError> {
+pub(crate) fn fenced(changed: u64) -> Result<(), FencedError> {
     match changed {
         0 => Err(FencedError::Lost),
         _ => Ok(()),

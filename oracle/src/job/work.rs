@@ -25,18 +25,18 @@ use crate::config::{TokenAmount, TokenRate};
 use crate::failpoint::{Point, pass};
 use crate::heads::Heads;
 use crate::job::check::{Facts, Patience, check, patience};
+use crate::job::gauge::Gauge;
 use crate::job::plan::{Decision, Policy, Presence, Standing, State, View, decide};
-use crate::job::store::{self, Claim, FencedError};
+use crate::job::store::{self, Claim, FencedError, Lease};
 use crate::keys::{ResultSigner, SignerError, Transmitter};
 use crate::limits::{
-    DELIVERED_RECHECK, DELIVERED_RECHECK_URGENT, JOB_RECHECK, LEASE, LEASE_RENEWAL, RETRY_WAIT,
-    RETRY_WAIT_MAX, URGENT_SECONDS, WORKER_SLEEP,
+    DELIVERED_RECHECK, DELIVERED_RECHECK_URGENT, DELIVERING_RECHECK, JOB_RECHECK, LEASE,
+    LEASE_RENEWAL, RETRY_WAIT, RETRY_WAIT_MAX, URGENT_SECONDS, WORKER_SLEEP,
 };
 use crate::meter::Meters;
 use crate::partial::{Publisher, Unfinished};
 use crate::quorum::reading::shortened;
-use crate::quorum::store::{self as quorum_store, Recorded};
-use crate::transaction::intent::deliveries;
+use crate::quorum::store::{self as quorum_store, Recorded, Signing};
 
 /// Everything that a worker works with.
 #[derive(Debug)]
@@ -56,6 +56,7 @@ pub struct Desk {
     pub wait_finalized_above: Vec<TokenAmount>,
     pub token_rates: Vec<TokenRate>,
     pub heads: watch::Receiver<Option<Heads>>,
+    pub gauge: Gauge,
     pub meters: Arc<Meters>,
     pub bells: Bells,
 }
@@ -104,11 +105,11 @@ pub async fn run(
 }
 
 impl Desk {
-    /// One step of a job, and what its failure means.
+    /// The steps of a job that follow each other without a wait, and what the failure of one means.
     pub async fn attend(&self, claim: Claim) {
         let (lease, failures) = (claim.lease, claim.failures);
         let request_id = lease.request_id;
-        let Err(error) = self.step(claim).await else { return };
+        let Err(error) = self.steps(claim).await else { return };
         if let Some(FencedError::Lost) = error.chain().find_map(|cause| cause.downcast_ref()) {
             self.meters.leases_lost.add(1);
             tracing::info!(%request_id, "the job went to another worker");
@@ -123,34 +124,49 @@ impl Desk {
         }
     }
 
-    async fn step(&self, claim: Claim) -> anyhow::Result<()> {
-        let lease = claim.lease;
-        let request_id = lease.request_id;
+    async fn steps(&self, claim: Claim) -> anyhow::Result<()> {
         let Some(heads) = *self.heads.borrow() else {
-            store::release(&self.pool, &lease, JOB_RECHECK, claim.failures).await?;
+            store::release(&self.pool, &claim.lease, JOB_RECHECK, claim.failures).await?;
             return Ok(());
         };
+        let request_id = claim.lease.request_id;
         let latest = self.chain.presence(request_id, BlockNumberOrTag::Latest).await?;
+        let Some(signed) = self.step(claim, heads, latest).await? else { return Ok(()) };
+        // What was seen in a block stays true until another block is seen.
+        let later = self.heads.borrow().unwrap_or(heads);
+        let latest = match later.latest == heads.latest {
+            true => latest,
+            false => self.chain.presence(request_id, BlockNumberOrTag::Latest).await?,
+        };
+        self.step(signed, later, latest).await?;
+        Ok(())
+    }
+
+    /// One step. A claim comes back when the job was signed: it is still leased, and its quorum may be there already.
+    async fn step(
+        &self,
+        claim: Claim,
+        heads: Heads,
+        latest: Presence,
+    ) -> anyhow::Result<Option<Claim>> {
+        let lease = claim.lease;
+        let request_id = lease.request_id;
         let safe = match (claim.state, latest) {
             (State::Delivered, Presence::Delivered) => {
                 self.chain.presence(request_id, BlockNumberOrTag::Safe).await?
             }
             _ => Presence::Absent,
         };
-        let recorded = {
-            let mut connection = self.pool.acquire().await?;
-            quorum_store::recorded(&mut connection, request_id).await?
-        };
         let mut attestations = None;
         let mut quorum_for = None;
-        if let (State::Signed, Presence::Funded, Some(recorded)) = (claim.state, latest, &recorded)
+        if let (State::Signed, Presence::Funded, Some(recorded)) =
+            (claim.state, latest, &claim.recorded)
         {
             attestations = self.collect(&claim, recorded).await?;
             if attestations.is_some() {
                 quorum_for = Some(claim.quorum_for.unwrap_or_default());
             }
         }
-        let (delivery, delivered) = deliveries(&self.pool, request_id).await?;
         let set = &claim.terms.operator_set;
         let view = View {
             state: claim.state,
@@ -161,45 +177,49 @@ impl Desk {
             seen_block: claim.seen_block,
             deadline: claim.terms.deadline(),
             may_start: self.may_start(&claim, &heads).await?,
-            has_result: recorded.as_ref().is_some_and(|r| r.signature.is_some()),
+            has_result: claim.recorded.as_ref().is_some_and(|r| r.signature.is_some()),
             standing: Standing {
                 rank: rank(request_id, set, self.signer.address()).unwrap_or(set.signers.len()),
                 members: set.signers.len(),
                 quorum_for,
             },
-            delivery,
-            deliveries: delivered,
+            delivery: claim.delivery,
+            deliveries: claim.deliveries,
         };
-        match (decide(&view, &self.policy), attestations, recorded) {
+        match (decide(&view, &self.policy), attestations, &claim.recorded) {
             (Decision::Wait(wait), _, _) => {
-                let urgent = view.chain_time < view.deadline
-                    && view.deadline - view.chain_time < URGENT_SECONDS;
-                let recheck = match view.state {
-                    State::Delivered if urgent => DELIVERED_RECHECK_URGENT,
-                    State::Delivered => DELIVERED_RECHECK,
-                    _ => JOB_RECHECK,
-                };
+                let recheck = recheck(view.state, &view);
                 let wait = wait.map_or(recheck, |wait| wait.min(recheck));
+                if view.standing.quorum_for.is_some() && claim.quorum_for.is_none() {
+                    quorum_store::reached(&self.pool, &lease).await?;
+                    tracing::info!(%request_id, "quorum reached");
+                }
                 store::release(&self.pool, &lease, wait, 0).await?;
             }
             (Decision::Become(state, reason), _, _) => {
                 tracing::info!(%request_id, from = claim.state.name(), to = state.name(), reason, "job moved");
+                // A delivery cannot be safe before its request is.
+                let safe_block = heads.safe.map_or(0, |safe| safe.number);
+                let wait = match state {
+                    State::Delivered if safe_block < view.seen_block => recheck(state, &view),
+                    _ => Duration::ZERO,
+                };
                 if state == State::Delivered {
                     store::delivered_by(&self.pool, &lease, heads.latest.number).await?;
                 }
-                store::become_state(&self.pool, &lease, state, reason).await?;
+                store::become_state(&self.pool, &lease, state, reason, wait).await?;
                 self.bells.manager.notify_one();
                 self.bells.work.notify_one();
             }
-            (Decision::Work, _, recorded) => self.work(&claim, recorded, &heads).await?,
+            (Decision::Work, _, _) => return self.work(claim, &heads).await,
             (Decision::Deliver, Some(attestations), Some(recorded)) => {
-                self.deliver(&claim, &recorded, attestations, &view).await?;
+                self.deliver(&claim, recorded, attestations, &view).await?;
             }
             (Decision::Deliver, _, _) => {
                 return Err(anyhow!("a delivery without a quorum was decided"));
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     async fn may_start(&self, claim: &Claim, heads: &Heads) -> anyhow::Result<bool> {
@@ -217,31 +237,27 @@ impl Desk {
         Ok(presence == Presence::Funded)
     }
 
-    /// Checks, answers, records, signs, publishes.
-    async fn work(
-        &self,
-        claim: &Claim,
-        recorded: Option<Recorded>,
-        heads: &Heads,
-    ) -> anyhow::Result<()> {
+    /// Checks, answers, records, signs, publishes. `None` when the job was declined.
+    async fn work(&self, claim: Claim, heads: &Heads) -> anyhow::Result<Option<Claim>> {
         let lease = claim.lease;
         let request_id = lease.request_id;
+        let reading = self.gauge.read(&self.chain, self.signer.address(), heads).await?;
         let facts = Facts {
             signer: self.signer.address(),
-            revoked: self.chain.is_revoked(self.signer.address()).await?,
+            revoked: reading.revoked,
             pins: self.answerer.pins(claim.terms.offer.corpusRoot).await?,
-            market: self.chain.market(heads.latest.base_fee).await?,
+            market: reading.market,
         };
         if let Err(refusal) = check(&claim.terms, &facts, &self.token_rates) {
             tracing::info!(%request_id, %refusal, "request declined");
-            store::become_state(&self.pool, &lease, State::Declined, &refusal.to_string()).await?;
-            return Ok(());
+            self.decline(&lease, &refusal.to_string()).await?;
+            return Ok(None);
         }
         // A result that was recorded and not signed is what a crash between the two left behind.
-        let recorded = match recorded {
-            Some(recorded) => recorded,
+        let recorded = match &claim.recorded {
+            Some(recorded) => recorded.clone(),
             None => {
-                let (result, answer) = self.answer(claim).await?;
+                let (result, answer) = self.answer(&claim).await?;
                 let digest = result_digest(&self.domain, &result);
                 let document = ResultDocument::try_from(&result)?;
                 let recorded =
@@ -253,11 +269,22 @@ impl Desk {
                 recorded
             }
         };
-        self.sign(claim, &recorded).await?;
+        let Some((signature, answer_stored)) = self.sign(&claim, &recorded).await? else {
+            return Ok(None);
+        };
         self.bells.bus.notify_one();
         self.bells.board.notify_one();
-        self.bells.work.notify_one();
-        Ok(())
+        Ok(Some(Claim {
+            state: State::Signed,
+            failures: 0,
+            answer_stored,
+            recorded: Some(Recorded { signature: Some(signature), ..recorded }),
+            ..claim
+        }))
+    }
+
+    async fn decline(&self, lease: &Lease, reason: &str) -> Result<(), FencedError> {
+        store::become_state(&self.pool, lease, State::Declined, reason, Duration::ZERO).await
     }
 
     /// Derives the result, keeping the lease alive meanwhile.
@@ -297,7 +324,13 @@ impl Desk {
         }
     }
 
-    async fn sign(&self, claim: &Claim, recorded: &Recorded) -> anyhow::Result<()> {
+    /// Signs, and stores the signature. Returns it with whether the indexer keeps the answer; `None` when the signer refuses
+    /// for good.
+    async fn sign(
+        &self,
+        claim: &Claim,
+        recorded: &Recorded,
+    ) -> anyhow::Result<Option<(Bytes, bool)>> {
         let lease = claim.lease;
         let request_id = lease.request_id;
         let result = SignedResult::from(&recorded.result);
@@ -308,8 +341,8 @@ impl Desk {
                 self.meters.signer_refusals.add(1);
                 tracing::error!(%request_id, reason, "the signer refuses for good");
                 let reason = shortened(&format!("the signer refuses: {reason}"));
-                store::become_state(&self.pool, &lease, State::Declined, &reason).await?;
-                return Ok(());
+                self.decline(&lease, &reason).await?;
+                return Ok(None);
             }
             Err(error) => {
                 if matches!(error, SignerError::Refused { .. }) {
@@ -319,11 +352,14 @@ impl Desk {
             }
         };
         pass(Point::ResultSigned);
-        if let Some(answer) = &recorded.answer {
+        let mut answer_stored = claim.answer_stored;
+        if let Some(answer) = recorded.answer.as_ref().filter(|_| !answer_stored) {
             // A first try: the delivery waits until the answer is stored, but readers profit from an early one.
-            if let Err(error) = self.store_answer(&lease, recorded.result.output_hash, answer).await
-            {
-                tracing::info!(%request_id, error = format!("{error:#}"), "the answer is not stored yet");
+            match self.post_answer(recorded.result.output_hash, answer).await {
+                Ok(()) => answer_stored = true,
+                Err(error) => {
+                    tracing::info!(%request_id, error = format!("{error:#}"), "the answer is not stored yet");
+                }
             }
         }
         let leads = leader(request_id, &claim.terms.operator_set, 0) == Some(self.signer.address());
@@ -342,11 +378,32 @@ impl Desk {
         };
         let message = self.seal(request_id, message).await?;
         pass(Point::MessageSealed);
-        let address = self.signer.address();
         let digest = recorded.digest;
-        quorum_store::sign(&self.pool, &lease, address, digest, &signature, &[message]).await?;
+        let signing = Signing {
+            signer: self.signer.address(),
+            digest,
+            signature: &signature,
+            messages: &[message],
+            answer_stored,
+        };
+        quorum_store::sign(&self.pool, &lease, &signing).await?;
+        if answer_stored {
+            pass(Point::AnswerStored);
+        }
         tracing::info!(%request_id, %digest, leads, "result signed");
-        Ok(())
+        Ok(Some((signature, answer_stored)))
+    }
+}
+
+/// When a job is looked at again at the latest, if no bell rings.
+fn recheck(state: State, view: &View) -> Duration {
+    let urgent =
+        view.chain_time < view.deadline && view.deadline - view.chain_time < URGENT_SECONDS;
+    match state {
+        State::Delivered if urgent => DELIVERED_RECHECK_URGENT,
+        State::Delivered => DELIVERED_RECHECK,
+        State::Delivering if !urgent => DELIVERING_RECHECK,
+        _ => JOB_RECHECK,
     }
 }
 

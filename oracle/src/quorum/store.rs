@@ -7,8 +7,8 @@ use auspex_protocol::message::Envelope;
 use sqlx::{PgConnection, PgPool};
 
 use crate::failpoint::{Point, pass};
-use crate::job::plan::State;
-use crate::job::store::{FencedError, Lease, hold, move_on};
+use crate::job::store::{FencedError, Lease, fenced, hold};
+use crate::limits::LEASE;
 use crate::quorum::reading::Reading;
 
 /// The one result that we stand by.
@@ -29,49 +29,50 @@ pub async fn record(
     answer: Option<&str>,
 ) -> anyhow::Result<Recorded> {
     let document = serde_json::to_value(result)?;
-    let mut transaction = pool.begin().await?;
-    hold(&mut transaction, lease).await?;
-    sqlx::query!(
-        "insert into oracle.results (request_id, digest, result, answer) values ($1, $2, $3, $4)
-         on conflict (request_id) do nothing",
+    let row = sqlx::query!(
+        r#"with held as (
+            select request_id from oracle.jobs
+            where request_id = $1 and epoch = $2 for no key update
+         ), mine as (
+            insert into oracle.results (request_id, digest, result, answer)
+            select request_id, $3, $4, $5 from held
+            on conflict (request_id) do nothing
+            returning digest, result, answer, signature
+         )
+         select digest as "digest!", result as "result!", answer, signature from mine
+         union all
+         select digest, result, answer, signature
+         from oracle.results join held on held.request_id = results.request_id"#,
         lease.request_id.as_slice(),
+        lease.epoch,
         digest.as_slice(),
         document,
         answer,
     )
-    .execute(&mut *transaction)
+    .fetch_optional(pool)
     .await
     .context("record a result")?;
-    let recorded = recorded(&mut transaction, lease.request_id)
-        .await?
-        .context("read back a recorded result")?;
-    pass(Point::ResultRecording);
-    transaction.commit().await?;
+    let Some(row) = row else { return Err(FencedError::Lost.into()) };
+    let recorded = Recorded::read(&row.digest, row.result, row.answer, row.signature)?;
     pass(Point::ResultRecorded);
     Ok(recorded)
 }
 
-/// The result on record for a request.
-pub async fn recorded(
-    connection: &mut PgConnection,
-    request_id: B256,
-) -> anyhow::Result<Option<Recorded>> {
-    let row = sqlx::query!(
-        "select digest, result, answer, signature from oracle.results where request_id = $1",
-        request_id.as_slice()
-    )
-    .fetch_optional(connection)
-    .await
-    .context("read a recorded result")?;
-    row.map(|row| {
-        Ok(Recorded {
-            digest: B256::try_from(row.digest.as_slice())?,
-            result: serde_json::from_value(row.result)?,
-            answer: row.answer,
-            signature: row.signature.map(Bytes::from),
+impl Recorded {
+    /// Reads the columns of a result's row.
+    pub(crate) fn read(
+        digest: &[u8],
+        result: serde_json::Value,
+        answer: Option<String>,
+        signature: Option<Vec<u8>>,
+    ) -> anyhow::Result<Self> {
+        Ok(Self {
+            digest: B256::try_from(digest).context("read a result's digest")?,
+            result: serde_json::from_value(result).context("read a recorded result")?,
+            answer,
+            signature: signature.map(Bytes::from),
         })
-    })
-    .transpose()
+    }
 }
 
 /// A message for the other operators.
@@ -81,33 +82,70 @@ pub struct Outgoing {
     pub envelope: Envelope,
 }
 
-/// Stores our signature over the recorded result, counts it, queues the message that carries it, and moves the job on.
-pub async fn sign(
-    pool: &PgPool,
-    lease: &Lease,
-    signer: Address,
-    digest: B256,
-    signature: &Bytes,
-    messages: &[Outgoing],
-) -> anyhow::Result<()> {
-    let mut transaction = pool.begin().await?;
-    hold(&mut transaction, lease).await?;
-    sqlx::query!(
-        "update oracle.results set signature = $3 where request_id = $1 and digest = $2",
+/// What [`sign`] stores.
+#[derive(Debug)]
+pub struct Signing<'a> {
+    pub signer: Address,
+    pub digest: B256,
+    pub signature: &'a Bytes,
+    /// What carries the signature to the others.
+    pub messages: &'a [Outgoing],
+    /// The answer document is known to be kept by the indexer.
+    pub answer_stored: bool,
+}
+
+/// Stores our signature over the recorded result, counts it, queues what carries it, and moves the job on. The
+/// job stays leased, for as long as a claim leases it: whoever signed looks whether there is a quorum already.
+pub async fn sign(pool: &PgPool, lease: &Lease, signing: &Signing<'_>) -> anyhow::Result<()> {
+    let topics: Vec<String> =
+        signing.messages.iter().map(|message| message.topic.clone()).collect();
+    let payloads: Vec<String> = signing
+        .messages
+        .iter()
+        .map(|message| serde_json::to_string(&message.envelope))
+        .collect::<Result<_, _>>()?;
+    let moved = sqlx::query_scalar!(
+        r#"with moved as (
+            update oracle.jobs set
+                state = 'signed', reason = 'our result is signed', failures = 0,
+                answer_stored = answer_stored or $8,
+                leased_until = now() + make_interval(secs => $9), updated_at = now()
+            where request_id = $1 and epoch = $2
+            returning request_id
+         ), kept as (
+            update oracle.results set signature = $4
+            from moved where results.request_id = moved.request_id and digest = $3
+         ), counted as (
+            insert into oracle.attestations as vote (request_id, signer, digest, signature)
+            select request_id, $5, $3, $4 from moved
+            on conflict (request_id, signer) do update set
+                digest = excluded.digest, signature = excluded.signature, received_at = now()
+            where vote.digest <> excluded.digest and not exists (
+                select from oracle.results
+                where results.request_id = vote.request_id and results.digest = vote.digest
+            )
+         ), queued as (
+            insert into oracle.outbox (request_id, topic, payload)
+            select request_id, topic, payload
+            from moved, unnest($6::text[], $7::text[]) as message (topic, payload)
+         )
+         select count(*) as "moved!" from moved"#,
         lease.request_id.as_slice(),
-        digest.as_slice(),
-        signature.as_ref(),
+        lease.epoch,
+        signing.digest.as_slice(),
+        signing.signature.as_ref(),
+        signing.signer.as_slice(),
+        &topics,
+        &payloads,
+        signing.answer_stored,
+        LEASE.as_secs_f64(),
     )
-    .execute(&mut *transaction)
+    .fetch_one(pool)
     .await
     .context("store our signature")?;
-    vote(&mut transaction, lease.request_id, signer, digest, signature).await?;
-    for message in messages {
-        queue(&mut transaction, lease.request_id, message).await?;
+    if moved == 0 {
+        return Err(FencedError::Lost.into());
     }
-    move_on(&mut transaction, lease, State::Signed, "our result is signed").await?;
-    pass(Point::SignatureStoring);
-    transaction.commit().await?;
     pass(Point::SignatureStored);
     Ok(())
 }
@@ -134,18 +172,16 @@ pub async fn refuse(
 
 /// Remembers since when there is a quorum.
 pub async fn reached(pool: &PgPool, lease: &Lease) -> Result<(), FencedError> {
-    let mut transaction = pool.begin().await?;
-    hold(&mut transaction, lease).await?;
-    sqlx::query!(
-        "update oracle.jobs set quorum_at = now() where request_id = $1 and quorum_at is null",
-        lease.request_id.as_slice()
+    let noted = sqlx::query!(
+        "update oracle.jobs set quorum_at = coalesce(quorum_at, now())
+         where request_id = $1 and epoch = $2",
+        lease.request_id.as_slice(),
+        lease.epoch,
     )
-    .execute(&mut *transaction)
+    .execute(pool)
     .await?;
-    pass(Point::QuorumStoring);
-    transaction.commit().await?;
     pass(Point::QuorumStored);
-    Ok(())
+    fenced(noted.rows_affected())
 }
 
 /// The verified signatures of a request, whatever they sign.

@@ -10,30 +10,28 @@ use auspex_protocol::bindings::IRequestEscrow::{Delivery, deliverBatchCall, deli
 
 use crate::limits::{
     BATCH_CALLDATA_BYTES_MAX, BATCH_DEADLINE_SECONDS_MIN, DELIVERIES_PER_BATCH_MAX,
-    TRANSACTION_GAS_MAX,
+    DELIVERY_GAS_EXPECTED, TRANSACTION_GAS_MAX,
 };
 use crate::transaction::books::Waiting;
 use crate::transaction::intent::Call;
 
-/// Deliveries that may travel together, the most urgent first; empty when there are not two. `chain_time` is in Unix
-/// seconds.
+/// Deliveries that may travel together, the most urgent first; empty when there are not two. One that was not weighed yet
+/// counts with what a delivery is expected to use: the batch is weighed as a whole. `chain_time` is in Unix seconds.
 pub fn gather(queue: &[Waiting], chain_time: u64) -> Vec<&Waiting> {
     let (mut gas, mut bytes) = (0u64, 0usize);
     let together: Vec<&Waiting> = queue
         .iter()
-        .filter(|waiting| waiting.wanted && waiting.first_try)
+        .filter(|waiting| waiting.wanted && waiting.first_try && !waiting.would_revert)
         .filter(|waiting| {
             waiting.deadline.is_some_and(|deadline| {
                 chain_time.saturating_add(BATCH_DEADLINE_SECONDS_MIN) <= deadline
             })
         })
-        .filter_map(|waiting| waiting.gas_limit.map(|alone| (waiting, alone)))
-        .take_while(|(waiting, alone)| {
-            gas = gas.saturating_add(*alone);
+        .take_while(|waiting| {
+            gas = gas.saturating_add(alone(waiting));
             bytes = bytes.saturating_add(waiting.call.calldata.len());
             gas <= TRANSACTION_GAS_MAX && bytes <= BATCH_CALLDATA_BYTES_MAX
         })
-        .map(|(waiting, _)| waiting)
         .take(DELIVERIES_PER_BATCH_MAX)
         .collect();
     if together.len() < 2 { Vec::new() } else { together }
@@ -59,8 +57,13 @@ pub fn combine(escrow: Address, together: &[&Waiting]) -> Option<Call> {
 
 /// True when a batch that uses `gas` costs less than its deliveries one by one.
 pub fn pays(gas: u64, together: &[&Waiting]) -> bool {
-    let alone = together.iter().filter_map(|waiting| waiting.gas_limit);
+    let alone = together.iter().map(|waiting| alone(waiting));
     gas < alone.fold(0u64, u64::saturating_add) && gas <= TRANSACTION_GAS_MAX
+}
+
+/// Gas that a delivery would be given if it travelled alone.
+fn alone(waiting: &Waiting) -> u64 {
+    waiting.gas_limit.unwrap_or(DELIVERY_GAS_EXPECTED)
 }
 
 #[cfg(test)]
@@ -98,6 +101,7 @@ mod tests {
             wanted: true,
             call: Call { target: ESCROW, calldata: call.abi_encode().into() },
             gas_limit: Some(200_000),
+            would_revert: false,
             deadline: Some(NOW + BATCH_DEADLINE_SECONDS_MIN),
             first_try: true,
         }
@@ -108,17 +112,19 @@ mod tests {
     }
 
     #[test]
-    fn only_wanted_weighed_first_tries_with_time_left_travel_together() {
+    fn only_wanted_sound_first_tries_with_time_left_travel_together() {
         let fits = [waiting(1), waiting(2)];
         let odd = [
             Waiting { wanted: false, ..waiting(3) },
-            Waiting { gas_limit: None, ..waiting(4) },
+            Waiting { gas_limit: None, would_revert: true, ..waiting(4) },
             Waiting { deadline: Some(NOW + BATCH_DEADLINE_SECONDS_MIN - 1), ..waiting(5) },
             Waiting { deadline: None, ..waiting(6) },
             Waiting { first_try: false, ..waiting(7) },
         ];
         let queue: Vec<Waiting> = odd.into_iter().chain(fits).collect();
         assert_eq!(ids(&gather(&queue, NOW)), [1, 2]);
+        let unweighed = [waiting(1), Waiting { gas_limit: None, ..waiting(2) }];
+        assert_eq!(ids(&gather(&unweighed, NOW)), [1, 2]);
         assert!(gather(&queue[..6], NOW).is_empty(), "one alone is no batch");
     }
 

@@ -18,7 +18,10 @@ pub struct Waiting {
     pub intent: IntentId,
     pub wanted: bool,
     pub call: Call,
+    /// `None` when it was not weighed yet, and when it would revert.
     pub gas_limit: Option<u64>,
+    /// A simulation has shown that it would revert now.
+    pub would_revert: bool,
     /// Unix seconds of chain time before which it must be mined; only a delivery that travels alone has one.
     pub deadline: Option<u64>,
     /// No earlier delivery of the same request has come back.
@@ -31,6 +34,8 @@ pub struct OpenSlot {
     pub slot: Slot,
     /// What it delivers: one request, a batch's several, or none.
     pub requests: Vec<B256>,
+    /// What its receipt, where one was read, says that it has delivered.
+    pub delivered: Vec<B256>,
     pub call: Call,
 }
 
@@ -53,7 +58,7 @@ pub async fn read(pool: &PgPool, address: Address) -> anyhow::Result<Books> {
             (
                 select coalesce(sum(paid.cost), 0)::text
                 from oracle.intents join oracle.transactions as paid on paid.intent_id = intents.id
-                where intents.transmitter = transmitters.address
+                where intents.transmitter = transmitters.address and intents.nonce is not null
                     and intents.state in ('confirmed', 'failed', 'replaced')
                     and now() - make_interval(secs => $2) < intents.updated_at
             ) as "spent!"
@@ -65,13 +70,18 @@ pub async fn read(pool: &PgPool, address: Address) -> anyhow::Result<Books> {
     .fetch_one(pool)
     .await
     .context("read the transmitter")?;
+    let (slots, queue, consecutive_reverts) = tokio::try_join!(
+        slots(pool, address),
+        queue(pool, address),
+        reverts(pool, address, head.resumed_nonce),
+    )?;
     Ok(Books {
         next_nonce: u64::try_from(head.next_nonce)?,
         stopped: head.stopped,
-        slots: slots(pool, address).await?,
-        queue: queue(pool, address).await?,
+        slots,
+        queue,
         spent: head.spent.parse().context("read what was spent")?,
-        consecutive_reverts: reverts(pool, address, head.resumed_nonce).await?,
+        consecutive_reverts,
     })
 }
 
@@ -111,6 +121,7 @@ async fn slots(pool: &PgPool, address: Address) -> anyhow::Result<Vec<OpenSlot>>
                     observed: None,
                 },
                 requests: requests.collect::<Result<_, _>>()?,
+                delivered: Vec::new(),
                 call: Call {
                     target: Address::try_from(row.target.as_slice())?,
                     calldata: row.calldata.into(),
@@ -170,6 +181,7 @@ async fn queue(pool: &PgPool, address: Address) -> anyhow::Result<Vec<Waiting>> 
     let rows = sqlx::query!(
         r#"
         select intents.id, intents.wanted, intents.target, intents.calldata, intents.gas_limit,
+            intents.gas_limit is null and intents.reason is not null as "would_revert!",
             jobs.deadline as "deadline?",
             not exists (
                 select from oracle.intents as earlier
@@ -202,6 +214,7 @@ async fn queue(pool: &PgPool, address: Address) -> anyhow::Result<Vec<Waiting>> 
                     calldata: row.calldata.into(),
                 },
                 gas_limit: row.gas_limit.map(u64::try_from).transpose()?,
+                would_revert: row.would_revert,
                 deadline: row.deadline.map(u64::try_from).transpose()?,
                 first_try: row.first_try,
             })

@@ -1,11 +1,12 @@
-//! Delivery intents as jobs make and read them; the writes are fenced by the job's lease.
+//! Delivery intents as jobs make them; the write is fenced by the job's lease.
 
-use alloy::primitives::{Address, B256, Bytes};
-use anyhow::Context;
-use sqlx::{PgConnection, PgPool};
+use std::time::Duration;
 
-use crate::job::plan::Delivery;
-use crate::job::store::{FencedError, Lease, hold};
+use alloy::primitives::{Address, Bytes};
+use sqlx::PgPool;
+
+use crate::failpoint::{Point, pass};
+use crate::job::store::{FencedError, Lease, fenced};
 
 /// What an intent calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,74 +15,57 @@ pub struct Call {
     pub calldata: Bytes,
 }
 
-/// Makes a delivery intent for a job, unless one is under way or an earlier one can be wanted again. A reorg may have
-/// brought a reverted delivery back to life since the job was looked at.
+/// Makes a delivery intent for a job that has its quorum, unless one is under way or an earlier one can be wanted again, and
+/// moves the job on, to be looked at again after `wait`. A reorg may have brought a reverted delivery back to life since the
+/// job was looked at.
 pub async fn intend(
-    connection: &mut PgConnection,
+    pool: &PgPool,
     lease: &Lease,
     transmitter: Address,
     call: &Call,
+    wait: Duration,
 ) -> Result<(), FencedError> {
-    hold(connection, lease).await?;
-    let under_way = sqlx::query_scalar!(
-        r#"select exists (
+    // A delivery that comes back to life while this statement waits for the job's row is refused by the unique index.
+    let moved = sqlx::query!(
+        r#"with moved as (
+            update oracle.jobs set
+                state = 'delivering', reason = 'our delivery is under way', failures = 0,
+                quorum_at = coalesce(quorum_at, now()),
+                due_at = case when wakes = $3 then now() + make_interval(secs => $4) else now() end,
+                leased_by = null, leased_until = null, updated_at = now()
+            where request_id = $1 and epoch = $2
+            returning request_id
+         ), under_way as (
             select from oracle.intents
             where request_id = $1 and wanted and state in ('queued', 'sent', 'included')
-        ) as "under_way!""#,
-        lease.request_id.as_slice()
-    )
-    .fetch_one(&mut *connection)
-    .await?;
-    if under_way {
-        return Ok(());
-    }
-    let revived = sqlx::query!(
-        "update oracle.intents set wanted = true, updated_at = now()
-         where id = (
-            select max(id) from oracle.intents as asleep
-            where request_id = $1 and carrier is null and not wanted
-                and state in ('queued', 'sent', 'included')
-                and not exists (
-                    select from oracle.transactions where intent_id = asleep.id and cancels
-                )
-         )",
-        lease.request_id.as_slice()
-    )
-    .execute(&mut *connection)
-    .await?;
-    if 0 < revived.rows_affected() {
-        return Ok(());
-    }
-    sqlx::query!(
-        "insert into oracle.intents (transmitter, kind, request_id, target, calldata)
-         values ($1, 'delivery', $2, $3, $4)",
-        transmitter.as_slice(),
+         ), revived as (
+            update oracle.intents set wanted = true, updated_at = now()
+            where exists (select from moved) and not exists (select from under_way) and id = (
+                select max(id) from oracle.intents as asleep
+                where request_id = $1 and carrier is null and not wanted
+                    and state in ('queued', 'sent', 'included')
+                    and not exists (
+                        select from oracle.transactions where intent_id = asleep.id and cancels
+                    )
+            )
+            returning id
+         ), made as (
+            insert into oracle.intents (transmitter, kind, request_id, target, calldata)
+            select $5, 'delivery', request_id, $6, $7 from moved
+            where not exists (select from under_way) and not exists (select from revived)
+         )
+         select request_id from moved"#,
         lease.request_id.as_slice(),
+        lease.epoch,
+        lease.wakes,
+        wait.as_secs_f64(),
+        transmitter.as_slice(),
         call.target.as_slice(),
         call.calldata.as_ref(),
     )
-    .execute(connection)
+    .fetch_optional(pool)
     .await?;
+    fenced(u64::from(moved.is_some()))?;
+    pass(Point::DeliveryIntended);
     Ok(())
-}
-
-/// Our newest delivery of a request, and how many have reverted.
-pub async fn deliveries(
-    pool: &PgPool,
-    request_id: B256,
-) -> anyhow::Result<(Option<Delivery>, u32)> {
-    let rows = sqlx::query!(
-        "select state, wanted from oracle.intents where request_id = $1 order by id desc",
-        request_id.as_slice()
-    )
-    .fetch_all(pool)
-    .await
-    .context("read deliveries")?;
-    let newest = rows.first().map(|row| match (row.state.as_str(), row.wanted) {
-        ("queued" | "sent" | "included", true) => Delivery::UnderWay,
-        _ => Delivery::Over,
-    });
-    let reverted =
-        rows.iter().filter(|row| matches!(row.state.as_str(), "reverted" | "failed")).count();
-    Ok((newest, u32::try_from(reverted)?))
 }

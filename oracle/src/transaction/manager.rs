@@ -8,10 +8,10 @@ use alloy::primitives::B256;
 use anyhow::Context;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use sqlx::PgPool;
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify};
 use tokio_util::sync::CancellationToken;
 
-use crate::chain::{Chain, ChainError};
+use crate::chain::{Chain, ChainError, Head};
 use crate::failpoint::{Point, pass};
 use crate::job::plan::Presence;
 use crate::keys::{SignerError, Transmitter};
@@ -19,6 +19,8 @@ use crate::limits::{CHAIN_QUESTIONS_MAX, DELIVERY_GAS_MAX, TRANSACTIONS_IN_FLIGH
 use crate::meter::Meters;
 use crate::transaction::batch;
 use crate::transaction::books::{self, Books, OpenSlot, Waiting};
+use crate::transaction::branch::Branch;
+use crate::transaction::fee::Market;
 use crate::transaction::plan::{
     Action, ChainView, Inclusion, IntentId, Outcome, Policy, Queued, Slot, View, plan,
 };
@@ -39,6 +41,7 @@ pub struct Manager {
     /// Rung for the workers when something happened to a delivery.
     pub work: Arc<Notify>,
     pub interval: Duration,
+    pub branch: Mutex<Branch>,
 }
 
 impl Manager {
@@ -98,19 +101,28 @@ impl Manager {
 
     /// One look at everything, and what follows from it. `resend_all` sends all open transactions again.
     pub async fn step(&self, custody: &Custody, resend_all: bool) -> anyhow::Result<Vec<Action>> {
-        let Some(head) = self.chain.head(BlockNumberOrTag::Latest).await? else {
-            return Ok(Vec::new());
-        };
-        let safe_block =
-            self.chain.head(BlockNumberOrTag::Safe).await?.map_or(0, |safe| safe.number);
         // The nonces before the receipts: see `ChainView`.
-        let account = self.chain.account(custody.address).await?;
-        let market = self.chain.market(head.base_fee).await?;
+        let (head, safe, account, market) = tokio::try_join!(
+            self.chain.head(BlockNumberOrTag::Latest),
+            self.chain.head(BlockNumberOrTag::Safe),
+            self.chain.account(custody.address),
+            self.chain.market(0),
+        )?;
+        let Some(head) = head else { return Ok(Vec::new()) };
+        let safe_block = safe.map_or(0, |safe| safe.number);
+        let market = Market { base_fee: head.base_fee, ..market };
         self.meters.balance_wei.set(u64::try_from(account.balance).unwrap_or(u64::MAX));
+        self.branch.lock().await.follow(&self.chain, head).await?;
         let mut books = books::read(&self.pool, custody.address).await?;
         self.observe(&mut books, account.latest_nonce).await?;
-        self.weigh(&mut books).await?;
         self.batch(custody, &mut books, head.time).await?;
+        // What cannot be sent now is weighed when it can.
+        let (most, mut unweighed) = (room(&books).max(1), 0);
+        let due = books.queue.iter_mut().filter(|waiting| {
+            unweighed += usize::from(waiting.gas_limit.is_none() && !waiting.would_revert);
+            waiting.would_revert || unweighed <= most
+        });
+        self.weigh(due).await?;
         if resend_all {
             for attempt in books.slots.iter_mut().flat_map(|open| &mut open.slot.attempts) {
                 attempt.since_sent = None;
@@ -143,40 +155,53 @@ impl Manager {
         self.meters.blocked.set(u64::from(view.stopped));
         self.meters.oldest_transaction_seconds.set(oldest(&view.slots).as_secs());
         for action in &actions {
-            self.act(custody, &books, action).await?;
+            self.act(custody, &books, head, action).await?;
         }
         Ok(actions)
     }
 
-    /// Asks for the receipts of what may have been mined. A receipt that is missing proves nothing: an endpoint may be
-    /// behind. What was seen in a block is taken out again only when another block stands in that one's place.
+    /// Finds out where the transactions stand. What was recorded in a block that is still there needs no question.
     async fn observe(&self, books: &mut Books, latest_nonce: u64) -> anyhow::Result<()> {
+        let branch = self.branch.lock().await;
+        let mut asking = Vec::new();
         for open in &mut books.slots {
-            let may_be_mined = open.slot.nonce < latest_nonce || open.slot.recorded.is_some();
-            if !may_be_mined {
-                continue;
+            let stands = open
+                .slot
+                .recorded
+                .filter(|recorded| branch.holds(recorded.block_number, recorded.block_hash));
+            if stands.is_some() {
+                open.slot.observed = stands;
+            } else if open.slot.nonce < latest_nonce || open.slot.recorded.is_some() {
+                asking.push(self.ask_for_receipt(open).boxed());
             }
-            // The last attempt is the likely one.
-            for attempt in open.slot.attempts.iter().rev() {
-                open.slot.observed = self.chain.inclusion(attempt.hash).await?;
-                if open.slot.observed.is_some() {
-                    break;
-                }
+        }
+        drop(branch);
+        stream::iter(asking).buffer_unordered(CHAIN_QUESTIONS_MAX).try_collect().await
+    }
+
+    /// A receipt that is missing proves nothing: an endpoint may be behind. What was seen in a block is taken out again only
+    /// when another block stands in that one's place.
+    async fn ask_for_receipt(&self, open: &mut OpenSlot) -> anyhow::Result<()> {
+        // The last attempt is the likely one.
+        for attempt in open.slot.attempts.iter().rev() {
+            if let Some(mined) = self.chain.inclusion(attempt.hash).await? {
+                open.slot.observed = Some(mined.inclusion);
+                open.delivered = mined.delivered;
+                return Ok(());
             }
-            if let (None, Some(recorded)) = (open.slot.observed, open.slot.recorded) {
-                let there = self.chain.block_hash(recorded.block_number).await?;
-                if there.is_none_or(|hash| hash == recorded.block_hash) {
-                    open.slot.observed = Some(recorded);
-                }
+        }
+        if let Some(recorded) = open.slot.recorded {
+            let there = self.chain.block_hash(recorded.block_number).await?;
+            if there.is_none_or(|hash| hash == recorded.block_hash) {
+                open.slot.observed = Some(recorded);
             }
         }
         Ok(())
     }
 
     /// Finds out how much gas queued intents need. One that would revert waits: its job will find out why.
-    async fn weigh(&self, books: &mut Books) -> anyhow::Result<()> {
-        let unweighed =
-            books.queue.iter_mut().filter(|waiting| waiting.wanted && waiting.gas_limit.is_none());
+    async fn weigh(&self, queue: impl Iterator<Item = &mut Waiting>) -> anyhow::Result<()> {
+        let unweighed = queue.filter(|waiting| waiting.wanted && waiting.gas_limit.is_none());
         let weighing: Vec<_> = unweighed.map(|waiting| self.weigh_one(waiting).boxed()).collect();
         stream::iter(weighing).buffer_unordered(CHAIN_QUESTIONS_MAX).try_collect().await
     }
@@ -192,40 +217,45 @@ impl Manager {
             tracing::info!(intent = waiting.intent.0, reason, "the delivery would revert now");
         }
         store::weighed(&self.pool, waiting.intent, gas_limit, reason.as_deref()).await?;
+        waiting.would_revert = gas_limit.is_none();
         waiting.gas_limit = gas_limit;
         Ok(())
     }
 
-    /// Puts deliveries that wait at the same time into one transaction where that is cheaper. While as many transactions
-    /// as allowed are under way nothing is put together: what comes until then may still come along.
+    /// Puts deliveries that wait at the same time into one transaction where that is cheaper, weighed as a whole. While as
+    /// many transactions as allowed are under way nothing is put together: what comes until then may still come along.
     async fn batch(
         &self,
         custody: &Custody,
         books: &mut Books,
         chain_time: u64,
     ) -> anyhow::Result<()> {
-        let in_flight = books.slots.iter().filter(|open| open.slot.observed.is_none()).count();
-        let room = TRANSACTIONS_IN_FLIGHT_MAX.saturating_sub(in_flight);
         if books.stopped.is_some() {
             return Ok(());
         }
-        for _ in 0..room {
+        for _ in 0..room(books) {
             let together = batch::gather(&books.queue, chain_time);
             let escrow = self.chain.deployment().request_escrow;
             if together.is_empty() {
                 return Ok(());
             }
             let Some(call) = batch::combine(escrow, &together) else { return Ok(()) };
+            let carried: Vec<IntentId> = together.iter().map(|waiting| waiting.intent).collect();
             let gas_limit = match self.chain.estimate(self.key.address(), &call).await {
-                Ok(gas) => with_reserve(gas),
-                // One of them is at fault, which shows when each goes alone.
-                Err(ChainError::Reverts { .. }) => return Ok(()),
+                Ok(gas) => Some(with_reserve(gas)).filter(|gas| batch::pays(*gas, &together)),
+                Err(ChainError::Reverts { .. }) => None,
                 Err(error) => return Err(error.into()),
             };
-            if !batch::pays(gas_limit, &together) {
-                return Ok(());
-            }
-            let carried: Vec<IntentId> = together.iter().map(|waiting| waiting.intent).collect();
+            let Some(gas_limit) = gas_limit else {
+                // One of them is at fault, or all are lighter than expected, which shows when each is weighed alone.
+                let known = together.iter().all(|waiting| waiting.gas_limit.is_some());
+                let queue = books.queue.iter_mut();
+                self.weigh(queue.filter(|waiting| carried.contains(&waiting.intent))).await?;
+                if known {
+                    return Ok(());
+                }
+                continue;
+            };
             let formed = store::form_batch(&self.pool, custody, &carried, &call, gas_limit).await?;
             let Some(intent) = formed else { return Ok(()) };
             self.meters.deliveries_batched.add(carried.len() as u64);
@@ -240,6 +270,7 @@ impl Manager {
                 wanted: true,
                 call,
                 gas_limit: Some(gas_limit),
+                would_revert: false,
                 deadline: None,
                 first_try: true,
             };
@@ -248,7 +279,13 @@ impl Manager {
         Ok(())
     }
 
-    async fn act(&self, custody: &Custody, books: &Books, action: &Action) -> anyhow::Result<()> {
+    async fn act(
+        &self,
+        custody: &Custody,
+        books: &Books,
+        head: Head,
+        action: &Action,
+    ) -> anyhow::Result<()> {
         match action {
             Action::Adopt { next_nonce } => {
                 self.meters.nonces_adopted.add(1);
@@ -260,7 +297,7 @@ impl Manager {
                 store::adopt(&self.pool, custody, *next_nonce).await?;
             }
             Action::Record { intent, inclusion } => {
-                self.record(custody, books, *intent, inclusion.as_ref()).await?;
+                self.record(custody, books, head, *intent, inclusion.as_ref()).await?;
             }
             Action::Settle { intent, outcome } => {
                 store::settle(&self.pool, custody, *intent, *outcome).await?;
@@ -328,21 +365,24 @@ impl Manager {
         &self,
         custody: &Custody,
         books: &Books,
+        head: Head,
         intent: IntentId,
         inclusion: Option<&Inclusion>,
     ) -> Result<(), anyhow::Error> {
-        // One delivery that came through has delivered what it carries.
-        let requests = &slot_of(books, intent)?.requests;
-        let in_doubt = match inclusion {
-            None => &[],
-            Some(inclusion) if inclusion.succeeded && requests.len() < 2 => &[],
-            Some(_) => requests.as_slice(),
+        // One delivery that came through has delivered what it carries; what a batch's receipt does not name, somebody else
+        // may have delivered.
+        let open = slot_of(books, intent)?;
+        let requests = &open.requests;
+        let in_doubt: Vec<B256> = match inclusion {
+            None => Vec::new(),
+            Some(inclusion) if inclusion.succeeded && requests.len() < 2 => Vec::new(),
+            Some(_) => requests.iter().filter(|id| !open.delivered.contains(id)).copied().collect(),
         };
         let asking: Vec<_> = in_doubt.iter().map(|id| self.is_delivered(*id).boxed()).collect();
         let answers: Vec<(B256, bool)> =
             stream::iter(asking).buffered(CHAIN_QUESTIONS_MAX).try_collect().await?;
-        let delivered: Vec<B256> =
-            answers.into_iter().filter(|(_, delivered)| *delivered).map(|(id, _)| id).collect();
+        let others = answers.into_iter().filter(|(_, delivered)| *delivered).map(|(id, _)| id);
+        let delivered: Vec<B256> = open.delivered.iter().copied().chain(others).collect();
         match inclusion {
             Some(inclusion) => tracing::info!(
                 intent = intent.0,
@@ -354,7 +394,7 @@ impl Manager {
             ),
             None => tracing::warn!(intent = intent.0, "a reorg took a transaction out"),
         }
-        store::include(&self.pool, custody, intent, inclusion, &delivered).await?;
+        store::include(&self.pool, custody, intent, inclusion, &delivered, head.time).await?;
         self.work.notify_one();
         Ok(())
     }
@@ -388,6 +428,12 @@ impl Manager {
             }
         }
     }
+}
+
+/// Transactions that may be sent beside those under way.
+fn room(books: &Books) -> usize {
+    let in_flight = books.slots.iter().filter(|open| open.slot.observed.is_none()).count();
+    TRANSACTIONS_IN_FLIGHT_MAX.saturating_sub(in_flight)
 }
 
 /// How long the oldest transaction that is not mined has been waiting.

@@ -3,6 +3,7 @@
 
 pub mod batch;
 pub mod books;
+pub mod branch;
 pub mod fee;
 pub mod intent;
 pub mod manager;

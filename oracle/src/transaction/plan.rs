@@ -156,23 +156,26 @@ pub fn plan(view: &View, policy: &Policy) -> Vec<Action> {
     if view.next_nonce < view.chain.latest_nonce {
         return vec![Action::Adopt { next_nonce: view.chain.latest_nonce }];
     }
-    let mut actions = Vec::new();
-    let mut purse = Purse::new(view, policy);
+    let mut outcomes = Vec::new();
     for slot in &view.slots {
-        outcome(slot, &view.chain, &mut actions);
+        outcome(slot, &view.chain, &mut outcomes);
     }
     for queued in view.queue.iter().filter(|queued| !queued.wanted) {
-        actions.push(Action::Settle { intent: queued.intent, outcome: Outcome::Replaced });
+        outcomes.push(Action::Settle { intent: queued.intent, outcome: Outcome::Replaced });
     }
     if !view.stopped && CONSECUTIVE_REVERTS_MAX <= view.consecutive_reverts {
-        actions.push(Action::Stop { reverts: view.consecutive_reverts });
-        return actions;
+        outcomes.push(Action::Stop { reverts: view.consecutive_reverts });
+        return outcomes;
     }
+    let mut actions = Vec::new();
+    let mut purse = Purse::new(view, policy);
     for slot in &view.slots {
         push_on(slot, view, policy, &mut purse, &mut actions);
     }
     fill_gaps(view, policy, &mut purse, &mut actions);
     send_new(view, policy, &mut purse, &mut actions);
+    // Somebody waits for what is sent, and nobody for what is noted.
+    actions.extend(outcomes);
     actions
 }
 

@@ -18,7 +18,7 @@ use auspex_oracle::job::work::Bells;
 use auspex_oracle::keys::ResultSigner;
 use auspex_oracle::meter::Meters;
 use auspex_oracle::partial::{Part, Queue};
-use auspex_oracle::quorum::store::{Outgoing, record, sign, votes};
+use auspex_oracle::quorum::store::{Outgoing, Signing, record, sign, votes};
 use auspex_protocol::document::{OutcomeDocument, ResultDocument};
 use auspex_protocol::message::{QuorumMessage, RequestNotice};
 use auspex_protocol::quorum::result_digest;
@@ -123,8 +123,14 @@ impl Station {
             let topic = self.topics.quorum(self.terms.request_id);
             messages.push(Outgoing { topic, envelope });
         }
-        let address = key(OURS).address();
-        sign(pool, &job.lease, address, digest, &signature, &messages).await.expect("signed");
+        let signing = Signing {
+            signer: key(OURS).address(),
+            digest,
+            signature: &signature,
+            messages: &messages,
+            answer_stored: false,
+        };
+        sign(pool, &job.lease, &signing).await.expect("signed");
         self.bells.bus.notify_one();
     }
 

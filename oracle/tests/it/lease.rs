@@ -10,7 +10,7 @@ use auspex_oracle::job::store::{
     Claim, FencedError, Found, become_state, claim, counts, discover, release, renew, wake,
 };
 use auspex_oracle::job::terms::Terms;
-use auspex_oracle::quorum::store::{record, sign};
+use auspex_oracle::quorum::store::{Signing, record, sign};
 use auspex_protocol::bindings::IRequestEscrow::{Offer, OperatorSet, Request};
 use auspex_protocol::document::{OutcomeDocument, ResultDocument};
 use auspex_protocol::terms::{
@@ -113,13 +113,15 @@ async fn a_zombie_can_write_nothing() {
     let lost = |result: Result<(), FencedError>| matches!(result, Err(FencedError::Lost));
     assert!(lost(renew(pool, &zombie.lease, LEASE).await));
     assert!(lost(release(pool, &zombie.lease, LEASE, 1).await));
-    assert!(lost(become_state(pool, &zombie.lease, State::Declined, "no").await));
+    assert!(lost(become_state(pool, &zombie.lease, State::Declined, "no", Duration::ZERO).await));
     let digest = B256::repeat_byte(7);
     let recorded = record(pool, &zombie.lease, digest, &result(&terms, 7), Some("{}")).await;
     assert!(matches!(recorded.expect_err("fenced").downcast_ref(), Some(FencedError::Lost)));
     let signature = vec![1; 65].into();
     let signer = Address::repeat_byte(1);
-    assert!(sign(pool, &zombie.lease, signer, digest, &signature, &[]).await.is_err());
+    let signing =
+        Signing { signer, digest, signature: &signature, messages: &[], answer_stored: false };
+    assert!(sign(pool, &zombie.lease, &signing).await.is_err());
 
     let results: i64 = sqlx::query_scalar("select count(*) from oracle.results")
         .fetch_one(pool)
@@ -182,12 +184,14 @@ async fn a_dropped_job_comes_back_with_its_result_and_ended_ones_stay_ended() {
     let terms = terms(1, 900, vec![Address::repeat_byte(1)]);
     discover(pool, &terms, 1, 1).await.expect("new");
     let job = claimed(&database, "a", LEASE).await.expect("a job");
-    become_state(pool, &job.lease, State::Dropped, "reorg").await.expect("dropped");
+    become_state(pool, &job.lease, State::Dropped, "reorg", Duration::ZERO).await.expect("dropped");
     assert!(claimed(&database, "a", LEASE).await.is_none());
     assert_eq!(discover(pool, &terms, 1, 2).await.expect("back"), Found::Returned);
     let job = claimed(&database, "a", LEASE).await.expect("back to work");
     assert_eq!(job.state, State::Queued);
-    become_state(pool, &job.lease, State::Closed, "refunded").await.expect("closed");
+    become_state(pool, &job.lease, State::Closed, "refunded", Duration::ZERO)
+        .await
+        .expect("closed");
     discover(pool, &terms, 1, 3).await.expect("seen again");
     assert!(claimed(&database, "a", LEASE).await.is_none());
 }

@@ -45,6 +45,33 @@ async fn a_draining_node_finishes_what_it_promised_and_begins_nothing() {
     node.stop().await;
 }
 
+/// An endpoint that stands still answers every question, so that only the age of its newest block gives it away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_whose_chain_stands_still_is_not_ready_until_a_block_comes() {
+    let world = World::new(1, 1, None).await;
+    let database = TestDatabase::create().await.expect("a database");
+    let operator = &world.scene.operators[0];
+    let config = world.config(operator, database.url(), &["--block-age-max=2"]);
+    let node = world.start_with(config, database, echo()).await;
+    let ready = || async {
+        let reply = reqwest::get(format!("{}/ready", node.url)).await.expect("a reply");
+        (reply.status().as_u16(), reply.text().await.expect("text"))
+    };
+    let number = world.scene.provider.get_block_number().await.expect("a number");
+    let why = eventually("the node is not ready", || async {
+        let (status, text) = ready().await;
+        (status == 503 && text.contains("newest block")).then_some(text)
+    })
+    .await;
+    assert!(why.contains(&format!("the newest block, {number}, came ")), "{why}");
+    eventually("the node is ready", || async {
+        world.scene.mine(1).await;
+        (ready().await == (200, "ready\n".to_owned())).then_some(())
+    })
+    .await;
+    node.stop().await;
+}
+
 async fn known(node: &Running, request_id: B256) {
     eventually("the request is known", || async { node.job_state(request_id).await }).await;
 }

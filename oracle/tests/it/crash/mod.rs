@@ -29,18 +29,15 @@ const WORK: &[Point] = &[
     Point::JobMoving,
     Point::JobMoved,
     Point::AnswerDerived,
-    Point::ResultRecording,
     Point::ResultRecorded,
     Point::ResultSigned,
     Point::AnswerPosted,
     Point::AnswerStored,
     Point::MessageSealed,
-    Point::SignatureStoring,
     Point::SignatureStored,
     Point::MessageApplying,
     Point::MessageApplied,
     Point::HeartbeatHeard,
-    Point::QuorumStoring,
     Point::QuorumStored,
     Point::MessagePublished,
     Point::PublicationAcknowledged,
@@ -53,7 +50,6 @@ const WORK: &[Point] = &[
 
 /// What every delivery passes.
 const TRANSACTIONS: &[Point] = &[
-    Point::DeliveryIntending,
     Point::DeliveryIntended,
     Point::CustodyLocked,
     Point::CustodyTaken,

@@ -231,7 +231,7 @@ impl Operator {
             }
             Worker::Recorded(lease, digest) => {
                 self.db.sign(&lease, self.me, digest, now)?;
-                Ok(Worker::Idle)
+                Ok(Worker::Claimed(lease))
             }
         }
     }
@@ -405,11 +405,11 @@ impl Operator {
                 let delivered: Vec<u32> = requests
                     .filter(|request| chain.presence_at(head, *request) == Presence::Delivered)
                     .collect();
-                self.db.include(epoch, *intent, *inclusion, &delivered)?;
+                self.db.include(epoch, *intent, *inclusion, &delivered, now)?;
                 Ok(None)
             }
             Action::Settle { intent, outcome } => {
-                self.db.settle(epoch, *intent, *outcome)?;
+                self.db.settle(epoch, *intent, *outcome, now)?;
                 Ok(None)
             }
             Action::Stop { .. } => {

@@ -7,7 +7,7 @@ use alloy::primitives::{Address, B256, Bytes};
 use auspex_oracle::clock::elapsed;
 use auspex_oracle::job::plan::{Delivery, State};
 use auspex_oracle::limits::{
-    ATTEMPTS_PER_INTENT_MAX, CONSECUTIVE_REVERTS_MAX, LEASE, RETRY_WAIT_MAX,
+    ATTEMPTS_PER_INTENT_MAX, CONSECUTIVE_REVERTS_MAX, DELIVERED_RECHECK, LEASE, RETRY_WAIT_MAX,
     TRANSACTIONS_IN_FLIGHT_MAX,
 };
 use auspex_oracle::transaction::books::Waiting;
@@ -213,7 +213,10 @@ impl Db {
         self.votes.insert((lease.request, me), digest);
         let post = Post { from: me, request: lease.request, digest };
         self.outbox.push(Outgoing { post, bus_acked: false, board_acked: false });
-        self.become_state(lease, State::Signed, now)
+        let job = self.held(lease)?;
+        job.state = State::Signed;
+        job.leased_until = Some(now + ms(LEASE));
+        Ok(())
     }
 
     pub(crate) fn receive(&mut self, post: &Post) {
@@ -338,6 +341,7 @@ impl Db {
                     wanted: intent.wanted,
                     call: Call { target: Address::ZERO, calldata: Bytes::new() },
                     gas_limit: gas(request),
+                    would_revert: gas(request).is_none(),
                     deadline: Some(deadline(request)),
                     first_try: !earlier.any(|intent| intent.request == Some(request)),
                 })
@@ -429,6 +433,7 @@ impl Db {
         intent: IntentId,
         inclusion: Option<Inclusion>,
         delivered: &[u32],
+        now: i64,
     ) -> Result<(), Lost> {
         self.guard(epoch)?;
         let target = &mut self.intents[intent.0 as usize];
@@ -469,8 +474,42 @@ impl Db {
             let batch = &mut self.intents[intent.0 as usize];
             (batch.state, batch.wanted) = (state, wanted);
         }
-        self.ring(intent);
+        self.move_jobs(&family, IntentState::Included, now);
         Ok(())
+    }
+
+    /// Jobs follow their deliveries, unless a worker holds them: then their bell rings, as it does when nothing came through.
+    fn move_jobs(&mut self, family: &[usize], came_through: IntentState, now: i64) {
+        for index in family.iter().copied() {
+            let Intent { request: Some(request), state, wanted, .. } = self.intents[index] else {
+                continue;
+            };
+            let other = self.intents.iter().any(|i| {
+                let unsettled = matches!(i.state, IntentState::Queued | IntentState::Sent);
+                i.request == Some(request) && i.wanted && unsettled
+            });
+            let Some(job) = self.jobs.get_mut(&request) else { continue };
+            let next = match (job.state, state) {
+                (State::Signed | State::Delivering, IntentState::Included) if wanted => {
+                    Some((State::Delivered, DELIVERED_RECHECK))
+                }
+                (State::Delivered, IntentState::Confirmed) if !other => {
+                    Some((State::Done, DELIVERED_RECHECK))
+                }
+                _ => None,
+            };
+            match next.filter(|_| state == came_through && job.leased_until.is_none()) {
+                Some((next, wait)) => {
+                    job.state = next;
+                    job.epoch += 1;
+                    job.due = now + ms(wait);
+                }
+                None => {
+                    job.wakes += 1;
+                    job.due = job.due.min(i64::MIN / 2);
+                }
+            }
+        }
     }
 
     fn include_delivery(
@@ -499,6 +538,7 @@ impl Db {
         epoch: u64,
         intent: IntentId,
         outcome: Outcome,
+        now: i64,
     ) -> Result<(), Lost> {
         self.guard(epoch)?;
         let state = match outcome {
@@ -507,7 +547,7 @@ impl Db {
             Outcome::Replaced => IntentState::Replaced,
         };
         let family: Vec<usize> = self.family(intent).collect();
-        for index in family {
+        for index in family.iter().copied() {
             let target = &mut self.intents[index];
             if target.is_settled() {
                 continue;
@@ -518,17 +558,8 @@ impl Db {
                 false => state,
             };
         }
-        self.ring(intent);
+        self.move_jobs(&family, IntentState::Confirmed, now);
         Ok(())
-    }
-
-    fn ring(&mut self, intent: IntentId) {
-        for request in self.requests_of(intent) {
-            if let Some(job) = self.jobs.get_mut(&request) {
-                job.wakes += 1;
-                job.due = job.due.min(i64::MIN / 2);
-            }
-        }
     }
 
     pub(crate) fn stop(&mut self, epoch: u64) -> Result<(), Lost> {

@@ -11,7 +11,7 @@ use auspex_devnet::anvil::{Anvil, AnvilOptions};
 use auspex_devnet::postgres::TestDatabase;
 use auspex_oracle::chain::Chain;
 use auspex_oracle::config::SecretUrl;
-use auspex_oracle::job::store::{claim, discover, release};
+use auspex_oracle::job::store::{claim, discover};
 use auspex_oracle::keys::Transmitter;
 use auspex_oracle::meter::Meters;
 use auspex_oracle::transaction::intent::{Call, intend};
@@ -20,7 +20,7 @@ use auspex_oracle::transaction::plan::{Action, Policy};
 use auspex_oracle::transaction::store::Custody;
 use auspex_protocol::deployment::Deployment;
 use serde_json::Value;
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify};
 
 use crate::lease::{domain, terms};
 use crate::scene::chain::{anvil, key};
@@ -80,9 +80,8 @@ impl Bench {
             .expect("claim")
             .expect("a job");
         let call = Call { target: TARGET, calldata: bytes!("01020304") };
-        let mut connection = pool.acquire().await.expect("a connection");
-        intend(&mut connection, &job.lease, key(KEY).address(), &call).await.expect("intended");
-        release(pool, &job.lease, Duration::from_secs(0), 0).await.expect("released");
+        let transmitter = key(KEY).address();
+        intend(pool, &job.lease, transmitter, &call, Duration::ZERO).await.expect("intended");
     }
 
     pub(super) async fn step(&self) -> Vec<Action> {
@@ -174,5 +173,6 @@ pub(super) fn manager(anvil: &Anvil, database: &TestDatabase) -> Manager {
         bell: Arc::new(Notify::new()),
         work: Arc::new(Notify::new()),
         interval: Duration::from_millis(50),
+        branch: Mutex::default(),
     }
 }

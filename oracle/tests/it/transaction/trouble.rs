@@ -248,7 +248,7 @@ async fn a_receipt_that_is_missing_takes_nothing_back() {
     bench.forget().await;
     let actions = bench.step().await;
     assert!(
-        matches!(actions[..], [Action::Record { inclusion: None, .. }, Action::Resend { .. }]),
+        matches!(actions[..], [Action::Resend { .. }, Action::Record { inclusion: None, .. }]),
         "{actions:?}"
     );
     forgetful.without_receipts(false);
