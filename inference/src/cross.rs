@@ -8,6 +8,7 @@ use crate::{
     cpu::CpuModel,
     error::{EncodeError, LoadError},
     files::{ModelFile, ModelFiles},
+    int8::{Int8Model, STATE_ONE},
     kernels::exp::exp,
     limits::PAIR_TOKENS_MAX,
     profile::Profile,
@@ -17,17 +18,23 @@ use crate::{
 
 /// A BERT that reads a question and a document together and says how well they fit
 /// (`BertForSequenceClassification` with one label, as ms-marco-MiniLM and its relatives are), on the
-/// CPU in the arithmetic of [`Profile::DeterministicCpu`]: a score is a function of its two texts alone,
-/// bit by bit.
+/// CPU: a score is a function of its two texts and of [`model_hash`](Self::model_hash) alone, bit by bit.
 ///
 /// A pair is cut at [`PAIR_TOKENS_MAX`] tokens, at the end of its longer text.
 #[derive(Debug)]
 pub struct CrossEncoder {
     tokens: Arc<Tokens>,
-    model: CpuModel,
+    layers: Layers,
     head: Head,
     hidden: usize,
     hash: [u8; 32],
+}
+
+/// The layers in one of their forms.
+#[derive(Debug)]
+enum Layers {
+    Floats(Box<CpuModel>),
+    Int8(Box<Int8Model>),
 }
 
 /// What makes one score of the first token's state.
@@ -48,11 +55,24 @@ impl CrossEncoder {
     ///
     /// As [`Encoder::load`](crate::Encoder::load), and if the model has no head for one score.
     pub fn load(dir: &Path) -> Result<Self, LoadError> {
+        Self::load_profile(dir, Profile::DeterministicCpu)
+    }
+
+    /// As [`load`](Self::load), in the arithmetic of `profile`. In [`Profile::DeterministicInt8`] the
+    /// layers are integers; the head, one row of them for a pair, is summed in `f64` in one order.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load), and if the profile does not run this model.
+    pub fn load_profile(dir: &Path, profile: Profile) -> Result<Self, LoadError> {
         let files = ModelFiles::read(dir)?;
         let path = &files.config.path;
         let config = BertConfig::parse(path, &files.config.bytes)?;
         config.only_bert(path, "a cross-encoder")?;
-        CpuModel::check(path, &config)?;
+        match profile {
+            Profile::DeterministicCpu | Profile::Fast => CpuModel::check(path, &config)?,
+            Profile::DeterministicInt8 => Int8Model::check(path, &config)?,
+        }
         let refused = |reason: String| LoadError::Config { path: path.clone(), reason };
         if config.labels() != 1 {
             return Err(refused(format!("it has {} labels, re-ranking needs 1", config.labels())));
@@ -75,13 +95,16 @@ impl CrossEncoder {
             classifier: weights.read_head("classifier.weight", &[1, hidden])?,
             classifier_bias: weights.read_head("classifier.bias", &[1])?[0],
         };
-        Ok(Self {
-            tokens: Arc::new(tokens),
-            model: CpuModel::load(&weights, &config, PAIR_TOKENS_MAX)?,
-            head,
-            hidden,
-            hash: files.hash(Profile::DeterministicCpu),
-        })
+        let layers = match profile {
+            Profile::DeterministicCpu | Profile::Fast => {
+                Layers::Floats(Box::new(CpuModel::load(&weights, &config, PAIR_TOKENS_MAX)?))
+            }
+            Profile::DeterministicInt8 => {
+                Layers::Int8(Box::new(Int8Model::load(&weights, &config, PAIR_TOKENS_MAX)?))
+            }
+        };
+        let hash = files.hash(profile);
+        Ok(Self { tokens: Arc::new(tokens), layers, head, hidden, hash })
     }
 
     /// How well each of `documents` answers `query`: the model's logits, without bounds. Only their
@@ -114,11 +137,16 @@ impl CrossEncoder {
             return Ok(Vec::new());
         }
         let batch = Batch::pack(sequences);
-        let states = self.model.hidden_states(&batch);
+        let (states, one) = match &self.layers {
+            Layers::Floats(model) => (model.hidden_states(&batch), 1.0),
+            Layers::Int8(model) => (model.hidden_states(&batch), STATE_ONE),
+        };
         let mut scores = vec![Vec::new(); sequences.len()];
         for (rows, index) in batch.sequences().zip(&batch.order) {
             let first = &states[rows.start * self.hidden..(rows.start + 1) * self.hidden];
-            let score = self.head.score(first);
+            // `one` is a power of two, so nothing is rounded.
+            let first: Vec<f32> = first.iter().map(|state| state / one).collect();
+            let score = self.head.score(&first);
             if !score.is_finite() {
                 let reason = "a score is not a number".to_owned();
                 return Err(EncodeError::Device { device: "cpu".to_owned(), reason });

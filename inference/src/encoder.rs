@@ -18,9 +18,8 @@ use crate::{
     weights::Weights,
 };
 
-/// An encoder with mean pooling, loaded and ready: BERT (all-MiniLM-L6-v2 and its relatives), and in
-/// `f32` nomic-embed-text, whose texts carry their task in front (`search_query: `,
-/// `search_document: `).
+/// An encoder with mean pooling, loaded and ready: BERT (all-MiniLM-L6-v2 and its relatives), and
+/// nomic-embed-text, whose texts carry their task in front (`search_query: `, `search_document: `).
 ///
 /// A text is cut at [`SEQUENCE_TOKENS_MAX`] tokens, its last
 /// hidden states are averaged and the average is scaled to length 1, as sentence-transformers does.
@@ -90,7 +89,7 @@ impl Encoder {
         let network = match (profile, choice) {
             (Profile::DeterministicInt8, _) => {
                 Int8Model::check(&files.config.path, &config)?;
-                let model = Int8Model::load(&weights, &config)?;
+                let model = Int8Model::load(&weights, &config, SEQUENCE_TOKENS_MAX)?;
                 match choice {
                     DeviceChoice::Cpu => Network::Int8(Box::new(model)),
                     DeviceChoice::Auto | DeviceChoice::Wgpu(_) => {

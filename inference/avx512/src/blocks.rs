@@ -35,12 +35,11 @@ pub struct Levels {
     pub sum: i32,
 }
 
-/// A row's blocks and what one step of each is worth.
-#[derive(Clone, Copy, Debug)]
-pub struct Row<'a> {
-    pub levels: &'a [Levels],
-    pub scales: &'a [f32],
-}
+/// For each block of inputs its levels of `R` rows.
+pub type RowLevels<const R: usize> = [[Levels; R]];
+
+/// For each block of inputs what one step of its levels is worth in each of `R` rows.
+pub type RowScales<const R: usize> = [[f32; R]];
 
 impl<const N: usize> Block<N> {
     /// What is added to a weight's level, so that it is not negative.
@@ -69,32 +68,26 @@ impl<const N: usize> Block<N> {
 
 impl Vnni {
     /// Writes, for each row and output of `weights`, the sum over all blocks of `step of the row *
-    /// step of the weight * sum of the products of levels`.
-    ///
-    /// # Panics
-    ///
-    /// If a row has fewer blocks than `weights`.
+    /// step of the weight * sum of the products of levels`. Rows and `weights` have the same number of
+    /// blocks; what one has more is not read.
     pub fn blocks<const N: usize, const R: usize>(
         self,
-        rows: [Row<'_>; R],
+        levels: &RowLevels<R>,
+        scales: &RowScales<R>,
         weights: &[Block<N>],
         out: &mut [[f32; LANES]; R],
     ) {
-        let rows = rows.map(|Row { levels, scales }| Row {
-            levels: &levels[..weights.len()],
-            scales: &scales[..weights.len()],
-        });
         #[cfg(target_arch = "x86_64")]
         {
             // SAFETY: `self` exists only where `detect` found both features.
             #[expect(unsafe_code, reason = "a call into code for instructions that were detected")]
             unsafe {
-                x86::blocks(rows, weights, out);
+                x86::blocks(levels, scales, weights, out);
             }
         }
         #[cfg(not(target_arch = "x86_64"))]
         {
-            let _ = (rows, weights, out);
+            let _ = (levels, scales, weights, out);
             unreachable!("only x86 has the instruction");
         }
     }
@@ -103,44 +96,45 @@ impl Vnni {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{
-        __m256i, __m512i, _mm256_loadu_si256, _mm512_and_si512, _mm512_cvtepi32_ps,
-        _mm512_cvtph_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_loadu_si512, _mm512_mul_ps,
-        _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_srli_epi32, _mm512_storeu_ps,
+        __m256i, __m512, __m512i, _mm512_and_si512, _mm512_cvtepi32_ps, _mm512_cvtph_ps,
+        _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_mul_ps, _mm512_set1_epi32, _mm512_set1_ps,
+        _mm512_setzero_ps, _mm512_srli_epi32,
     };
 
-    use super::{BYTES, Block, LANES, QUADS, Row};
+    use super::{BYTES, Block, LANES, QUADS, RowLevels, RowScales};
 
     #[target_feature(enable = "avx512f,avx512vnni")]
     pub(super) fn blocks<const N: usize, const R: usize>(
-        rows: [Row<'_>; R],
+        levels: &RowLevels<R>,
+        scales: &RowScales<R>,
         weights: &[Block<N>],
         out: &mut [[f32; LANES]; R],
     ) {
         let mut sums = [_mm512_setzero_ps(); R];
-        for (index, block) in weights.iter().enumerate() {
+        for ((block, levels), scales) in weights.iter().zip(levels).zip(scales) {
             let mut products = [_mm512_set1_epi32(0); R];
-            for (products, row) in products.iter_mut().zip(&rows) {
+            for (products, levels) in products.iter_mut().zip(levels) {
                 // What the raised levels give too much.
-                *products = _mm512_set1_epi32(-Block::<N>::OFFSET * row.levels[index].sum);
+                *products = _mm512_set1_epi32(-Block::<N>::OFFSET * levels.sum);
             }
             for quad in 0..QUADS {
-                let levels = quad_of(block, quad);
-                for (products, row) in products.iter_mut().zip(&rows) {
-                    let inputs = _mm512_set1_epi32(row.levels[index].quads[quad]);
-                    *products = _mm512_dpbusd_epi32(*products, levels, inputs);
+                let weights = quad_of(block, quad);
+                for (products, levels) in products.iter_mut().zip(levels) {
+                    let inputs = _mm512_set1_epi32(levels.quads[quad]);
+                    *products = _mm512_dpbusd_epi32(*products, weights, inputs);
                 }
             }
-            let steps = _mm512_cvtph_ps(load_halves(&block.scales));
-            for ((sum, products), row) in sums.iter_mut().zip(products).zip(&rows) {
-                let step = _mm512_mul_ps(_mm512_set1_ps(row.scales[index]), steps);
+            let steps = _mm512_cvtph_ps(load_halves(block.scales));
+            for ((sum, products), scale) in sums.iter_mut().zip(products).zip(scales) {
+                let step = _mm512_mul_ps(_mm512_set1_ps(*scale), steps);
                 *sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(products), step, *sum);
             }
         }
         for (out, sum) in out.iter_mut().zip(sums) {
-            // SAFETY: the reference covers the 64 bytes that are written; no alignment is needed.
-            #[expect(unsafe_code, reason = "a store of a whole array")]
+            // SAFETY: both are 16 floats, and every pattern of bits is one.
+            #[expect(unsafe_code, reason = "a register as an array")]
             unsafe {
-                _mm512_storeu_ps(out.as_mut_ptr(), sum);
+                *out = std::mem::transmute::<__m512, [f32; LANES]>(sum);
             }
         }
     }
@@ -148,9 +142,10 @@ mod x86 {
     #[target_feature(enable = "avx512f")]
     #[inline]
     fn quad_of<const N: usize>(block: &Block<N>, quad: usize) -> __m512i {
-        // SAFETY: the reference covers the 64 bytes that are read, and no alignment is needed.
-        #[expect(unsafe_code, reason = "a load of a whole array")]
-        let words = unsafe { _mm512_loadu_si512(block.quads[quad % N].as_ptr().cast()) };
+        // SAFETY: both are 64 bytes, and every pattern of bits is one. The intrinsic that loads would be
+        // checked at every call in builds with debug assertions.
+        #[expect(unsafe_code, reason = "an array as a register")]
+        let words = unsafe { std::mem::transmute::<[i32; LANES], __m512i>(block.quads[quad % N]) };
         if N == BYTES {
             return words;
         }
@@ -160,11 +155,11 @@ mod x86 {
 
     #[target_feature(enable = "avx512f")]
     #[inline]
-    fn load_halves(scales: &[u16; LANES]) -> __m256i {
-        // SAFETY: the reference covers the 32 bytes that are read, and no alignment is needed.
-        #[expect(unsafe_code, reason = "a load of a whole array")]
+    fn load_halves(scales: [u16; LANES]) -> __m256i {
+        // SAFETY: both are 32 bytes, and every pattern of bits is one.
+        #[expect(unsafe_code, reason = "an array as a register")]
         unsafe {
-            _mm256_loadu_si256(scales.as_ptr().cast())
+            std::mem::transmute::<[u16; LANES], __m256i>(scales)
         }
     }
 }
@@ -176,17 +171,21 @@ mod tests {
     use super::*;
 
     /// The definition. Scales are powers of two, whose halves are easily written.
-    fn plain<const N: usize>(row: Row<'_>, weights: &[Block<N>]) -> [f32; LANES] {
+    fn plain<const N: usize>(
+        levels: &[Levels],
+        scales: &[f32],
+        weights: &[Block<N>],
+    ) -> [f32; LANES] {
         std::array::from_fn(|lane| {
             let mut sum = 0.0_f32;
             for (index, block) in weights.iter().enumerate() {
                 let mut product = 0;
                 for input in 0..BLOCK {
-                    let level = row.levels[index].quads[input / 4].to_le_bytes()[input % 4];
+                    let level = levels[index].quads[input / 4].to_le_bytes()[input % 4];
                     product += block.level(lane, input) * i32::from(level.cast_signed());
                 }
                 let step = f32::from_bits((u32::from(block.scales[lane] >> 10) + 112) << 23);
-                sum = (product as f32).mul_add(row.scales[index] * step, sum);
+                sum = (product as f32).mul_add(scales[index] * step, sum);
             }
             sum
         })
@@ -224,12 +223,15 @@ mod tests {
             }
             weights.push(block);
         }
-        let row = |levels| Row { levels, scales: &scales };
+        let together: Vec<[Levels; 2]> =
+            first.iter().zip(&second).map(|(first, second)| [*first, *second]).collect();
+        let both: Vec<[f32; 2]> = scales.iter().map(|scale| [*scale, 0.5 * scale]).collect();
         let mut out = [[1.0; LANES]; 2];
-        vnni.blocks([row(&first), row(&second)], &weights, &mut out);
+        vnni.blocks(&together, &both, &weights, &mut out);
+        let halves: Vec<f32> = scales.iter().map(|scale| 0.5 * scale).collect();
         let bits = |values: [f32; LANES]| values.map(f32::to_bits);
-        assert_eq!(bits(out[0]), bits(plain(row(&first), &weights)));
-        assert_eq!(bits(out[1]), bits(plain(row(&second), &weights)));
+        assert_eq!(bits(out[0]), bits(plain(&first, &scales, &weights)));
+        assert_eq!(bits(out[1]), bits(plain(&second, &halves, &weights)));
     }
 
     proptest! {

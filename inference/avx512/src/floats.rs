@@ -63,10 +63,7 @@ pub fn plain(left: &[Group], panels: [&[Lane]; PANELS], sums: &mut Sums) {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use std::arch::x86_64::{
-        __m512, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps,
-        _mm512_storeu_ps,
-    };
+    use std::arch::x86_64::{__m512, _mm512_fmadd_ps, _mm512_set1_ps, _mm512_setzero_ps};
 
     use super::{Group, Lane, PANELS, ROWS, Sums};
 
@@ -93,20 +90,21 @@ mod x86 {
     #[target_feature(enable = "avx512f")]
     #[inline]
     fn load(lane: &Lane) -> __m512 {
-        // SAFETY: the reference covers the 64 bytes that are read, and no alignment is needed.
-        #[expect(unsafe_code, reason = "a load of a whole array")]
+        // SAFETY: both are 16 floats, and every pattern of bits is one. The intrinsic that loads would be
+        // checked at every call in builds with debug assertions.
+        #[expect(unsafe_code, reason = "an array as a register")]
         unsafe {
-            _mm512_loadu_ps(lane.as_ptr())
+            std::mem::transmute::<Lane, __m512>(*lane)
         }
     }
 
     #[target_feature(enable = "avx512f")]
     #[inline]
     fn store(values: __m512, out: &mut Lane) {
-        // SAFETY: the reference covers the 64 bytes that are written, and no alignment is needed.
-        #[expect(unsafe_code, reason = "a store of a whole array")]
+        // SAFETY: as in `load`.
+        #[expect(unsafe_code, reason = "a register as an array")]
         unsafe {
-            _mm512_storeu_ps(out.as_mut_ptr(), values);
+            *out = std::mem::transmute::<__m512, Lane>(values);
         }
     }
 }

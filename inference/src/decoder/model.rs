@@ -138,14 +138,7 @@ impl DecoderModel {
             let chosen = Rows { values: chosen, columns: states.columns };
             let normed = normalize(&chosen, &self.norm, self.config.epsilon);
             let tiles = self.head.product(&Left::new(&normed, self.storage));
-            let mut logits = Rows::zeros(rows.len(), self.config.vocabulary);
-            for (row, logits) in logits.values.chunks_exact_mut(self.config.vocabulary).enumerate()
-            {
-                for (logit, value) in logits.iter_mut().zip(tiles.row(row, 0).flatten()) {
-                    *logit = *value;
-                }
-            }
-            logits
+            tiles.into_rows(self.config.vocabulary)
         })
     }
 

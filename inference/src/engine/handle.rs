@@ -229,6 +229,74 @@ mod tests {
         assert_eq!(handle.queued_tokens(), 0);
     }
 
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_device_that_is_lost_amid_a_thousand_mixed_jobs_loses_none_of_them() {
+        /// Batches before the device is lost; a batch has at most `BATCH_TOKENS_MAX` tokens.
+        const BATCHES: usize = 10;
+        let batches = std::sync::atomic::AtomicUsize::new(0);
+        let (handle, ()) = Handle::start(move || {
+            let encode: Box<Encode> = Box::new(move |sequences| {
+                if BATCHES <= batches.fetch_add(1, Ordering::SeqCst) {
+                    let reason = "the driver lost the device".to_owned();
+                    return Err(EncodeError::Device { device: "wgpu:0".to_owned(), reason });
+                }
+                Ok(sequences.iter().map(|sequence| vec![sequence.len() as f32]).collect())
+            });
+            Ok(((), encode))
+        })
+        .unwrap();
+        let handle = Arc::new(handle);
+        let run = |job: usize| {
+            let handle = Arc::clone(&handle);
+            async move {
+                let length = 1 + job % 200;
+                let sequences = |length: usize| vec![Sequence::single(vec![1; length])];
+                let (wait, soon) = (Admission::Wait, Duration::from_micros(job as u64));
+                match job % 10 {
+                    0 => handle.run(sequences(QUEUE_TOKENS_MAX + 1), wait).await,
+                    // So large that three of them fill the queue.
+                    1 => handle.run(sequences(QUEUE_TOKENS_MAX / 3), Admission::Try).await,
+                    2 => {
+                        handle.run(sequences(length), Admission::Until(Instant::now() + soon)).await
+                    }
+                    3 => {
+                        match tokio::time::timeout(soon, handle.run(sequences(length), wait)).await
+                        {
+                            Ok(answer) => answer,
+                            // It has left.
+                            Err(_) => Ok(vec![vec![length as f32]]),
+                        }
+                    }
+                    4 => handle.run(sequences(length), Admission::Try).await,
+                    _ => handle.run(sequences(length), wait).await,
+                }
+            }
+        };
+        let jobs: Vec<_> = (0..1000).map(|job| tokio::spawn(run(job))).collect();
+        let (mut answered, mut lost) = (0, 0);
+        for (job, answer) in jobs.into_iter().enumerate() {
+            let answer = tokio::time::timeout(Duration::from_secs(60), answer).await;
+            match answer.unwrap().unwrap() {
+                Ok(vectors) => {
+                    let length = if job % 10 == 1 { QUEUE_TOKENS_MAX / 3 } else { 1 + job % 200 };
+                    assert_eq!(vectors, [[length as f32]], "{job}");
+                    answered += 1;
+                }
+                Err(EngineError::TooManyTokens { .. }) => assert_eq!(job % 10, 0),
+                Err(EngineError::Overloaded) => assert!(matches!(job % 10, 1 | 4), "{job}"),
+                Err(EngineError::Late { .. }) => assert_eq!(job % 10, 2),
+                Err(error) => {
+                    assert!(error.to_string().contains("lost the device"), "{job}: {error}");
+                    lost += 1;
+                }
+            }
+        }
+        assert!(0 < answered && 0 < lost, "{answered} answered, {lost} lost");
+        assert_eq!(handle.queued_tokens(), 0);
+        let late = handle.run(vec![Sequence::single(vec![1])], Admission::Wait).await;
+        assert!(matches!(late, Err(EngineError::Stopped { .. })));
+    }
+
     #[tokio::test]
     async fn a_deadline_is_kept_before_and_while_a_job_waits() {
         let (release, gate) = std::sync::mpsc::channel::<()>();

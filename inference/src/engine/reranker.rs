@@ -7,7 +7,9 @@ use std::{
 };
 
 use super::{Admission, EngineError, StartError, handle::Handle, tokenize, worker::Encode};
-use crate::{cross::CrossEncoder, device::DeviceChoice, error::EncodeError, tokens::Tokens};
+use crate::{
+    cross::CrossEncoder, device::DeviceChoice, error::EncodeError, profile::Profile, tokens::Tokens,
+};
 
 /// A handle to a loaded cross-encoder; clones share the model and its thread.
 ///
@@ -31,9 +33,18 @@ impl Reranker {
     ///
     /// As [`CrossEncoder::load`], or when the self-test fails.
     pub fn start(dir: &Path) -> Result<Self, StartError> {
+        Self::start_profile(dir, Profile::DeterministicCpu)
+    }
+
+    /// As [`start`](Self::start), in the arithmetic of `profile`.
+    ///
+    /// # Errors
+    ///
+    /// As [`CrossEncoder::load_profile`], or when the self-test fails.
+    pub fn start_profile(dir: &Path, profile: Profile) -> Result<Self, StartError> {
         let dir: PathBuf = dir.to_owned();
         let (handle, (tokens, model_hash)) = Handle::start(move || {
-            let model = CrossEncoder::load(&dir)?;
+            let model = CrossEncoder::load_profile(&dir, profile)?;
             self_test(&model)
                 .map_err(|reason| StartError::SelfTest { device: DeviceChoice::Cpu, reason })?;
             let facts = (model.tokens(), model.model_hash());

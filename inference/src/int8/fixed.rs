@@ -3,7 +3,7 @@
 //! Everything here is 32-bit integer addition, multiplication, division of positive numbers and
 //! shifting, which every CPU and GPU does alike, and no intermediate result passes 31 bits.
 
-use crate::kernels::{exp::exp, gelu::gelu};
+use crate::kernels::{exp::exp, gelu::gelu, silu::silu};
 
 /// Fraction bits of states: one unit is 1/4096.
 pub(super) const STATE_BITS: u32 = 12;
@@ -43,6 +43,17 @@ pub(super) fn state(value: f32) -> i32 {
     scaled.clamp(-f64::from(STATE_MAX), f64::from(STATE_MAX)) as i32
 }
 
+/// `left * right` of two states, clamped to [`STATE_MAX`] and at most three units too low.
+#[inline(always)]
+pub(super) fn times(left: i32, right: i32) -> i32 {
+    // In three parts of `right`, so that no product has more than 29 bits.
+    let whole = left * (right >> STATE_BITS);
+    let high = left * ((right >> (STATE_BITS / 2)) & 63);
+    let low = left * (right & 63);
+    let product = whole + (high >> (STATE_BITS / 2)) + (low >> STATE_BITS);
+    product.clamp(-STATE_MAX, STATE_MAX)
+}
+
 /// Tables that are computed once, from exactly rounded operations.
 #[derive(Debug)]
 pub(super) struct Tables {
@@ -50,6 +61,8 @@ pub(super) struct Tables {
     power: Box<[i32; 1024]>,
     /// What GELU lacks of `max(x, 0)` at `|x| = i / 256`, as a state; zero from 8 on.
     tail: Box<[i32; 2049]>,
+    /// What SiLU lacks of `max(x, 0)` at `|x| = i / 256`, as a state; zero from 16 on.
+    gate_tail: Box<[i32; 4097]>,
 }
 
 impl Tables {
@@ -63,15 +76,21 @@ impl Tables {
             ((x - gelu(x)) * (1 << STATE_BITS) as f32).round() as i32
         };
         let tail = |index| if index < 2048 { tail(index) } else { 0 };
+        let gate_tail = |index: usize| {
+            let x = index as f32 / 256.0;
+            ((x - silu(x)) * (1 << STATE_BITS) as f32).round() as i32
+        };
+        let gate_tail = |index| if index < 4096 { gate_tail(index) } else { 0 };
         Self {
             power: Box::new(std::array::from_fn(power)),
             tail: Box::new(std::array::from_fn(tail)),
+            gate_tail: Box::new(std::array::from_fn(gate_tail)),
         }
     }
 
-    /// Both tables, for a GPU: 1024 powers, then the tails.
+    /// All tables, for a GPU: 1024 powers, then GELU's tails, then SiLU's.
     pub(super) fn numbers(&self) -> Vec<i32> {
-        [self.power.as_slice(), self.tail.as_slice()].concat()
+        [self.power.as_slice(), self.tail.as_slice(), self.gate_tail.as_slice()].concat()
     }
 
     /// `2^15 * 2^(-octaves / 1024)` for `octaves >= 0`.
@@ -94,6 +113,14 @@ impl Tables {
         for (x, tail) in states.iter_mut().zip(tails) {
             *x = (*x).max(0) - tail;
         }
+    }
+
+    /// `value * silu(gate)` of two states.
+    #[inline(always)]
+    pub(super) fn gated(&self, value: i32, gate: i32) -> i32 {
+        // 16 states make a step of the table; the nearest one is taken.
+        let index = ((gate.abs() + 8) >> 4).min(4096);
+        times(value, gate.max(0) - self.gate_tail[index as usize])
     }
 
     /// GELU of a state, as tests compare it.
@@ -128,6 +155,21 @@ mod tests {
         for x in -60_000..60_000 {
             let real = f64::from(gelu(x as f32 / 4096.0)) * 4096.0;
             assert!((f64::from(tables.gelu(x)) - real).abs() <= 10.0, "{x}");
+            let real = f64::from(silu(x as f32 / 4096.0)) * 4096.0;
+            assert!((f64::from(tables.gated(1 << STATE_BITS, x)) - real).abs() <= 10.0, "{x}");
+        }
+    }
+
+    #[test]
+    fn products_are_at_most_three_units_too_low_and_stay_in_range() {
+        let values = [0, 1, -1, 63, 4095, -4096, 5000, -123_457, 999_999, STATE_MAX, -STATE_MAX];
+        for left in values {
+            for right in values {
+                let real = i64::from(left) * i64::from(right) >> STATE_BITS;
+                let real = real.clamp(-i64::from(STATE_MAX), i64::from(STATE_MAX));
+                let product = i64::from(times(left, right));
+                assert!((real - 3..=real).contains(&product), "{left} {right}: {product} {real}");
+            }
         }
     }
 

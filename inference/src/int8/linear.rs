@@ -15,11 +15,14 @@ use crate::kernels::{LANES, product::Threads, vectorized};
 /// Bits of a factor that turns sums into states.
 const FACTOR_BITS: i32 = 15;
 
-/// Low bits of a sum that are multiplied apart, so that no product passes 31 bits.
-const LOW_BITS: u32 = 10;
+/// Low bits of a sum that are multiplied apart, so that no product passes 31 bits: sums of up to 2,048
+/// products of a byte and of a byte with its row's zero have 26 bits, sums of twice as many one more.
+pub(super) fn low_bits(inputs: usize) -> u32 {
+    if inputs <= INPUTS_MAX / 2 { 10 } else { 11 }
+}
 
-/// Most inputs: sums of so many products of a byte and of a byte with its row's zero have 26 bits.
-pub(super) const INPUTS_MAX: usize = 2048;
+/// Most inputs.
+pub(super) const INPUTS_MAX: usize = 4096;
 
 /// Parts of a layer for each thread, so that a thread that was held up does not hold up all.
 const SHARES: usize = 2;
@@ -74,6 +77,10 @@ impl Linear {
 
     pub(super) fn outputs(&self) -> usize {
         self.bias.len()
+    }
+
+    pub(super) fn inputs(&self) -> usize {
+        self.inputs
     }
 
     /// How rows have to be quantised for this layer.
@@ -170,19 +177,20 @@ impl NullaryFnOnce for Rescale<'_> {
         let bias = panel_of(&layer.bias);
         let totals = panel_of(&layer.totals);
         let offset = layer.weights.offset();
+        let low_bits = low_bits(layer.inputs);
         let rows = out.chunks_mut(width).zip(scales).zip(sums);
         for ((out, Scale { reach, zero }), sums) in rows {
             let up = FACTOR_BITS - bits(*reach);
             let row = shift(*reach, -up);
-            let down = layer.factor_bits - FACTOR_BITS + up - LOW_BITS as i32;
+            let down = layer.factor_bits - FACTOR_BITS + up - low_bits as i32;
             // One of the two is zero; both are the same for a whole row, which keeps the loop plain.
             let (left, right) = ((-down).clamp(0, 31), down.clamp(0, 31));
             let Some(out) = out.first_chunk_mut::<LANES>() else { return };
             for lane in 0..LANES {
                 let factor = (factors[lane] * row) >> FACTOR_BITS;
                 let whole = sums[lane] + (zero - offset) * totals[lane];
-                let low = whole & ((1 << LOW_BITS) - 1);
-                let product = (whole >> LOW_BITS) * factor + ((low * factor) >> LOW_BITS);
+                let low = whole & ((1 << low_bits) - 1);
+                let product = (whole >> low_bits) * factor + ((low * factor) >> low_bits);
                 let value = (product << left) >> right;
                 out[lane] = (value + bias[lane]).clamp(-STATE_MAX, STATE_MAX);
             }
@@ -202,7 +210,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_layer_is_near_the_real_one_and_the_same_on_every_path(
-            count in 1_usize..14, inputs in prop::sample::select(vec![16_usize, 64, 384]),
+            count in 1_usize..14, inputs in prop::sample::select(vec![16_usize, 64, 384, 3072]),
             magnitude in 5_u32..19, seed in any::<u32>(),
         ) {
             let mut state = seed;

@@ -1,7 +1,8 @@
 //! The encoder in integers: profile `deterministic-int8`.
 //!
 //! Weights and the inputs of linear layers are signed bytes with one scale for each output and for
-//! each row; sums have 32 bits. Norms, softmax and GELU are computed in fixed point and by tables.
+//! each row; sums have 32 bits. Norms, rotary positions, softmax, GELU and SiLU are computed in fixed
+//! point and by tables.
 //! Integer sums are exact, so the bits do not depend on an order: not on threads, batches or
 //! vector instructions, and not on the kind of device either.
 
@@ -11,6 +12,7 @@ mod gpu;
 mod linear;
 mod norm;
 mod quantize;
+mod rotary;
 mod sums;
 
 use std::{ops::Range, path::Path};
@@ -21,15 +23,16 @@ use rayon::prelude::*;
 pub(crate) use self::gpu::Int8Gpu;
 use self::{
     attention::{Head, SIZE_MAX, Scratch, attend},
-    fixed::{STATE_MAX, Tables},
+    fixed::{STATE_BITS, STATE_MAX, Tables},
     linear::{INPUTS_MAX, Linear},
     norm::{Affine, WIDTH_MAX},
     quantize::{Quantized, quantize},
+    rotary::Turns,
     sums::Way,
 };
 use crate::{
     batch::{Batch, split_by_tokens},
-    config::BertConfig,
+    config::{Architecture, BertConfig},
     error::LoadError,
     kernels::{LANES, product::Threads, vectorized},
     weights::Weights,
@@ -42,13 +45,19 @@ const TASK_TOKENS: usize = 128;
 /// have more than states have.
 const EMBEDDING_BITS: u32 = 18;
 
+/// What a state of 1 is in [`Int8Model::hidden_states`].
+pub(crate) const STATE_ONE: f32 = (1 << STATE_BITS) as f32;
+
 /// Weights of the encoder as integers.
 #[derive(Debug)]
 pub(crate) struct Int8Model {
     /// `[vocab_size][hidden_size]`
     words: Vec<i32>,
-    /// `[max_position_embeddings][hidden_size]`, with the first token type's row added.
-    positions: Vec<i32>,
+    /// What is added to a word: `[types][places][hidden_size]`, for up to two token types.
+    additions: Vec<i32>,
+    /// Positions that have an addition of their own: one where positions are rotary.
+    places: usize,
+    turns: Option<Turns>,
     norm: Affine,
     layers: Vec<Layer>,
     tables: Tables,
@@ -62,15 +71,23 @@ struct Layer {
     projection: Linear,
     output: Linear,
     attention_norm: Affine,
+    /// Where it is gated, the gates stand behind the values.
     expand: Linear,
+    activation: Activation,
     contract: Linear,
     norm: Affine,
+}
+
+/// What follows the expanding layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Activation {
+    Gelu,
+    SwiGlu,
 }
 
 impl Int8Model {
     /// Refuses shapes whose sums could pass 32 bits, or that have no whole panels.
     pub(crate) fn check(path: &Path, config: &BertConfig) -> Result<(), LoadError> {
-        config.only_bert(path, "profile deterministic-int8")?;
         let sizes = [
             ("hidden_size / num_attention_heads", config.head_size(), SIZE_MAX),
             ("hidden_size", config.hidden_size, WIDTH_MAX),
@@ -89,28 +106,52 @@ impl Int8Model {
         Ok(())
     }
 
-    pub(crate) fn load(weights: &Weights<'_>, config: &BertConfig) -> Result<Self, LoadError> {
+    /// `tokens_max` is the longest sequence that the model will be given.
+    pub(crate) fn load(
+        weights: &Weights<'_>,
+        config: &BertConfig,
+        tokens_max: usize,
+    ) -> Result<Self, LoadError> {
         let hidden = config.hidden_size;
+        let architecture = config.architecture();
         let words =
             weights.read("embeddings.word_embeddings.weight", &[config.vocab_size, hidden])?;
-        let mut positions = weights.read(
-            "embeddings.position_embeddings.weight",
-            &[config.max_position_embeddings, hidden],
-        )?;
         let types = weights
             .read("embeddings.token_type_embeddings.weight", &[config.type_vocab_size, hidden])?;
-        for row in positions.chunks_exact_mut(hidden) {
-            for (value, kind) in row.iter_mut().zip(&types) {
-                *value += kind;
+        let (positions, turns, norm) = match architecture {
+            Architecture::Bert => {
+                let shape = [config.max_position_embeddings, hidden];
+                let table = weights.read("embeddings.position_embeddings.weight", &shape)?;
+                (table, None, "embeddings.LayerNorm")
+            }
+            Architecture::NomicBert { theta } => {
+                let turns = Turns::new(theta, config.head_size(), tokens_max);
+                (vec![0.0; hidden], Some(turns), "emb_ln")
+            }
+        };
+        // Only the first two token types ever occur: of a first and of a second text.
+        let mut additions = Vec::new();
+        for kind in types.chunks_exact(hidden).take(2) {
+            for row in positions.chunks_exact(hidden) {
+                additions.extend(row.iter().zip(kind).map(|(a, b)| embedding(a + b)));
             }
         }
         let layers = (0..config.num_hidden_layers)
-            .map(|index| Layer::load(weights, &format!("encoder.layer.{index}"), config))
+            .map(|index| match architecture {
+                Architecture::Bert => {
+                    Layer::bert(weights, &format!("encoder.layer.{index}"), config)
+                }
+                Architecture::NomicBert { .. } => {
+                    Layer::nomic(weights, &format!("encoder.layers.{index}"), config)
+                }
+            })
             .collect::<Result<_, _>>()?;
         Ok(Self {
             words: words.into_iter().map(embedding).collect(),
-            positions: positions.into_iter().map(embedding).collect(),
-            norm: affine(weights, "embeddings.LayerNorm", config)?,
+            places: positions.len() / hidden,
+            additions,
+            turns,
+            norm: affine(weights, norm, config)?,
             layers,
             tables: Tables::new(),
             hidden,
@@ -119,7 +160,7 @@ impl Int8Model {
     }
 
     /// The last layer's states of every token: `[tokens, hidden_size]`, row-major, as whole
-    /// numbers, which `f32` holds exactly.
+    /// numbers, which `f32` holds exactly; [`STATE_ONE`] is 1.
     pub(crate) fn hidden_states(&self, batch: &Batch) -> Vec<f32> {
         let sequences: Vec<_> = batch.sequences().collect();
         let lengths: Vec<usize> = sequences.iter().map(|rows| rows.len()).collect();
@@ -137,47 +178,79 @@ impl Int8Model {
                 let end = sequences.last().map_or(0, |rows| rows.end);
                 let local: Vec<_> =
                     sequences.iter().map(|rows| rows.start - start..rows.end - start).collect();
-                self.run(&batch.ids[start..end], &local, threads)
+                let (ids, kinds) = (&batch.ids[start..end], &batch.kinds[start..end]);
+                self.run(ids, kinds, &local, threads)
             })
             .collect();
         states.into_iter().flatten().map(|state| state as f32).collect()
     }
 
-    fn run(&self, ids: &[u32], sequences: &[Range<usize>], threads: Threads) -> Vec<i32> {
-        let mut states = self.embed(ids, sequences);
+    fn run(
+        &self,
+        ids: &[u32],
+        kinds: &[u8],
+        sequences: &[Range<usize>],
+        threads: Threads,
+    ) -> Vec<i32> {
+        let mut states = self.embed(ids, kinds, sequences);
         self.norm(&self.norm, &mut states);
         let bytes = |states: &[i32], layer: &Linear| -> Quantized {
             quantize(states, states.len() / ids.len(), layer.way())
         };
         for layer in &self.layers {
-            let Layer { projection, output, expand, contract, .. } = layer;
-            let projected = projection.apply(&bytes(&states, projection), None, threads);
+            let Layer { projection, output, contract, .. } = layer;
+            let mut projected = projection.apply(&bytes(&states, projection), None, threads);
+            if let Some(turns) = &self.turns {
+                vectorized(Turn {
+                    turns,
+                    hidden: self.hidden,
+                    projected: &mut projected,
+                    sequences,
+                });
+            }
             let attended = vectorized(Attend { model: self, projected: &projected, sequences });
             add(&mut states, &output.apply(&bytes(&attended, output), None, threads));
             self.norm(&layer.attention_norm, &mut states);
-            let gelu = Some(&self.tables);
-            let expanded = expand.apply(&bytes(&states, expand), gelu, threads);
+            let expanded = self.expand(layer, &bytes(&states, &layer.expand), threads);
             add(&mut states, &contract.apply(&bytes(&expanded, contract), None, threads));
             self.norm(&layer.norm, &mut states);
         }
         states
     }
 
-    fn embed(&self, ids: &[u32], sequences: &[Range<usize>]) -> Vec<i32> {
+    fn embed(&self, ids: &[u32], kinds: &[u8], sequences: &[Range<usize>]) -> Vec<i32> {
         let row = |table: &[i32], index: usize| {
             table[index * self.hidden..(index + 1) * self.hidden].to_vec()
         };
         let mut embedded = Vec::with_capacity(ids.len() * self.hidden);
         for sequence in sequences {
-            for (position, id) in ids[sequence.clone()].iter().enumerate() {
+            let tokens = ids[sequence.clone()].iter().zip(&kinds[sequence.clone()]);
+            for (position, (id, kind)) in tokens.enumerate() {
                 let words = row(&self.words, *id as usize);
-                let positions = row(&self.positions, position);
+                let additions = row(&self.additions, self.place(*kind, position));
                 embedded.extend(
-                    words.iter().zip(positions).map(|(a, b)| (a + b).clamp(-STATE_MAX, STATE_MAX)),
+                    words.iter().zip(additions).map(|(a, b)| (a + b).clamp(-STATE_MAX, STATE_MAX)),
                 );
             }
         }
         embedded
+    }
+
+    /// The row of `additions` for a token.
+    fn place(&self, kind: u8, position: usize) -> usize {
+        usize::from(kind) * self.places + position.min(self.places - 1)
+    }
+
+    /// The expanding layer with its activation.
+    fn expand(&self, layer: &Layer, states: &Quantized, threads: Threads) -> Vec<i32> {
+        match layer.activation {
+            Activation::Gelu => layer.expand.apply(states, Some(&self.tables), threads),
+            Activation::SwiGlu => {
+                let expanded = layer.expand.apply(states, None, threads);
+                let inner = layer.contract.inputs();
+                vectorized(Gate { tables: &self.tables, expanded: &expanded, inner })
+            }
+        }
     }
 
     fn norm(&self, affine: &Affine, states: &mut [i32]) {
@@ -199,6 +272,52 @@ impl NullaryFnOnce for Norm<'_> {
         for row in self.states.chunks_exact_mut(self.width) {
             self.affine.norm(row);
         }
+    }
+}
+
+/// Turns queries and keys by their tokens' positions.
+struct Turn<'a> {
+    turns: &'a Turns,
+    hidden: usize,
+    projected: &'a mut [i32],
+    sequences: &'a [Range<usize>],
+}
+
+impl NullaryFnOnce for Turn<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Self { turns, hidden, projected, sequences } = self;
+        for rows in sequences {
+            let rows = &mut projected[rows.start * 3 * hidden..rows.end * 3 * hidden];
+            for (position, row) in rows.chunks_exact_mut(3 * hidden).enumerate() {
+                turns.turn(&mut row[..2 * hidden], position);
+            }
+        }
+    }
+}
+
+/// Values times the gates behind them, row by row.
+struct Gate<'a> {
+    tables: &'a Tables,
+    expanded: &'a [i32],
+    inner: usize,
+}
+
+impl NullaryFnOnce for Gate<'_> {
+    type Output = Vec<i32>;
+
+    #[inline(always)]
+    fn call(self) -> Vec<i32> {
+        let Self { tables, expanded, inner } = self;
+        let mut out = Vec::with_capacity(expanded.len() / 2);
+        for row in expanded.chunks_exact(2 * inner) {
+            let (values, gates) = row.split_at(inner);
+            let pairs = values.iter().zip(gates);
+            out.extend(pairs.map(|(value, gate)| tables.gated(*value, *gate)));
+        }
+        out
     }
 }
 
@@ -230,7 +349,7 @@ impl NullaryFnOnce for Attend<'_> {
 }
 
 impl Layer {
-    fn load(weights: &Weights<'_>, name: &str, config: &BertConfig) -> Result<Self, LoadError> {
+    fn bert(weights: &Weights<'_>, name: &str, config: &BertConfig) -> Result<Self, LoadError> {
         let (hidden, inner) = (config.hidden_size, config.intermediate_size);
         let linear = |parts: &[&str], inputs: usize, outputs: usize| {
             let mut weight = Vec::new();
@@ -248,8 +367,30 @@ impl Layer {
             output: linear(&["attention.output.dense"], hidden, hidden)?,
             attention_norm: affine(weights, &format!("{name}.attention.output.LayerNorm"), config)?,
             expand: linear(&["intermediate.dense"], hidden, inner)?,
+            activation: Activation::Gelu,
             contract: linear(&["output.dense"], inner, hidden)?,
             norm: affine(weights, &format!("{name}.output.LayerNorm"), config)?,
+        })
+    }
+
+    fn nomic(weights: &Weights<'_>, name: &str, config: &BertConfig) -> Result<Self, LoadError> {
+        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
+        let linear = |parts: &[&str], inputs: usize, outputs: usize| {
+            let mut weight = Vec::new();
+            for part in parts {
+                weight.extend(weights.read(&format!("{name}.{part}.weight"), &[outputs, inputs])?);
+            }
+            let bias = vec![0.0; weight.len() / inputs];
+            Ok::<_, LoadError>(Linear::new(&weight, &bias, inputs, Way::best()))
+        };
+        Ok(Self {
+            projection: linear(&["attn.Wqkv"], hidden, 3 * hidden)?,
+            output: linear(&["attn.out_proj"], hidden, hidden)?,
+            attention_norm: affine(weights, &format!("{name}.norm1"), config)?,
+            expand: linear(&["mlp.fc11", "mlp.fc12"], hidden, inner)?,
+            activation: Activation::SwiGlu,
+            contract: linear(&["mlp.fc2"], inner, hidden)?,
+            norm: affine(weights, &format!("{name}.norm2"), config)?,
         })
     }
 }

@@ -6,6 +6,7 @@
 
 mod pool;
 mod sequence;
+mod team;
 mod worker;
 
 use std::{

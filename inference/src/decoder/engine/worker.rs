@@ -20,6 +20,7 @@ use super::{
     GenerateError, Options, StartError,
     pool::Pool,
     sequence::{Request, Sequence},
+    team::Team,
 };
 use crate::device::DeviceChoice;
 
@@ -34,10 +35,11 @@ pub(super) fn run(
     let loaded = load(dir, options.storage).map_err(StartError::from).and_then(|loaded| {
         self_test(&loaded.0)
             .map_err(|reason| StartError::SelfTest { device: DeviceChoice::Cpu, reason })?;
-        Ok(loaded)
+        let team = Team::new().map_err(StartError::Thread)?;
+        Ok((loaded, team))
     });
-    let (model, facts) = match loaded {
-        Ok((model, facts)) => (model, Arc::new(facts)),
+    let (model, facts, team) = match loaded {
+        Ok(((model, facts), team)) => (model, Arc::new(facts), team),
         Err(error) => {
             // The channel has room for this one message, and the starter is waiting for it.
             let _ = ready.send(Err(error));
@@ -61,7 +63,7 @@ pub(super) fn run(
         waiting: VecDeque::new(),
         running: Vec::new(),
     }
-    .work(receiver);
+    .work(receiver, team);
 }
 
 struct Worker {
@@ -84,7 +86,7 @@ struct Turn {
 impl Worker {
     /// Runs passes until the channel is closed and everything is written, or until a pass panics:
     /// what would be computed afterwards cannot be trusted. Dropping the senders tells everybody.
-    fn work(mut self, mut receiver: mpsc::Receiver<Request>) {
+    fn work(mut self, mut receiver: mpsc::Receiver<Request>, mut team: Team) {
         loop {
             if self.waiting.is_empty() && self.running.is_empty() {
                 let Some(request) = receiver.blocking_recv() else { return };
@@ -99,7 +101,7 @@ impl Worker {
                 continue;
             }
             let started = Instant::now();
-            if catch_unwind(AssertUnwindSafe(|| self.pass())).is_err() {
+            if catch_unwind(AssertUnwindSafe(|| team.run(|| self.pass()))).is_err() {
                 // The panic hook has printed the cause.
                 tracing::error!("the decoder panicked, its thread ends");
                 return;

@@ -2,6 +2,7 @@
 
 use auspex_avx512::{Vnni, blocks as wide};
 use pulp::NullaryFnOnce;
+use rayon::prelude::*;
 
 use super::{
     Rows,
@@ -84,22 +85,52 @@ pub(crate) struct QuantizedRows {
 /// The levels of rows, as the CPU's instructions read them.
 #[derive(Debug)]
 enum RowBlocks {
+    /// Row by row.
     Pairs(Vec<Levels>),
+    /// Rows that are computed together lie together: block by block, and in each row by row.
     Quads(Vec<wide::Levels>),
+}
+
+/// Most rows that are computed together by VNNI: with two registers for each, 16 of AVX-512's 32.
+const GROUP_MAX: usize = 8;
+
+/// How many of `left` rows VNNI computes together next.
+fn group(left: usize) -> usize {
+    match left {
+        GROUP_MAX.. => GROUP_MAX,
+        4.. => 4,
+        _ => 1,
+    }
 }
 
 impl QuantizedRows {
     pub(super) fn new(rows: &Rows) -> Self {
+        match Vnni::detect() {
+            Some(_) => Self::with(rows, RowBlocks::Quads),
+            None => Self::with(rows, RowBlocks::Pairs),
+        }
+    }
+
+    fn with<L: RowLevels>(rows: &Rows, form: impl Fn(Vec<L>) -> RowBlocks) -> Self {
         let (blocks, _) = rows.values.as_chunks::<BLOCK>();
-        let count = blocks.len();
-        let room = match Vnni::detect() {
-            Some(_) => RowBlocks::Quads(vec![wide::Levels::default(); count]),
-            None => RowBlocks::Pairs(vec![[0; PAIRS]; count]),
-        };
-        let scales = vec![0.0; count];
-        let mut quantized = Self { blocks: room, scales, width: rows.columns / BLOCK };
-        vectorized(Quantize { blocks, into: &mut quantized });
-        quantized
+        let mut levels = vec![L::default(); blocks.len()];
+        let mut scales = vec![0.0; blocks.len()];
+        let width = rows.columns / BLOCK;
+        let chunk = GROUP_MAX * width;
+        let into = levels.par_chunks_mut(chunk).zip(scales.par_chunks_mut(chunk));
+        into.zip(blocks.par_chunks(chunk)).for_each(|((levels, scales), blocks)| {
+            let (mut first, count) = (0, blocks.len() / width);
+            while first < count {
+                let size = L::group(count - first);
+                let rows = first * width..(first + size) * width;
+                let (levels, scales) = (&mut levels[rows.clone()], &mut scales[rows.clone()]);
+                for (row, blocks) in blocks[rows].chunks_exact(width).enumerate() {
+                    vectorized(Quantize { blocks, levels, scales, row, size });
+                }
+                first += size;
+            }
+        });
+        Self { blocks: form(levels), scales, width }
     }
 
     pub(super) fn count(&self) -> usize {
@@ -107,20 +138,61 @@ impl QuantizedRows {
     }
 }
 
-struct Quantize<'a> {
-    blocks: &'a [[f32; BLOCK]],
-    into: &'a mut QuantizedRows,
+/// The levels of one block of a row.
+trait RowLevels: Clone + Default + Send {
+    /// How many of `left` rows lie together.
+    fn group(left: usize) -> usize;
+
+    fn pack(&mut self, levels: &[i32; BLOCK]);
 }
 
-impl NullaryFnOnce for Quantize<'_> {
+impl RowLevels for Levels {
+    fn group(_: usize) -> usize {
+        1
+    }
+
+    #[inline(always)]
+    fn pack(&mut self, levels: &[i32; BLOCK]) {
+        for (pair, [first, second]) in self.iter_mut().zip(levels.as_chunks::<2>().0) {
+            *pair = (first & 0xffff) | second << 16;
+        }
+    }
+}
+
+impl RowLevels for wide::Levels {
+    fn group(left: usize) -> usize {
+        group(left)
+    }
+
+    #[inline(always)]
+    fn pack(&mut self, levels: &[i32; BLOCK]) {
+        for (quad, bytes) in self.quads.iter_mut().zip(levels.as_chunks::<4>().0) {
+            *quad = i32::from_le_bytes(bytes.map(|level| level as u8));
+        }
+        self.sum = levels.iter().sum();
+    }
+}
+
+/// One row of a group of `size`.
+struct Quantize<'a, L> {
+    blocks: &'a [[f32; BLOCK]],
+    /// The group's levels and scales.
+    levels: &'a mut [L],
+    scales: &'a mut [f32],
+    row: usize,
+    size: usize,
+}
+
+impl<L: RowLevels> NullaryFnOnce for Quantize<'_, L> {
     type Output = ();
 
     #[inline(always)]
     fn call(self) {
         /// Adding and subtracting 1.5 * 2^23 rounds to an integer, ties to even.
         const ROUND: f32 = 12_582_912.0;
-        let QuantizedRows { blocks: into, scales, .. } = self.into;
-        for (index, (values, scale)) in self.blocks.iter().zip(scales).enumerate() {
+        let Self { blocks, levels: into, scales, row, size } = self;
+        let into = into.iter_mut().zip(scales).skip(row).step_by(size);
+        for (values, (into, scale)) in blocks.iter().zip(into) {
             let mut largest = [0.0_f32; LANES];
             for (index, value) in values.iter().enumerate() {
                 largest[index % LANES] = largest[index % LANES].max(value.abs());
@@ -128,26 +200,11 @@ impl NullaryFnOnce for Quantize<'_> {
             let largest = crate::kernels::max(largest);
             *scale = largest / 127.0;
             let factor = if largest == 0.0 { 0.0 } else { 127.0 / largest };
-            let level = |value: f32| ((value * factor + ROUND) - ROUND) as i32;
             let mut levels = [0; BLOCK];
-            for (level_of, value) in levels.iter_mut().zip(values) {
-                *level_of = level(*value);
+            for (level, value) in levels.iter_mut().zip(values) {
+                *level = ((value * factor + ROUND) - ROUND) as i32;
             }
-            match into {
-                RowBlocks::Pairs(blocks) => {
-                    let pairs = blocks[index].iter_mut().zip(levels.as_chunks::<2>().0);
-                    for (pair, [first, second]) in pairs {
-                        *pair = (first & 0xffff) | second << 16;
-                    }
-                }
-                RowBlocks::Quads(blocks) => {
-                    let block = &mut blocks[index];
-                    for (quad, bytes) in block.quads.iter_mut().zip(levels.as_chunks::<4>().0) {
-                        *quad = i32::from_le_bytes(bytes.map(|level| level as u8));
-                    }
-                    block.sum = levels.iter().sum();
-                }
-            }
+            into.pack(&levels);
         }
     }
 }
@@ -240,25 +297,32 @@ pub(super) fn wide_tile<const N: usize>(
     out: &mut [Lane],
 ) {
     let RowBlocks::Quads(blocks) = &left.blocks else { return };
-    let row = |row: usize| {
-        let blocks_of = row * left.width..(row + 1) * left.width;
-        wide::Row { levels: &blocks[blocks_of.clone()], scales: &left.scales[blocks_of] }
-    };
-    let mut first = 0;
-    let (eights, rest) = out.as_chunks_mut::<8>();
-    for out in eights {
-        vnni.blocks(std::array::from_fn(|index| row(first + index)), weights, out);
-        first += 8;
+    let (mut first, mut rest) = (0, out);
+    while !rest.is_empty() {
+        let size = group(rest.len());
+        let rows = first * left.width..(first + size) * left.width;
+        let (levels, scales) = (&blocks[rows.clone()], &left.scales[rows]);
+        let (now, later) = rest.split_at_mut(size);
+        match size {
+            GROUP_MAX => together::<N, GROUP_MAX>(vnni, levels, scales, weights, now),
+            4 => together::<N, 4>(vnni, levels, scales, weights, now),
+            _ => together::<N, 1>(vnni, levels, scales, weights, now),
+        }
+        first += size;
+        rest = later;
     }
-    let (fours, rest) = rest.as_chunks_mut::<4>();
-    for out in fours {
-        vnni.blocks(std::array::from_fn(|index| row(first + index)), weights, out);
-        first += 4;
-    }
-    for out in rest.as_chunks_mut::<1>().0 {
-        vnni.blocks([row(first)], weights, out);
-        first += 1;
-    }
+}
+
+/// `R` rows that lie together.
+fn together<const N: usize, const R: usize>(
+    vnni: Vnni,
+    levels: &[wide::Levels],
+    scales: &[f32],
+    weights: &[wide::Block<N>],
+    out: &mut [Lane],
+) {
+    let Some(out) = out.first_chunk_mut::<R>() else { return };
+    vnni.blocks(levels.as_chunks::<R>().0, scales.as_chunks::<R>().0, weights, out);
 }
 
 /// One tile of a product.
@@ -469,14 +533,7 @@ mod tests {
 
     /// Rows in pairs, whatever this CPU has.
     fn narrow(rows: &Rows) -> QuantizedRows {
-        let (blocks, _) = rows.values.as_chunks::<BLOCK>();
-        let mut quantized = QuantizedRows {
-            blocks: RowBlocks::Pairs(vec![[0; PAIRS]; blocks.len()]),
-            scales: vec![0.0; blocks.len()],
-            width: rows.columns / BLOCK,
-        };
-        vectorized(Quantize { blocks, into: &mut quantized });
-        quantized
+        QuantizedRows::with(rows, RowBlocks::Pairs)
     }
 
     #[test]

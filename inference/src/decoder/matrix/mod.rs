@@ -106,6 +106,23 @@ impl Tiles {
     pub(crate) fn row(&self, row: usize, start: usize) -> impl Iterator<Item = &Lane> {
         self.lanes.iter().skip(start * self.rows + row).step_by(self.rows)
     }
+
+    /// The first `columns` outputs of every row, row by row.
+    pub(crate) fn into_rows(self, columns: usize) -> Rows {
+        if self.rows == 1 {
+            // The lanes of a single row lie in its order.
+            let mut values = self.lanes.into_flattened();
+            values.truncate(columns);
+            return Rows { values, columns };
+        }
+        let mut rows = Rows::zeros(self.rows, columns);
+        rows.values.par_chunks_exact_mut(columns).enumerate().for_each(|(row, out)| {
+            for (out, lanes) in out.chunks_mut(LANES).zip(self.row(row, 0)) {
+                out.copy_from_slice(&lanes[..out.len()]);
+            }
+        });
+        rows
+    }
 }
 
 /// A matrix of weights, and a bias where the layer has one.
@@ -369,11 +386,14 @@ mod tests {
             for storage in STORAGES {
                 let matrix = Matrix::new(&weight, &[], inputs, storage).unwrap();
                 let together = matrix.product(&Left::new(&left, storage));
+                let as_rows = Tiles { lanes: together.lanes.clone(), rows }.into_rows(outputs - 3);
                 for row in 0..rows {
                     let one = Rows { values: left.row(row).to_vec(), columns: inputs };
                     let alone = matrix.product(&Left::new(&one, storage));
                     let together: Vec<_> = together.row(row, 0).collect();
                     prop_assert_eq!(alone.lanes.iter().collect::<Vec<_>>(), together);
+                    let alone = alone.into_rows(outputs - 3);
+                    prop_assert_eq!(alone.row(0), as_rows.row(row));
                 }
             }
         }

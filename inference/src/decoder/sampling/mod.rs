@@ -100,7 +100,7 @@ pub(crate) fn sample(
 ) -> Option<u32> {
     penalize(logits, parameters.repetition_penalty, seen);
     if parameters.temperature == 0.0 {
-        let best = (0..logits.len()).min_by(|left, right| order(logits, *left, *right))?;
+        let best = best(logits)?;
         return (f32::NEG_INFINITY < logits[best]).then_some(best as u32);
     }
     let candidates = candidates(logits, parameters);
@@ -169,6 +169,20 @@ fn candidates(logits: &[f32], parameters: &Parameters) -> Vec<Candidate> {
     candidates
 }
 
+/// The first of all in [`order`]. Two plain loops over a vocabulary, which vector instructions run,
+/// take a tenth of the time of comparing entries one by one.
+fn best(logits: &[f32]) -> Option<usize> {
+    let largest = logits.iter().map(|logit| rank(*logit)).max()?;
+    logits.iter().position(|logit| rank(*logit) == largest)
+}
+
+/// An integer that orders floats as [`f32::total_cmp`] does.
+#[inline(always)]
+fn rank(value: f32) -> i32 {
+    let bits = value.to_bits().cast_signed();
+    bits ^ ((bits >> 31).cast_unsigned() >> 1).cast_signed()
+}
+
 /// The better logit first, the smaller id of equal ones.
 fn order(logits: &[f32], left: usize, right: usize) -> Ordering {
     logits[right].total_cmp(&logits[left]).then(left.cmp(&right))
@@ -192,6 +206,14 @@ mod tests {
     fn the_best_token_wins_and_the_smaller_id_of_equal_ones() {
         let parameters = Parameters::default();
         assert_eq!(sample(&mut [1.0, 3.0, 3.0, 2.0], &parameters, &[], 0), Some(1));
+        let values = [0.0, -0.0, 1.0, 1.0, -3.5, f32::NEG_INFINITY, f32::INFINITY, 1e-40];
+        for start in 0..values.len() {
+            for end in start + 1..=values.len() {
+                let logits = &values[start..end];
+                let first = (0..logits.len()).min_by(|a, b| order(logits, *a, *b));
+                assert_eq!(best(logits), first, "{logits:?}");
+            }
+        }
         let none = f32::NEG_INFINITY;
         assert_eq!(sample(&mut [none, none], &parameters, &[], 0), None);
         assert_eq!(sample(&mut [none, none], &hot(|_| ()), &[], 0), None);

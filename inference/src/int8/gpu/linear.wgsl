@@ -2,7 +2,6 @@
 // four by four of them, from tiles of 16 words of each row and column.
 
 const FACTOR_BITS: i32 = 15;
-const LOW_BITS: u32 = 10u;
 const TILE: u32 = 64u;
 const DEPTH: u32 = 16u;
 // A row ends with its reach and zero; a column with its factor, bias, total and the factor's bits.

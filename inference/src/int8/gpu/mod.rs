@@ -6,7 +6,12 @@ mod kernel;
 use burn::tensor::Device;
 
 use self::kernel::{Buffer, Constant, Kernel};
-use super::{Int8Model, attention::factor, linear::Linear, norm::Affine};
+use super::{
+    Activation, Int8Model,
+    attention::factor,
+    linear::{Linear, low_bits},
+    norm::Affine,
+};
 use crate::{batch::Batch, limits::SEQUENCE_TOKENS_MAX};
 
 /// Threads that share a row.
@@ -21,11 +26,16 @@ const TILE: usize = 64;
 pub(crate) struct Int8Gpu {
     device: Device,
     words: Buffer,
-    positions: Buffer,
+    additions: Buffer,
+    /// Where positions are rotary.
+    turns: Option<Buffer>,
     tables: Buffer,
     norm: Buffer,
     layers: Vec<Layer>,
+    activation: Activation,
     kernels: Kernels,
+    /// Positions that have an addition of their own.
+    places: usize,
     hidden: usize,
     inner: usize,
     heads: usize,
@@ -44,7 +54,8 @@ struct Layer {
 #[derive(Debug)]
 struct Kernels {
     words: Kernel,
-    positions: Kernel,
+    additions: Kernel,
+    turn: Kernel,
     norm: Kernel,
     quantize: Kernel,
     quantize_inner: Kernel,
@@ -53,6 +64,7 @@ struct Kernels {
     expand: Kernel,
     contract: Kernel,
     gelu: Kernel,
+    gate: Kernel,
     attention: Kernel,
 }
 
@@ -60,7 +72,10 @@ impl Int8Gpu {
     /// Copies `model` to `device`, which is one of wgpu's.
     pub(crate) fn upload(model: &Int8Model, device: &Device) -> Self {
         let Int8Model { hidden, head_size, .. } = *model;
-        let inner = model.layers.first().map_or(0, |layer| layer.expand.outputs());
+        let first = model.layers.first();
+        let inner = first.map_or(0, |layer| layer.contract.inputs());
+        let activation = first.map_or(Activation::Gelu, |layer| layer.activation);
+        let turns = model.turns.as_ref().map(|turns| Buffer::upload(turns.numbers(), device));
         let linear = |layer: &Linear| Buffer::upload(layer.columns(), device);
         let norm = |norm: &Affine| Buffer::upload(norm.numbers(), device);
         let layer = |layer: &super::Layer| Layer {
@@ -74,11 +89,14 @@ impl Int8Gpu {
         Self {
             device: device.clone(),
             words: Buffer::upload(model.words.clone(), device),
-            positions: Buffer::upload(model.positions.clone(), device),
+            additions: Buffer::upload(model.additions.clone(), device),
+            turns,
             tables: Buffer::upload(model.tables.numbers(), device),
             norm: norm(&model.norm),
             layers: model.layers.iter().map(layer).collect(),
-            kernels: Kernels::new(hidden, inner, head_size),
+            activation,
+            kernels: Kernels::new(hidden, inner, head_size, activation),
+            places: model.places,
             hidden,
             inner,
             heads: hidden / head_size,
@@ -88,12 +106,17 @@ impl Int8Gpu {
     /// As [`Int8Model::hidden_states`]. `Err` says why the device failed.
     pub(crate) fn hidden_states(&self, batch: &Batch) -> Result<Vec<f32>, String> {
         let rows = batch.ids.len();
-        let places = Buffer::upload(places(batch), &self.device);
+        let places = Buffer::upload(places(batch, self.places), &self.device);
         let kernels = &self.kernels;
         let states = places.beside(rows * self.hidden);
         let update = places.beside(rows * self.hidden);
         let projected = places.beside(rows * 3 * self.hidden);
-        let expanded = places.beside(rows * self.inner);
+        let expanded_width = self.activation.outputs(self.inner);
+        let expanded = places.beside(rows * expanded_width);
+        let gated = match self.activation {
+            Activation::Gelu => None,
+            Activation::SwiGlu => Some(places.beside(rows * self.inner)),
+        };
         let bytes = places.beside(rows * (self.hidden / 4 + 2));
         let inner_bytes = places.beside(rows * (self.inner / 4 + 2));
         let by_row = |kernel: &Kernel, buffers: &[&Buffer]| kernel.launch([rows, 1], buffers);
@@ -104,20 +127,32 @@ impl Int8Gpu {
             };
 
         by_row(&kernels.words, &[&self.words, &places, &states]);
-        by_row(&kernels.positions, &[&self.positions, &places, &update]);
+        by_row(&kernels.additions, &[&self.additions, &places, &update]);
         by_row(&kernels.norm, &[&states, &update, &self.norm]);
         for layer in &self.layers {
             by_row(&kernels.quantize, &[&states, &bytes]);
             linear(&kernels.projection, &bytes, &layer.projection, 3 * self.hidden, &projected);
+            if let Some(turns) = &self.turns {
+                by_row(&kernels.turn, &[&projected, turns, &places]);
+            }
             let buffers = [&projected, &self.tables, &places, &update];
             kernels.attention.launch([rows, self.heads], &buffers);
             by_row(&kernels.quantize, &[&update, &bytes]);
             linear(&kernels.output, &bytes, &layer.output, self.hidden, &update);
             by_row(&kernels.norm, &[&states, &update, &layer.attention_norm]);
             by_row(&kernels.quantize, &[&states, &bytes]);
-            linear(&kernels.expand, &bytes, &layer.expand, self.inner, &expanded);
-            by_row(&kernels.gelu, &[&expanded, &self.tables]);
-            by_row(&kernels.quantize_inner, &[&expanded, &inner_bytes]);
+            linear(&kernels.expand, &bytes, &layer.expand, expanded_width, &expanded);
+            let active = match &gated {
+                None => {
+                    by_row(&kernels.gelu, &[&expanded, &self.tables]);
+                    &expanded
+                }
+                Some(gated) => {
+                    by_row(&kernels.gate, &[&expanded, &self.tables, gated]);
+                    gated
+                }
+            };
+            by_row(&kernels.quantize_inner, &[active, &inner_bytes]);
             linear(&kernels.contract, &inner_bytes, &layer.contract, self.hidden, &update);
             by_row(&kernels.norm, &[&states, &update, &layer.norm]);
         }
@@ -131,7 +166,7 @@ impl Int8Gpu {
 }
 
 impl Kernels {
-    fn new(hidden: usize, inner: usize, size: usize) -> Self {
+    fn new(hidden: usize, inner: usize, size: usize, activation: Activation) -> Self {
         use Constant::{Signed, Unsigned};
         let by_row = |body: &str, width: usize, more: &[(&str, Constant)]| {
             let constants = [&[("WIDTH", Unsigned(width))], more].concat();
@@ -141,7 +176,11 @@ impl Kernels {
             by_row(include_str!("gather.wgsl"), hidden, &[("COLUMN", Unsigned(column))])
         };
         let linear = |inputs: usize, outputs: usize| {
-            let constants = [("WORDS", Unsigned(inputs / 4)), ("OUTPUTS", Unsigned(outputs))];
+            let constants = [
+                ("WORDS", Unsigned(inputs / 4)),
+                ("OUTPUTS", Unsigned(outputs)),
+                ("LOW_BITS", Unsigned(low_bits(inputs) as usize)),
+            ];
             Kernel::new(include_str!("linear.wgsl"), TILE_THREADS, &constants)
         };
         let attention = [
@@ -152,30 +191,44 @@ impl Kernels {
         ];
         Self {
             words: gather(0),
-            positions: gather(1),
+            additions: gather(1),
+            turn: by_row(include_str!("turn.wgsl"), 3 * hidden, &[("SIZE", Unsigned(size))]),
             norm: by_row(include_str!("norm.wgsl"), hidden, &[]),
             quantize: by_row(include_str!("quantize.wgsl"), hidden, &[]),
             quantize_inner: by_row(include_str!("quantize.wgsl"), inner, &[]),
             projection: linear(hidden, 3 * hidden),
             output: linear(hidden, hidden),
-            expand: linear(hidden, inner),
+            expand: linear(hidden, activation.outputs(inner)),
             contract: linear(inner, hidden),
             gelu: by_row(include_str!("gelu.wgsl"), inner, &[]),
+            gate: by_row(include_str!("gate.wgsl"), inner, &[]),
             attention: Kernel::new(include_str!("attention.wgsl"), ROW_THREADS, &attention),
         }
     }
 }
 
 /// What the kernels know of the tokens: their number in the first of four values, then for each its
-/// id, its position, the first row of its sequence and that sequence's length.
-fn places(batch: &Batch) -> Vec<i32> {
+/// id, its row of the additions, the first row of its sequence and that sequence's length.
+fn places(batch: &Batch, positions: usize) -> Vec<i32> {
     // Everything is below a table's size or a batch's, which `limits` keeps far below 2^31.
     let mut places = vec![batch.ids.len() as i32, 0, 0, 0];
     for rows in batch.sequences() {
         let (first, length) = (rows.start as i32, rows.len() as i32);
-        for (position, id) in batch.ids[rows].iter().enumerate() {
-            places.extend([*id as i32, position as i32, first, length]);
+        let tokens = batch.ids[rows.clone()].iter().zip(&batch.kinds[rows]);
+        for (position, (id, kind)) in tokens.enumerate() {
+            let addition = usize::from(*kind) * positions + position.min(positions - 1);
+            places.extend([*id as i32, addition as i32, first, length]);
         }
     }
     places
+}
+
+impl Activation {
+    /// Outputs of the expanding layer for so many inputs of the contracting one.
+    fn outputs(self, inner: usize) -> usize {
+        match self {
+            Self::Gelu => inner,
+            Self::SwiGlu => 2 * inner,
+        }
+    }
 }
