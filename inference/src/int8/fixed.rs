@@ -165,7 +165,7 @@ mod tests {
         let values = [0, 1, -1, 63, 4095, -4096, 5000, -123_457, 999_999, STATE_MAX, -STATE_MAX];
         for left in values {
             for right in values {
-                let real = i64::from(left) * i64::from(right) >> STATE_BITS;
+                let real = (i64::from(left) * i64::from(right)) >> STATE_BITS;
                 let real = real.clamp(-i64::from(STATE_MAX), i64::from(STATE_MAX));
                 let product = i64::from(times(left, right));
                 assert!((real - 3..=real).contains(&product), "{left} {right}: {product} {real}");
