@@ -32,19 +32,20 @@ pub struct SignerClient {
 }
 
 impl SignerClient {
-    /// Greets the signer at a socket, waiting for one that is just starting.
+    /// Greets the signer at a socket, waiting for one that is just starting, also when it ends amid the greeting and is started
+    /// again.
     pub async fn connect(path: &Path, wait: Duration) -> Result<Self, SignerError> {
         let deadline = Instant::now() + wait;
-        let mut connection = loop {
-            match open(path).await {
-                Ok(connection) => break connection,
+        let (connection, answer) = loop {
+            match greet(path).await {
+                Ok(greeted) => break greeted,
                 Err(SignerError::Unreachable { .. }) if Instant::now() < deadline => {
                     tokio::time::sleep(START_POLL).await;
                 }
                 Err(error) => return Err(error),
             }
         };
-        let introduction = match exchange(path, &mut connection, &Ask::Hello).await? {
+        let introduction = match answer {
             Answer::Hello { introduction } => introduction,
             other => return Err(strange(path, &other)),
         };
@@ -101,6 +102,12 @@ impl SignerClient {
             idle.push(connection);
         }
     }
+}
+
+async fn greet(path: &Path) -> Result<(Connection, Answer), SignerError> {
+    let mut connection = open(path).await?;
+    let answer = exchange(path, &mut connection, &Ask::Hello).await?;
+    Ok((connection, answer))
 }
 
 async fn open(path: &Path) -> Result<Connection, SignerError> {

@@ -19,9 +19,10 @@ use auspex_oracle::signer::config::SignerConfig;
 use auspex_oracle::signer::key::Key;
 use auspex_oracle::signer::ledger::Ledger;
 use auspex_oracle::signer::policy::{Limits, Policy};
+use auspex_oracle::signer::process;
 use auspex_oracle::signer::server::Server;
 use auspex_oracle::signer::vault::{End, Keys, Vault};
-use auspex_oracle::signer::{process, wire::Answer};
+use auspex_oracle::signer::wire::{Answer, Introduction, VERSION};
 use auspex_oracle::transaction::fee::Fees;
 use auspex_oracle::transaction::intent::Call;
 use auspex_oracle::transaction::sign::{self, Terms};
@@ -225,6 +226,36 @@ async fn another_users_process_gets_no_answer() {
     let error = SignerClient::connect(&running.socket(), Duration::ZERO).await.expect_err("closed");
     assert!(matches!(error, SignerError::Unreachable { .. }), "{error}");
     running.stop().await;
+}
+
+/// One that dies at its start has bound its socket already: somebody greets it, and hears nothing.
+#[tokio::test]
+async fn a_signer_that_ends_amid_the_greeting_is_greeted_again() {
+    let folder = TempDir::new().expect("a folder");
+    let socket = folder.path().join("socket");
+    let listener = tokio::net::UnixListener::bind(&socket).expect("a socket");
+    let introduction = Introduction {
+        version: VERSION,
+        chain_id: 8_453,
+        escrow: ESCROW,
+        signer: key(SIGNER).address(),
+        transmitter: key(TRANSMITTER).address(),
+    };
+    let answer = serde_json::to_string(&Answer::Hello { introduction: introduction.clone() });
+    let answer = answer.expect("JSON") + "\n";
+    let signer = tokio::spawn(async move {
+        let (first, _) = listener.accept().await.expect("a connection");
+        drop(first);
+        let (second, _) = listener.accept().await.expect("a connection");
+        let mut second = BufReader::new(second);
+        let mut question = String::new();
+        second.read_line(&mut question).await.expect("a question");
+        second.write_all(answer.as_bytes()).await.expect("answered");
+        second
+    });
+    let client = SignerClient::connect(&socket, SIGNER_START_WAIT).await.expect("a signer");
+    assert_eq!(*client.introduction(), introduction);
+    signer.await.expect("no panic");
 }
 
 #[tokio::test]
