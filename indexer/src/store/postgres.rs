@@ -2,7 +2,7 @@
 //! writes live and die together.
 
 use std::collections::BTreeMap;
-use std::ops::{DerefMut, RangeInclusive};
+use std::ops::RangeInclusive;
 
 use alloy::primitives::{Address, B256};
 use sqlx::postgres::PgConnectOptions;
@@ -103,8 +103,7 @@ impl PgStore {
     }
 
     fn connection(&mut self) -> Result<&mut PgConnection, StoreError> {
-        let connection = self.connection.as_mut().map(DerefMut::deref_mut);
-        connection.ok_or(StoreError::Database(sqlx::Error::PoolClosed))
+        self.connection.as_deref_mut().ok_or(StoreError::Database(sqlx::Error::PoolClosed))
     }
 
     async fn try_repair(
