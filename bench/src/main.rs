@@ -15,11 +15,14 @@ use clap::Parser;
 enum Arguments {
     MainJob(main_job::Arguments),
     Inference(inference::Arguments),
+    #[command(hide = true)]
+    FirstRequest(inference::first::Arguments),
 }
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse() {
         Arguments::MainJob(arguments) => main_job::run(&arguments),
         Arguments::Inference(arguments) => inference::run(&arguments),
+        Arguments::FirstRequest(arguments) => inference::first::run(&arguments),
     }
 }

@@ -1,5 +1,6 @@
 //! Measures the encoder beside ONNX Runtime, in turns in one run, and beside what the machine can do at most.
 
+pub(crate) mod first;
 mod machine;
 mod peer;
 
@@ -15,6 +16,12 @@ use crate::report::{Report, Row, median};
 
 /// Largest difference of a component between the two in f32, so that both have run the same model.
 const DIFFERENCE_MAX: f64 = 1e-4;
+
+/// Fresh processes whose first request is measured.
+const FIRST_REQUESTS: usize = 5;
+
+/// Longest first request after a model is ready.
+const FIRST_REQUEST_MS_MAX: f64 = 100.0;
 
 /// Between turns, so that the threads of the one that ran before have stopped spinning.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -58,6 +65,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     ];
     let mut sgemm = Vec::new();
     let mut bandwidth = Vec::new();
+    let mut first_ms = Vec::new();
     for _ in 0..arguments.rounds {
         for case in &mut cases {
             let encoder = match case.model {
@@ -69,11 +77,16 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         sgemm.push(peer.sgemm(sgemm_size())?);
         std::thread::sleep(PAUSE);
         bandwidth.push(read_bandwidth());
+        if first_ms.len() < FIRST_REQUESTS {
+            first_ms.push(first::measure(&arguments.model)?);
+        }
     }
 
     let mut rows: Vec<Row> = cases.iter().map(|case| case.row(&peer)).collect();
     let peak = median(&sgemm);
     let own = cases[0].gflop() / median(&cases[0].own_s);
+    let name = "first request after ready, fresh process";
+    rows.push(Row::with_bar(name, median(&first_ms), "ms", FIRST_REQUEST_MS_MAX));
     rows.push(Row::plain("machine: sgemm (OpenBLAS)", peak, "GFLOP/s"));
     rows.push(Row::plain("MiniLM f32, 16 x 128: share of sgemm", 100.0 * own / peak, "%"));
     rows.push(Row::plain("machine: reading memory", median(&bandwidth), "GB/s"));
