@@ -30,7 +30,7 @@ impl Bus {
     /// Returns when what is published reaches the world's listener.
     async fn start(world: &World) -> Self {
         let broker = TestBroker::start().await.unwrap();
-        let url = broker.url().to_string().parse().unwrap();
+        let url = broker.url().parse().unwrap();
         let listening = tokio::spawn(listen(url, world.state.clone(), CancellationToken::new()));
         let mut options = MqttOptions::new("publisher", "127.0.0.1", broker.port());
         options.set_max_packet_size(1 << 20, 1 << 20);
