@@ -1,7 +1,7 @@
 //! Unfinished answers: what operators publish while a model writes, passed on to whoever reads that request's stream.
 //!
 //! The broker is trusted for nothing. A part is passed on only when a member of the operator set that the request pinned
-//! has signed it and the request still waits for its result ([`gate`]). Nothing is kept: not in the database, not here.
+//! has signed it and the request still waits for its result (`gate`). Nothing is kept: not in the database, not here.
 
 mod gate;
 mod listener;
