@@ -120,7 +120,11 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<()> {
         ));
         if wants(Part::Ponder) && ponder::is_there() {
             let peers = server.database("ponder").await?;
-            ponder::measure(&transfers, &peers, &database, rate, &mut table).await?;
+            // What a peer does not finish takes nothing from our own figures.
+            let measured = ponder::measure(&transfers, &peers, &database, rate, &mut table).await;
+            if let Err(error) = measured {
+                eprintln!("Ponder is left out: {error:#}");
+            }
         }
     }
     if wants(Part::Full) {
