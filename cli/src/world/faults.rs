@@ -79,6 +79,8 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpStream};
 
+    const SEED: u64 = 1;
+
     #[tokio::test]
     async fn what_stands_behind_a_proxy_is_reached_through_it() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
@@ -96,6 +98,22 @@ mod tests {
         let mut heard = [0; 5];
         server.read_exact(&mut heard).await.expect("read");
         assert_eq!(&heard, b"hello");
+    }
+
+    #[tokio::test]
+    async fn once_it_begins_connections_do_not_last() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let port = listener.local_addr().expect("an address").port();
+        // This seed cuts soon.
+        let mut faults = Faults::new(SEED);
+        let direct = Url::parse(&format!("mqtt://127.0.0.1:{port}")).expect("a URL");
+        let reached = faults.in_front_of(direct).await.expect("a proxy");
+        let address = format!("127.0.0.1:{}", reached.port().expect("a port"));
+        let mut client = TcpStream::connect(address).await.expect("connect");
+        let (_server, _) = listener.accept().await.expect("a connection");
+        faults.begin();
+        let end = tokio::time::timeout(Duration::from_secs(60), client.read(&mut [0; 1])).await;
+        assert!(matches!(end.expect("a cut in time"), Ok(0) | Err(_)));
     }
 
     #[tokio::test]

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use alloy::primitives::{Address, B256, keccak256};
+use alloy::primitives::{Address, B256};
 use auspex_devnet::broker::TestBroker;
 use auspex_devnet::postgres::TestDatabase;
-use auspex_oracle::answerer::{Answerer, Draft, Pins, Question};
+use auspex_oracle::answerer::{Answerer, Pins, Question};
 use auspex_protocol::message::{QuorumMessage, open};
 use auspex_protocol::quorum::leader;
 use auspex_protocol::terms::escrow_domain;
@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::bus::listen;
-use crate::scene::node::World;
+use crate::scene::node::{World, answered};
 
 /// An answerer that shows one of `texts` whenever a permit is given, and answers with the last of them.
 fn writer(texts: &'static [&'static str]) -> (Answerer, Arc<Semaphore>) {
@@ -31,13 +31,7 @@ fn writer(texts: &'static [&'static str]) -> (Answerer, Arc<Semaphore>) {
                 pace.acquire().await.expect("open").forget();
             }
             let answer = serde_json::json!({ "text": texts.last() }).to_string();
-            Ok(Draft::Answered {
-                output_hash: keccak256(answer.as_bytes()),
-                answer,
-                trace_root: B256::ZERO,
-                retrieval_root: B256::repeat_byte(3),
-                model_hash: B256::repeat_byte(2),
-            })
+            Ok(answered(answer))
         }
         .boxed()
     };

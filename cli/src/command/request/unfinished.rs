@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use alloy::primitives::{Address, B256};
 use anyhow::{Context, bail};
+use auspex_protocol::answer::sanitize;
 use serde::Deserialize;
 use tokio_util::task::AbortOnDropHandle;
 use url::Url;
@@ -66,7 +67,9 @@ fn part_of(event: &str) -> Option<Part> {
     if field("event:")? != "partial" {
         return None;
     }
-    serde_json::from_str(field("data:")?).ok()
+    let part: Part = serde_json::from_str(field("data:")?).ok()?;
+    // The indexer may be anybody's, and a terminal obeys control characters.
+    Some(Part { text: sanitize(&part.text), ..part })
 }
 
 #[cfg(test)]
@@ -78,6 +81,9 @@ mod tests {
         let data = r#"{"requestId":"0x01","operator":"0x0000000000000000000000000000000000000001","offset":3,"text":"é\n","settled":false}"#;
         let part = part_of(&format!("event: partial\ndata: {data}\n\n")).unwrap();
         assert_eq!((part.offset, part.text.as_str()), (3, "é\n"));
+        let hostile = data.replace(r"é\n", r"\u001b[2Jé");
+        let part = part_of(&format!("event: partial\ndata: {hostile}\n\n")).unwrap();
+        assert_eq!(part.text, " [2Jé");
         assert_eq!(part_of(&format!("id: 7\nevent: update\ndata: {data}\n\n")), None);
         assert_eq!(part_of(": alive\n\n"), None);
         assert_eq!(part_of("event: partial\ndata: {}\n\n"), None);

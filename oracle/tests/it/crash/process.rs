@@ -7,8 +7,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use alloy::primitives::{B256, keccak256};
-use auspex_oracle::answerer::{Answerer, Draft, Pins, Question};
+use alloy::primitives::B256;
+use auspex_oracle::answerer::{Answerer, Pins, Question};
 use auspex_oracle::failpoint::Point;
 use auspex_oracle::limits::LEASE_RENEWAL;
 use auspex_oracle::node::Node;
@@ -20,7 +20,7 @@ use futures::FutureExt;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use crate::scene::node::parsed;
+use crate::scene::node::{answered, parsed};
 
 const ROLE: &str = "AUSPEX_CRASH_ROLE";
 
@@ -74,13 +74,7 @@ pub(super) fn repeating() -> Answerer {
             }
             let text = String::from_utf8_lossy(&question.input).into_owned();
             let answer = serde_json::json!({ "text": text }).to_string();
-            Ok(Draft::Answered {
-                output_hash: keccak256(answer.as_bytes()),
-                answer,
-                trace_root: B256::ZERO,
-                retrieval_root: B256::repeat_byte(3),
-                model_hash: B256::repeat_byte(2),
-            })
+            Ok(answered(answer))
         }
         .boxed()
     };

@@ -176,15 +176,19 @@ pub(crate) fn echo() -> Answerer {
 pub(crate) fn answering(text: impl Fn(Question) -> String + Send + Sync + 'static) -> Answerer {
     let pins = Pins { corpus_root: B256::repeat_byte(1), model_hash: B256::repeat_byte(2) };
     let answer = move |question: Question| {
-        let answer = text(question);
-        let draft = Draft::Answered {
-            output_hash: keccak256(answer.as_bytes()),
-            answer,
-            trace_root: B256::ZERO,
-            retrieval_root: B256::repeat_byte(3),
-            model_hash: B256::repeat_byte(2),
-        };
+        let draft = answered(text(question));
         async move { Ok(draft) }.boxed()
     };
     Answerer::Function { pins, answer: Arc::new(answer) }
+}
+
+/// What an answerer of the tests derives, whose text is this.
+pub(crate) fn answered(answer: String) -> Draft {
+    Draft::Answered {
+        output_hash: keccak256(answer.as_bytes()),
+        answer,
+        trace_root: B256::ZERO,
+        retrieval_root: B256::repeat_byte(3),
+        model_hash: B256::repeat_byte(2),
+    }
 }
