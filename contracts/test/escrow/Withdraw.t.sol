@@ -132,8 +132,6 @@ contract WithdrawTest is EscrowTest {
 
     /// @dev The split's arithmetic: never more than the total, never more than a unit per payee below it, never less than
     /// before, and the same for every way to slice.
-    /// forge-config: default.fuzz.runs = 300
-    /// forge-config: long.fuzz.runs = 5000
     function testFuzz_sharesAreExact(uint64[4] memory weights, uint96[6] memory amounts) public {
         delete split.recipients;
         delete split.allocations;
