@@ -17,15 +17,20 @@ use crate::{
         silu::gate,
     },
     rope::{Rope, RopeScaling},
+    team::Team,
     weights::Weights,
 };
 
-/// Tokens of one task when a batch has enough of them to give each thread its own sequences. Its
-/// activations fit the second-level cache, and more rows would not make the products faster.
-const TASK_TOKENS: usize = 128;
+/// Most tokens of one task when a batch has enough of them to give each thread its own sequences. Every
+/// task reads all weights, so small ones read more from memory, and the activations of large ones leave
+/// the second-level cache; between 128 and 256 there is little difference.
+const TASK_TOKENS: usize = 256;
 
 /// Tokens for each thread from which on sequences are distributed and not the columns of products.
-const THREAD_TOKENS_MIN: usize = 2 * TASK_TOKENS;
+const THREAD_TOKENS_MIN: usize = 256;
+
+/// Tasks for each thread at least, so that a thread that was held up does not hold up all.
+const THREAD_TASKS: usize = 2;
 
 /// Weights of the encoder, packed for the products.
 #[derive(Debug)]
@@ -42,6 +47,7 @@ pub(crate) struct CpuModel {
     layers: Vec<Layer>,
     hidden: usize,
     head_size: usize,
+    team: Team,
 }
 
 #[derive(Debug)]
@@ -137,18 +143,24 @@ impl CpuModel {
             layers,
             hidden,
             head_size: config.head_size(),
+            team: Team::new().map_err(LoadError::Threads)?,
         })
     }
 
     /// The last layer's hidden states of every token: `[tokens, hidden_size]`, row-major.
     pub(crate) fn hidden_states(&self, batch: &Batch) -> Vec<f32> {
+        self.team.run(|| self.pass(batch))
+    }
+
+    fn pass(&self, batch: &Batch) -> Vec<f32> {
         let threads = rayon::current_num_threads();
         let sequences: Vec<_> = batch.sequences().collect();
         if batch.ids.len() < threads * THREAD_TOKENS_MIN {
             return self.run(&batch.ids, &batch.kinds, &sequences, Threads::Spread);
         }
         let lengths: Vec<usize> = sequences.iter().map(|rows| rows.len()).collect();
-        let states: Vec<Vec<f32>> = split_by_tokens(&lengths, TASK_TOKENS)
+        let most = TASK_TOKENS.min(batch.ids.len().div_ceil(threads * THREAD_TASKS));
+        let states: Vec<Vec<f32>> = split_by_tokens(&lengths, most)
             .into_par_iter()
             .map(|task| {
                 let sequences = &sequences[task];
@@ -173,7 +185,7 @@ impl CpuModel {
     ) -> Vec<f32> {
         let rows = ids.len();
         let mut states = self.embed(ids, kinds, sequences);
-        norm(&mut states, &self.norm);
+        norm(&mut states, None, &self.norm);
         let mut projected = Panels::zeros(rows, 3 * self.hidden);
         let mut attended = Panels::zeros(rows, self.hidden);
         let mut update = Panels::zeros(rows, self.hidden);
@@ -188,15 +200,13 @@ impl CpuModel {
             self.attend(&projected, sequences, &mut attended, threads);
             let bias = Finish::Bias(&layer.output.bias);
             linear(&attended, &layer.output, bias, &mut update, threads);
-            add(&mut states, &update);
-            norm(&mut states, &layer.attention_norm);
+            norm(&mut states, Some(&update), &layer.attention_norm);
             layer.expand(&states, &mut expanded, threads);
             let bias = Finish::Bias(&layer.contract.bias);
             linear(&expanded, &layer.contract, bias, &mut update, threads);
-            add(&mut states, &update);
-            norm(&mut states, &layer.norm);
+            norm(&mut states, Some(&update), &layer.norm);
         }
-        (0..rows).flat_map(|row| states.row(row)).collect()
+        states.row_major()
     }
 
     fn embed(&self, ids: &[u32], kinds: &[u8], sequences: &[Range<usize>]) -> Panels {
@@ -343,14 +353,6 @@ fn linear(states: &Panels, layer: &Packed, finish: Finish<'_>, out: &mut Panels,
     let lanes = &states.lanes[..layer.inputs.div_ceil(LANES) * states.rows];
     let left = Left { lanes, stride: states.rows, first_row: 0, rows: states.rows };
     product(left, &layer.weight, layer.inputs, &mut out.lanes, finish, threads);
-}
-
-fn add(states: &mut Panels, update: &Panels) {
-    for (states, update) in states.lanes.iter_mut().zip(&update.lanes) {
-        for (state, update) in states.iter_mut().zip(update) {
-            *state += update;
-        }
-    }
 }
 
 #[cfg(test)]

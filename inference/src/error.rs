@@ -77,6 +77,9 @@ pub enum LoadError {
     /// The device cannot be used.
     #[error(transparent)]
     Device(#[from] DeviceError),
+    /// The system gave no threads to run the model on.
+    #[error("start the threads of the model: {0}; allow this process more threads")]
+    Threads(String),
 }
 
 /// A text that cannot be turned into a vector.

@@ -38,6 +38,7 @@ mod quantize;
 mod rope;
 mod self_test;
 mod sts;
+mod team;
 mod tokens;
 mod weights;
 

@@ -8,14 +8,11 @@ pub const ROWS: usize = 8;
 /// Panels that are computed together: with the rows they fill 24 of AVX-512's 32 registers.
 pub const PANELS: usize = 3;
 
-/// One input of each row.
-pub type Group = [f32; ROWS];
-
-/// One input of each column of a panel.
+/// One input of each column of a panel, or [`LANES`] neighbouring inputs of a row.
 pub type Lane = [f32; LANES];
 
-/// Sums of [`ROWS`] rows for [`PANELS`] panels.
-pub type Sums = [[Lane; ROWS]; PANELS];
+/// [`LANES`] neighbouring inputs of each row.
+pub type Tile = [Lane; ROWS];
 
 /// The proof that this CPU has the instructions.
 #[derive(Clone, Copy, Debug)]
@@ -32,30 +29,48 @@ impl Floats {
     }
 
     /// Writes, for each panel, row and column, the sum over all inputs of the row's value times the
-    /// column's. `left` and all panels have the same length; what one has more is not read.
-    pub fn block(self, left: &[Group], panels: [&[Lane]; PANELS], sums: &mut Sums) {
+    /// column's, and then the column's bias on it. All panels have [`LANES`] inputs for each of
+    /// `left`'s tiles, or fewer for the last one. Each of `out` has up to [`ROWS`] rows; what there is
+    /// more of anything is not read or not written.
+    pub fn block(
+        self,
+        left: &[Tile],
+        panels: [&[Lane]; PANELS],
+        bias: [&Lane; PANELS],
+        out: [&mut [Lane]; PANELS],
+    ) {
         #[cfg(target_arch = "x86_64")]
         {
             // SAFETY: `self` exists only where `detect` found the feature.
             #[expect(unsafe_code, reason = "a call into code for instructions that were detected")]
             unsafe {
-                x86::block(left, panels, sums);
+                x86::block(left, panels, bias, out);
             }
         }
         #[cfg(not(target_arch = "x86_64"))]
-        plain(left, panels, sums);
+        plain(left, panels, bias, out);
     }
 }
 
 /// [`Floats::block`] in plain arithmetic, on every CPU.
-pub fn plain(left: &[Group], panels: [&[Lane]; PANELS], sums: &mut Sums) {
-    for (sums, panel) in sums.iter_mut().zip(panels) {
-        *sums = [[0.0; LANES]; ROWS];
-        for (group, lane) in left.iter().zip(panel) {
-            for (sums, factor) in sums.iter_mut().zip(group) {
-                for (sum, value) in sums.iter_mut().zip(lane) {
-                    *sum = factor.mul_add(*value, *sum);
+pub fn plain(
+    left: &[Tile],
+    panels: [&[Lane]; PANELS],
+    bias: [&Lane; PANELS],
+    out: [&mut [Lane]; PANELS],
+) {
+    for ((panel, bias), out) in panels.into_iter().zip(bias).zip(out) {
+        for (row, out) in out.iter_mut().enumerate().take(ROWS) {
+            *out = [0.0; LANES];
+            for (tile, lanes) in left.iter().zip(panel.chunks(LANES)) {
+                for (factor, lane) in tile[row].iter().zip(lanes) {
+                    for (sum, value) in out.iter_mut().zip(lane) {
+                        *sum = factor.mul_add(*value, *sum);
+                    }
                 }
+            }
+            for (sum, bias) in out.iter_mut().zip(bias) {
+                *sum += bias;
             }
         }
     }
@@ -63,26 +78,52 @@ pub fn plain(left: &[Group], panels: [&[Lane]; PANELS], sums: &mut Sums) {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use std::arch::x86_64::{__m512, _mm512_fmadd_ps, _mm512_set1_ps, _mm512_setzero_ps};
+    use std::arch::x86_64::{
+        __m512, _mm512_add_ps, _mm512_fmadd_ps, _mm512_set1_ps, _mm512_setzero_ps,
+    };
 
-    use super::{Group, Lane, PANELS, ROWS, Sums};
+    use super::{LANES, Lane, PANELS, ROWS, Tile};
+
+    type Sums = [[__m512; PANELS]; ROWS];
 
     #[target_feature(enable = "avx512f")]
-    pub(super) fn block(left: &[Group], panels: [&[Lane]; PANELS], out: &mut Sums) {
+    pub(super) fn block(
+        left: &[Tile],
+        panels: [&[Lane]; PANELS],
+        bias: [&Lane; PANELS],
+        out: [&mut [Lane]; PANELS],
+    ) {
         let mut sums = [[_mm512_setzero_ps(); PANELS]; ROWS];
-        let [first, second, third] = panels;
-        for (((group, first), second), third) in left.iter().zip(first).zip(second).zip(third) {
-            let values = [load(first), load(second), load(third)];
-            for (sums, factor) in sums.iter_mut().zip(group) {
-                let factor = _mm512_set1_ps(*factor);
-                for (sum, value) in sums.iter_mut().zip(values) {
-                    *sum = _mm512_fmadd_ps(factor, value, *sum);
-                }
+        let [first, second, third] = panels.map(|panel| panel.as_chunks::<LANES>());
+        let whole = first.0.iter().zip(second.0).zip(third.0);
+        for (tile, ((first, second), third)) in left.iter().zip(whole) {
+            for input in 0..LANES {
+                add(&mut sums, tile, input, [&first[input], &second[input], &third[input]]);
             }
         }
-        for (row, sums) in sums.iter().enumerate() {
-            for (out, sum) in out.iter_mut().zip(sums) {
-                store(*sum, &mut out[row]);
+        if let Some(tile) = left.get(first.0.len()) {
+            let rest = first.1.iter().zip(second.1).zip(third.1);
+            for (input, ((first, second), third)) in rest.enumerate() {
+                add(&mut sums, tile, input, [first, second, third]);
+            }
+        }
+        for (panel, (bias, out)) in bias.into_iter().zip(out).enumerate() {
+            let bias = load(bias);
+            for (out, sums) in out.iter_mut().zip(&sums) {
+                store(_mm512_add_ps(sums[panel], bias), out);
+            }
+        }
+    }
+
+    /// Adds the products of one input.
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    fn add(sums: &mut Sums, tile: &Tile, input: usize, lanes: [&Lane; PANELS]) {
+        let values = lanes.map(|lane| load(lane));
+        for (sums, row) in sums.iter_mut().zip(tile) {
+            let factor = _mm512_set1_ps(row[input]);
+            for (sum, value) in sums.iter_mut().zip(values) {
+                *sum = _mm512_fmadd_ps(factor, value, *sum);
             }
         }
     }
@@ -117,24 +158,34 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_instructions_give_the_plain_sums(length in 0_usize..70, seed in any::<u32>()) {
+        fn the_instructions_give_the_plain_sums(
+            length in 0_usize..70, rows in 0..=ROWS, seed in any::<u32>(),
+        ) {
             let mut state = seed;
             let mut next = || {
                 state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
                 (state >> 8) as f32 / 8_388_608.0 - 1.0
             };
-            let left: Vec<Group> = (0..length).map(|_| std::array::from_fn(|_| next())).collect();
-            let panels: [Vec<Lane>; PANELS] = std::array::from_fn(|_| {
-                (0..length).map(|_| std::array::from_fn(|_| next())).collect()
-            });
+            let mut lane = || -> Lane { std::array::from_fn(|_| next()) };
+            let left: Vec<Tile> =
+                (0..length.div_ceil(LANES)).map(|_| std::array::from_fn(|_| lane())).collect();
+            let panels: [Vec<Lane>; PANELS] =
+                std::array::from_fn(|_| (0..length).map(|_| lane()).collect());
             let panels = panels.each_ref().map(Vec::as_slice);
-            let mut expected = [[[1.0; LANES]; ROWS]; PANELS];
-            plain(&left, panels, &mut expected);
+            let bias: [Lane; PANELS] = std::array::from_fn(|_| lane());
+            let mut expected = vec![vec![[1.0; LANES]; rows]; PANELS];
+            let mut sums = vec![vec![[2.0; LANES]; rows]; PANELS];
+            let block = |out: &mut [Vec<Lane>], run: &dyn Fn([&mut [Lane]; PANELS])| {
+                let [first, second, third] = out else { unreachable!("three panels") };
+                run([first, second, third]);
+            };
+            block(&mut expected, &|out| plain(&left, panels, bias.each_ref(), out));
             if let Some(floats) = Floats::detect() {
-                let mut sums = [[[2.0; LANES]; ROWS]; PANELS];
-                floats.block(&left, panels, &mut sums);
-                let bits = |sums: Sums| sums.map(|panel| panel.map(|row| row.map(f32::to_bits)));
-                prop_assert_eq!(bits(sums), bits(expected));
+                block(&mut sums, &|out| floats.block(&left, panels, bias.each_ref(), out));
+                let bits = |out: &[Vec<Lane>]| -> Vec<u32> {
+                    out.iter().flatten().flatten().map(|value| value.to_bits()).collect()
+                };
+                prop_assert_eq!(bits(&sums), bits(&expected));
             }
         }
     }

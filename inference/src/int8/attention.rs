@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::{
-    fixed::{STATE_BITS, Tables, bits},
+    fixed::{STATE_BITS, Tables, bits, power_shift},
     sums::{Pairs, ROWS, RowPairs, Sums, pairs},
 };
 use crate::kernels::LANES;
@@ -48,6 +48,8 @@ pub(super) struct Scratch {
     queries: Vec<RowPairs>,
     /// For each panel of keys, the scores of the group.
     scores: Vec<[Sums; ROWS]>,
+    /// For each panel of keys, how many octaves a row's scores are below its largest.
+    octaves: Vec<Sums>,
     /// One group's shares, by pairs of keys.
     shares: Vec<RowPairs>,
 }
@@ -60,12 +62,13 @@ pub(super) fn attend(head: Head<'_>, tables: &Tables, scratch: &mut Scratch) {
         let start = row * 3 * hidden + index * hidden + head * size;
         &projected[start..start + size]
     };
-    let Scratch { keys, values, queries, scores, shares } = scratch;
+    let Scratch { keys, values, queries, scores, octaves, shares } = scratch;
     let length = rows.len();
     let panels = length.div_ceil(LANES);
     let key_pairs = length.div_ceil(2);
     refill(keys, [[0; 2]; LANES], panels * size / 2);
     refill(values, [[0; 2]; LANES], size / LANES * key_pairs);
+    refill(octaves, [0; LANES], panels);
     for (index, row) in rows.clone().enumerate() {
         let panel = &mut keys[index / LANES * size / 2..];
         for (pairs, key) in panel.iter_mut().zip(part(1, row).as_chunks::<2>().0) {
@@ -88,14 +91,14 @@ pub(super) fn attend(head: Head<'_>, tables: &Tables, scratch: &mut Scratch) {
                 pairs[row] = query.map(|value| narrow(value, SCORE_BITS, SCORE_MAX));
             }
         }
-        refill(scores, [[0; LANES]; ROWS], panels);
+        scores.resize(panels, [[0; LANES]; ROWS]);
         for (keys, scores) in keys.chunks_exact(size / 2).zip(scores.iter_mut()) {
             pairs(queries, keys, scores);
         }
         refill(shares, [[0; 2]; ROWS], key_pairs);
         let mut whole = [None; ROWS];
         for (row, whole) in whole[..count].iter_mut().enumerate() {
-            *whole = share(scores, row, length, factor, tables, shares);
+            *whole = share(scores, octaves, row, length, factor, tables, shares);
         }
         for (panel, values) in values.chunks_exact(key_pairs).enumerate() {
             let mut sums = [[0; LANES]; ROWS];
@@ -121,10 +124,12 @@ pub(super) fn attend(head: Head<'_>, tables: &Tables, scratch: &mut Scratch) {
 /// Turns the scores of one row into shares of 2^15. All of it for one key does not fit 16 bits; then
 /// the key is returned, and the shares are zero.
 ///
-/// Whole panels are computed, also behind the last key, because that keeps the loops plain.
+/// Whole panels are computed, also behind the last key, because that keeps the loops plain. The reads
+/// from the table stand apart, because they are all that vector instructions do not do.
 #[inline(always)]
 fn share(
     scores: &mut [[Sums; ROWS]],
+    octaves: &mut [Sums],
     row: usize,
     length: usize,
     factor: i32,
@@ -142,8 +147,7 @@ fn share(
         }
     }
     let largest = high.into_iter().fold(i32::MIN, i32::max);
-    for scores in scores.iter_mut() {
-        let mut octaves = [0; LANES];
+    for (octaves, scores) in octaves.iter_mut().zip(scores.iter()) {
         for (octaves, score) in octaves.iter_mut().zip(&scores[row]) {
             // Two scores may differ by more than 31 bits; so far apart, the lower weighs nothing.
             let difference = largest.wrapping_sub(*score).cast_unsigned();
@@ -151,17 +155,21 @@ fn share(
             let octave = (difference >> (2 * SCORE_BITS - OCTAVE_BITS)).min(65_535) * factor;
             *octaves = octave >> FACTOR_BITS;
         }
+    }
+    for (octaves, scores) in octaves.iter().zip(scores.iter_mut()) {
         for (weight, octaves) in scores[row].iter_mut().zip(octaves) {
-            *weight = tables.power(octaves);
+            *weight = tables.power(*octaves);
         }
     }
     if let Some(last) = scores.last_mut() {
         last[row][LANES - behind..].fill(0);
     }
     let mut sums = [0; LANES];
-    for scores in scores.iter() {
-        for (sum, weight) in sums.iter_mut().zip(&scores[row]) {
-            *sum += weight;
+    for (octaves, scores) in octaves.iter().zip(scores.iter_mut()) {
+        let lanes = sums.iter_mut().zip(&mut scores[row]).zip(octaves);
+        for ((sum, weight), octaves) in lanes {
+            *weight >>= power_shift(*octaves);
+            *sum += *weight;
         }
     }
     let sum: i32 = sums.iter().sum();

@@ -54,6 +54,18 @@ pub(super) fn times(left: i32, right: i32) -> i32 {
     product.clamp(-STATE_MAX, STATE_MAX)
 }
 
+/// How far a [`Tables::power`] is shifted down.
+#[inline(always)]
+pub(super) fn power_shift(octaves: i32) -> i32 {
+    (octaves >> 10).min(31)
+}
+
+/// The step of GELU's table that is nearest to a state: 16 states make a step.
+#[inline(always)]
+pub(super) fn gelu_step(x: i32) -> i32 {
+    ((x.abs() + 8) >> 4).min(2048)
+}
+
 /// Tables that are computed once, from exactly rounded operations.
 #[derive(Debug)]
 pub(super) struct Tables {
@@ -93,26 +105,16 @@ impl Tables {
         [self.power.as_slice(), self.tail.as_slice(), self.gate_tail.as_slice()].concat()
     }
 
-    /// `2^15 * 2^(-octaves / 1024)` for `octaves >= 0`.
+    /// `2^15 * 2^(-octaves / 1024)` for `octaves >= 0`, before it is shifted by [`power_shift`].
     #[inline(always)]
     pub(super) fn power(&self, octaves: i32) -> i32 {
-        self.power[(octaves & 1023) as usize] >> (octaves >> 10).min(31)
+        self.power[(octaves & 1023) as usize]
     }
 
-    /// Replaces states by their GELU. The reads from the table stand apart, because they are all that
-    /// vector instructions do not do.
+    /// What GELU lacks of `max(x, 0)` at the step of its table that [`gelu_step`] gives.
     #[inline(always)]
-    pub(super) fn gelu_of<const N: usize>(&self, states: &mut [i32; N]) {
-        let mut tails = [0; N];
-        for (tail, x) in tails.iter_mut().zip(&*states) {
-            *tail = ((x.abs() + 8) >> 4).min(2048);
-        }
-        for tail in &mut tails {
-            *tail = self.tail[*tail as usize];
-        }
-        for (x, tail) in states.iter_mut().zip(tails) {
-            *x = (*x).max(0) - tail;
-        }
+    pub(super) fn gelu_tail(&self, step: i32) -> i32 {
+        self.tail[step as usize]
     }
 
     /// `value * silu(gate)` of two states.
@@ -126,9 +128,7 @@ impl Tables {
     /// GELU of a state, as tests compare it.
     #[cfg(test)]
     pub(super) fn gelu(&self, x: i32) -> i32 {
-        // 16 states make a step of the table; the nearest one is taken.
-        let index = ((x.abs() + 8) >> 4).min(2048);
-        x.max(0) - self.tail[index as usize]
+        x.max(0) - self.gelu_tail(gelu_step(x))
     }
 }
 
@@ -150,7 +150,8 @@ mod tests {
         let tables = Tables::new();
         for octaves in 0..16 * 1024 {
             let real = 32_768.0 * (-f64::from(octaves) / 1024.0).exp2();
-            assert!((f64::from(tables.power(octaves)) - real).abs() <= 1.0, "{octaves}");
+            let power = tables.power(octaves) >> power_shift(octaves);
+            assert!((f64::from(power) - real).abs() <= 1.0, "{octaves}");
         }
         for x in -60_000..60_000 {
             let real = f64::from(gelu(x as f32 / 4096.0)) * 4096.0;

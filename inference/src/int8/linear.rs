@@ -6,7 +6,7 @@ use pulp::NullaryFnOnce;
 use rayon::prelude::*;
 
 use super::{
-    fixed::{STATE_MAX, Tables, bits, shift, state},
+    fixed::{STATE_MAX, Tables, bits, gelu_step, shift, state},
     quantize::{BYTE_MAX, Quantized, Scale},
     sums::{Sums, TILE_ROWS, Way, Weights},
 };
@@ -138,6 +138,7 @@ impl Linear {
         let width = panels.len() * LANES;
         let mut out = vec![0; rows.scales.len() * width];
         let mut sums = [[[0; LANES]; TILE_ROWS]; 2];
+        let mut buffers = [[[0; LANES]; TILE_ROWS]; 2];
         for panel in panels.clone().step_by(2) {
             let tiles = out.chunks_mut(TILE_ROWS * width).zip(rows.scales.chunks(TILE_ROWS));
             for (tile, (out, scales)) in tiles.enumerate() {
@@ -145,7 +146,17 @@ impl Linear {
                 for (panel, sums) in (panel..panels.end).zip(&sums) {
                     let column = (panel - panels.start) * LANES;
                     let out = &mut out[column..];
-                    vectorized(Rescale { layer: self, scales, panel, sums, out, width, gelu });
+                    let buffers = &mut buffers;
+                    vectorized(Rescale {
+                        layer: self,
+                        scales,
+                        panel,
+                        sums,
+                        buffers,
+                        out,
+                        width,
+                        gelu,
+                    });
                 }
             }
         }
@@ -159,6 +170,8 @@ struct Rescale<'a> {
     scales: &'a [Scale],
     panel: usize,
     sums: &'a [Sums],
+    /// Of any content: states, and what GELU lacks.
+    buffers: &'a mut [[Sums; TILE_ROWS]; 2],
     /// From the panel's first column on; a row begins every `width` values.
     out: &'a mut [i32],
     width: usize,
@@ -170,33 +183,57 @@ impl NullaryFnOnce for Rescale<'_> {
 
     #[inline(always)]
     fn call(self) {
-        let Self { layer, scales, panel, sums, out, width, gelu } = self;
-        let panel_of =
-            |values: &[i32]| -> Sums { std::array::from_fn(|lane| values[panel * LANES + lane]) };
+        let Self { layer, scales, panel, sums, buffers: [states, tails], out, width, gelu } = self;
+        let panel_of = |values: &[i32]| -> Sums { values.as_chunks().0[panel] };
         let factors = panel_of(&layer.factors);
         let bias = panel_of(&layer.bias);
         let totals = panel_of(&layer.totals);
         let offset = layer.weights.offset();
         let low_bits = low_bits(layer.inputs);
-        let rows = out.chunks_mut(width).zip(scales).zip(sums);
-        for ((out, Scale { reach, zero }), sums) in rows {
+        let rows = states.iter_mut().zip(scales).zip(sums);
+        for ((states, Scale { reach, zero }), sums) in rows {
             let up = FACTOR_BITS - bits(*reach);
             let row = shift(*reach, -up);
             let down = layer.factor_bits - FACTOR_BITS + up - low_bits as i32;
             // One of the two is zero; both are the same for a whole row, which keeps the loop plain.
             let (left, right) = ((-down).clamp(0, 31), down.clamp(0, 31));
-            let Some(out) = out.first_chunk_mut::<LANES>() else { return };
             for lane in 0..LANES {
                 let factor = (factors[lane] * row) >> FACTOR_BITS;
                 let whole = sums[lane] + (zero - offset) * totals[lane];
                 let low = whole & ((1 << low_bits) - 1);
                 let product = (whole >> low_bits) * factor + ((low * factor) >> low_bits);
                 let value = (product << left) >> right;
-                out[lane] = (value + bias[lane]).clamp(-STATE_MAX, STATE_MAX);
+                states[lane] = (value + bias[lane]).clamp(-STATE_MAX, STATE_MAX);
             }
-            if let Some(tables) = gelu {
-                tables.gelu_of(out);
+        }
+        if let Some(tables) = gelu {
+            gelu_of(tables, states, tails);
+        }
+        for ((out, states), _) in out.chunks_mut(width).zip(states).zip(scales) {
+            if let Some(out) = out.first_chunk_mut() {
+                *out = *states;
             }
+        }
+    }
+}
+
+/// Replaces states by their GELU. The reads from the table stand apart, and for many states at once,
+/// because they are all that vector instructions do not do.
+#[inline(always)]
+fn gelu_of(tables: &Tables, states: &mut [Sums], tails: &mut [Sums]) {
+    for (tails, states) in tails.iter_mut().zip(&*states) {
+        for (tail, state) in tails.iter_mut().zip(states) {
+            *tail = gelu_step(*state);
+        }
+    }
+    for tails in &mut *tails {
+        for tail in tails {
+            *tail = tables.gelu_tail(*tail);
+        }
+    }
+    for (states, tails) in states.iter_mut().zip(tails) {
+        for (state, tail) in states.iter_mut().zip(tails) {
+            *state = (*state).max(0) - *tail;
         }
     }
 }

@@ -35,6 +35,7 @@ use crate::{
     config::{Architecture, BertConfig},
     error::LoadError,
     kernels::{LANES, product::Threads, vectorized},
+    team::Team,
     weights::Weights,
 };
 
@@ -63,6 +64,7 @@ pub(crate) struct Int8Model {
     tables: Tables,
     hidden: usize,
     head_size: usize,
+    team: Team,
 }
 
 #[derive(Debug)]
@@ -156,12 +158,17 @@ impl Int8Model {
             tables: Tables::new(),
             hidden,
             head_size: config.head_size(),
+            team: Team::new().map_err(LoadError::Threads)?,
         })
     }
 
     /// The last layer's states of every token: `[tokens, hidden_size]`, row-major, as whole
     /// numbers, which `f32` holds exactly; [`STATE_ONE`] is 1.
     pub(crate) fn hidden_states(&self, batch: &Batch) -> Vec<f32> {
+        self.team.run(|| self.pass(batch))
+    }
+
+    fn pass(&self, batch: &Batch) -> Vec<f32> {
         let sequences: Vec<_> = batch.sequences().collect();
         let lengths: Vec<usize> = sequences.iter().map(|rows| rows.len()).collect();
         let tasks = split_by_tokens(&lengths, TASK_TOKENS);

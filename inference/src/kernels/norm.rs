@@ -19,16 +19,18 @@ impl Affine {
     }
 }
 
-/// Replaces each row by `(row - mean) / sqrt(variance + epsilon) * gamma + beta`.
+/// Adds `update`, if there is one, and then replaces each row by
+/// `(row - mean) / sqrt(variance + epsilon) * gamma + beta`.
 ///
 /// Mean and variance of a row are sums over its panels from left to right in [`LANES`] parts; all
 /// rows of a panel are visited before the next panel, because that is the order in memory.
-pub(crate) fn norm(states: &mut Panels, affine: &Affine) {
-    vectorized(Norm { states, affine });
+pub(crate) fn norm(states: &mut Panels, update: Option<&Panels>, affine: &Affine) {
+    vectorized(Norm { states, update, affine });
 }
 
 struct Norm<'a> {
     states: &'a mut Panels,
+    update: Option<&'a Panels>,
     affine: &'a Affine,
 }
 
@@ -37,15 +39,22 @@ impl NullaryFnOnce for Norm<'_> {
 
     #[inline(always)]
     fn call(self) {
-        let Self { states, affine } = self;
+        let Self { states, update, affine } = self;
         let rows = states.rows;
         let columns = (affine.gamma.len() * LANES) as f32;
 
         let mut sums = vec![[0.0; LANES]; rows];
-        for panel in states.lanes.chunks_exact(rows) {
+        for (index, panel) in states.lanes.chunks_exact_mut(rows).enumerate() {
+            if let Some(update) = update {
+                for (values, update) in panel.iter_mut().zip(update.columns(index..index + 1)) {
+                    for (value, update) in values.iter_mut().zip(update) {
+                        *value += update;
+                    }
+                }
+            }
             for (sums, values) in sums.iter_mut().zip(panel) {
                 for (sum, value) in sums.iter_mut().zip(values) {
-                    *sum += value;
+                    *sum += *value;
                 }
             }
         }
@@ -87,15 +96,16 @@ mod tests {
         let beta: Vec<f32> = (0..48).map(|column| column as f32 / 10.0).collect();
         let affine = Affine::new(&gamma, &beta, 1e-12);
         let mut states = Panels::from_rows(rows.iter().map(Vec::as_slice), 48);
-        norm(&mut states, &affine);
+        norm(&mut states, None, &affine);
+        let normed = states.row_major();
         for (index, row) in rows.iter().enumerate() {
             let wide: Vec<f64> = row.iter().map(|value| f64::from(*value)).collect();
             let mean = wide.iter().sum::<f64>() / 48.0;
             let variance = wide.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / 48.0;
-            for (column, value) in states.row(index).enumerate() {
+            for (column, value) in normed[index * 48..(index + 1) * 48].iter().enumerate() {
                 let expected = (wide[column] - mean) / variance.sqrt() * f64::from(gamma[column])
                     + f64::from(beta[column]);
-                assert!((f64::from(value) - expected).abs() < 1e-6, "{value} {expected}");
+                assert!((f64::from(*value) - expected).abs() < 1e-6, "{value} {expected}");
             }
         }
     }
@@ -103,7 +113,7 @@ mod tests {
     #[test]
     fn a_constant_row_becomes_the_shift() {
         let mut states = Panels::from_rows([[2.5; 16].as_slice()].into_iter(), 16);
-        norm(&mut states, &Affine::new(&[3.0; 16], &[0.5; 16], 1e-12));
-        assert_eq!(states.row(0).collect::<Vec<_>>(), [0.5; 16]);
+        norm(&mut states, None, &Affine::new(&[3.0; 16], &[0.5; 16], 1e-12));
+        assert_eq!(states.row_major(), [0.5; 16]);
     }
 }

@@ -38,9 +38,17 @@ impl Panels {
         self.lanes.len() / self.rows
     }
 
-    /// One row, left to right.
-    pub(crate) fn row(&self, row: usize) -> impl Iterator<Item = f32> {
-        self.lanes.iter().skip(row).step_by(self.rows).flatten().copied()
+    /// All rows one after the other, each left to right.
+    pub(crate) fn row_major(&self) -> Vec<f32> {
+        let columns = self.count() * LANES;
+        let mut values = vec![0.0; self.rows * columns];
+        for (row, values) in values.chunks_exact_mut(columns).enumerate() {
+            let lanes = self.lanes.iter().skip(row).step_by(self.rows);
+            for (values, lanes) in values.as_chunks_mut().0.iter_mut().zip(lanes) {
+                *values = *lanes;
+            }
+        }
+        values
     }
 
     /// All rows of `columns`, in units of panels.

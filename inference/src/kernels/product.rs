@@ -73,7 +73,7 @@ fn wide_product(
     finish: Finish<'_>,
     threads: Threads,
 ) {
-    let packed: Vec<floats::Group> = vectorized(Pack { left, inputs });
+    let tiles = tiles(left, inputs);
     let panels = right.len() / inputs;
     let width = match threads {
         Threads::Alone => panels,
@@ -81,26 +81,28 @@ fn wide_product(
             panels.div_ceil(SHARES * rayon::current_num_threads()).next_multiple_of(floats::PANELS)
         }
     };
+    let bias = finish.bias();
     let share = |(index, (right, out)): (usize, (&[Lane], &mut [Lane]))| {
-        let mut sums = [[[0.0; LANES]; floats::ROWS]; floats::PANELS];
         let rights = right.chunks(floats::PANELS * inputs);
         let outs = out.chunks_mut(floats::PANELS * left.rows);
         for (chunk, (right, out)) in rights.zip(outs).enumerate() {
             let first = index * width + chunk * floats::PANELS;
             let last = right.len() / inputs - 1;
-            // Where there are fewer panels, the last one is computed again and not kept.
-            let three = [0, 1, 2].map(|panel: usize| {
-                let panel = panel.min(last);
-                &right[panel * inputs..(panel + 1) * inputs]
-            });
-            for (tile, packed) in packed.chunks_exact(inputs).enumerate() {
-                floats.block(packed, three, &mut sums);
-                let rows = tile * floats::ROWS..left.rows.min((tile + 1) * floats::ROWS);
-                for (out, sums) in out.chunks_exact_mut(left.rows).zip(&sums) {
-                    out[rows.clone()].copy_from_slice(&sums[..rows.len()]);
-                }
+            // Where there are fewer panels, the last one is computed again and not written.
+            let three = [0, 1, 2].map(|panel: usize| panel.min(last));
+            let rights = three.map(|panel| &right[panel * inputs..(panel + 1) * inputs]);
+            let biases = three.map(|panel| &bias[first + panel]);
+            for (index, tile) in tiles.chunks_exact(inputs.div_ceil(LANES)).enumerate() {
+                let start = index * floats::ROWS;
+                let rows = start..left.rows.min(start + floats::ROWS);
+                let mut panels = out.chunks_exact_mut(left.rows);
+                let outs =
+                    three.map(|_| panels.next().map_or(&mut [][..], |out| &mut out[rows.clone()]));
+                floats.block(tile, rights, biases, outs);
             }
-            vectorized(Finished { finish, first, rows: left.rows, out });
+            if let Finish::BiasGelu(_) = finish {
+                vectorized(Gelu { lanes: out });
+            }
         }
     };
     let rights = width * inputs;
@@ -115,22 +117,41 @@ fn wide_product(
     }
 }
 
-/// What happens to panels that are complete.
-struct Finished<'a> {
-    finish: Finish<'a>,
-    /// Number of the first panel.
-    first: usize,
-    rows: usize,
-    out: &'a mut [Lane],
+/// Copies the left side so that a block reads it from the first byte to the last: the rows of a tile,
+/// panel by panel; rows behind the last are zero.
+fn tiles(left: Left<'_>, inputs: usize) -> Vec<floats::Tile> {
+    let panels = inputs.div_ceil(LANES);
+    let lanes = left.lanes.chunks_exact(left.stride).take(panels);
+    let lanes: Vec<&[Lane]> =
+        lanes.map(|panel| &panel[left.first_row..left.first_row + left.rows]).collect();
+    let mut tiles = Vec::with_capacity(left.rows.div_ceil(floats::ROWS) * panels);
+    for start in (0..left.rows).step_by(floats::ROWS) {
+        for lanes in &lanes {
+            let rows = &lanes[start..];
+            tiles.push(rows.first_chunk().copied().unwrap_or_else(|| {
+                let mut tile = [[0.0; LANES]; floats::ROWS];
+                tile[..rows.len()].copy_from_slice(rows);
+                tile
+            }));
+        }
+    }
+    tiles
 }
 
-impl NullaryFnOnce for Finished<'_> {
+/// GELU of panels that have their bias.
+struct Gelu<'a> {
+    lanes: &'a mut [Lane],
+}
+
+impl NullaryFnOnce for Gelu<'_> {
     type Output = ();
 
     #[inline(always)]
     fn call(self) {
-        for (panel, out) in self.out.chunks_exact_mut(self.rows).enumerate() {
-            self.finish.apply(self.first + panel, out);
+        for values in self.lanes {
+            for value in values {
+                *value = gelu(*value);
+            }
         }
     }
 }
@@ -166,23 +187,23 @@ fn narrow_product(
     }
 }
 
-/// Copies the left side into groups of `R` rows, one array for each input, so that a block
+/// Copies the left side into groups of [`ROWS`] rows, one array for each input, so that a block
 /// reads it from the first byte to the last; rows behind the last are zero.
-struct Pack<'a, const R: usize> {
+struct Pack<'a> {
     left: Left<'a>,
     inputs: usize,
 }
 
-impl<const R: usize> NullaryFnOnce for Pack<'_, R> {
-    type Output = Vec<[f32; R]>;
+impl NullaryFnOnce for Pack<'_> {
+    type Output = Vec<[f32; ROWS]>;
 
     #[inline(always)]
     fn call(self) -> Self::Output {
         let Self { left, inputs } = self;
-        let mut packed = vec![[0.0; R]; left.rows.div_ceil(R) * inputs];
+        let mut packed = vec![[0.0; ROWS]; left.rows.div_ceil(ROWS) * inputs];
         for (block, packed) in packed.chunks_exact_mut(inputs).enumerate() {
-            let start = left.first_row + block * R;
-            let end = (start + R).min(left.first_row + left.rows);
+            let start = left.first_row + block * ROWS;
+            let end = (start + ROWS).min(left.first_row + left.rows);
             for (panel, packed) in
                 left.lanes.chunks_exact(left.stride).zip(packed.chunks_mut(LANES))
             {
@@ -232,6 +253,12 @@ impl NullaryFnOnce for Share<'_> {
 }
 
 impl Finish<'_> {
+    fn bias(&self) -> &[Lane] {
+        match self {
+            Self::Bias(bias) | Self::BiasGelu(bias) => bias,
+        }
+    }
+
     #[inline(always)]
     fn apply(self, panel: usize, out: &mut [Lane]) {
         match self {

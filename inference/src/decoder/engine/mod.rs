@@ -6,7 +6,6 @@
 
 mod pool;
 mod sequence;
-mod team;
 mod worker;
 
 use std::{

@@ -20,9 +20,8 @@ use super::{
     GenerateError, Options, StartError,
     pool::Pool,
     sequence::{Request, Sequence},
-    team::Team,
 };
-use crate::device::DeviceChoice;
+use crate::{device::DeviceChoice, team::Team};
 
 /// Loads and checks the model, says so on `ready`, and works until the last handle is gone.
 pub(super) fn run(
@@ -63,7 +62,7 @@ pub(super) fn run(
         waiting: VecDeque::new(),
         running: Vec::new(),
     }
-    .work(receiver, team);
+    .work(receiver, &team);
 }
 
 struct Worker {
@@ -86,7 +85,7 @@ struct Turn {
 impl Worker {
     /// Runs passes until the channel is closed and everything is written, or until a pass panics:
     /// what would be computed afterwards cannot be trusted. Dropping the senders tells everybody.
-    fn work(mut self, mut receiver: mpsc::Receiver<Request>, mut team: Team) {
+    fn work(mut self, mut receiver: mpsc::Receiver<Request>, team: &Team) {
         loop {
             if self.waiting.is_empty() && self.running.is_empty() {
                 let Some(request) = receiver.blocking_recv() else { return };
