@@ -48,7 +48,8 @@ pub struct IndexerConfig {
 
     /// A file that names one more contract of that chain to follow, in JSON: {"name": "Usdc", "address": "0x..",
     /// "abi": "erc20.json", "events": ["Transfer"], "startBlock": 1}. Its events are queried as `usdcTransfers` and so on.
-    /// May be given again.
+    /// What a factory creates is followed with "factory": {"address": "0x..", "abi": "factory.json", "event": "PoolCreated",
+    /// "parameter": "pool"} in place of "address". May be given again.
     #[arg(long, env = "AUSPEX_CONTRACTS", value_delimiter = ',', value_name = "FILE")]
     pub contract: Vec<PathBuf>,
 

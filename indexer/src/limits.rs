@@ -85,6 +85,9 @@ pub const ID_KEY_BYTES_MAX: usize = 128;
 /// Characters of such a contract's name.
 pub const CONTRACT_NAME_MAX: usize = 48;
 
+/// Contracts that the factories of a chain have created: their addresses are held in memory, about 60 bytes each.
+pub const CHILDREN_MAX: usize = 1_000_000;
+
 /// Events of such a contract.
 pub const CONTRACT_EVENTS_MAX: usize = 64;
 

@@ -1,6 +1,6 @@
 //! Which logs of a chain matter: the watched contracts and what each of them is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::{Address, B256, Bloom, BloomInput};
 use alloy::sol;
@@ -8,7 +8,8 @@ use alloy::sol_types::SolEvent;
 use auspex_protocol::bindings::{IERC20, IPlatformToken};
 use auspex_protocol::deployment::Deployment;
 
-use crate::contract::FollowedContract;
+use crate::contract::{Factory, FollowedContract, Place, anywhere};
+use crate::source::LogFilter;
 
 sol! {
     interface Ownable {
@@ -83,6 +84,11 @@ pub struct WatchList {
     signatures: BTreeMap<B256, Bloom>,
     /// What a block's bloom holds when the block holds a log that is kept, one per contract and kept event.
     inputs: Vec<Bloom>,
+    /// Contracts that create others, of which some events are kept.
+    factories: Vec<Factory>,
+    /// The events that are read from every contract, because one that a factory creates may have emitted them.
+    anywhere: BTreeSet<B256>,
+    filter: LogFilter,
 }
 
 impl WatchList {
@@ -114,39 +120,78 @@ impl WatchList {
         Self::build(roles, &[])
     }
 
-    fn build(mut roles: BTreeMap<Address, Role>, contracts: &[FollowedContract]) -> Self {
-        let mut kept: BTreeMap<Address, Vec<B256>> =
-            roles.iter().map(|(address, role)| (*address, role.topics().to_vec())).collect();
+    fn build(roles: BTreeMap<Address, Role>, contracts: &[FollowedContract]) -> Self {
+        let mut factories = Vec::new();
+        let mut named = Vec::new();
         for contract in contracts {
-            // Of a contract that has a role the configuration can only add; where all is kept there is nothing to add.
-            let is_new = !roles.contains_key(&contract.address);
-            roles.entry(contract.address).or_insert(Role::Followed);
-            let topics = kept.entry(contract.address).or_default();
-            if is_new || !topics.is_empty() {
-                topics.extend(contract.events.iter().map(|event| event.topic0));
+            match &contract.place {
+                Place::At(address) => {
+                    named.push((
+                        *address,
+                        contract.events.iter().map(|event| event.topic0).collect(),
+                    ));
+                }
+                Place::CreatedBy(factory) => factories.push(factory.clone()),
             }
         }
+        Self::with_factories(roles, named, factories)
+    }
+
+    /// Watches contracts by their roles, events of further contracts, and what factories create.
+    pub fn with_factories(
+        mut roles: BTreeMap<Address, Role>,
+        mut named: Vec<(Address, Vec<B256>)>,
+        factories: Vec<Factory>,
+    ) -> Self {
+        named.extend(factories.iter().map(|factory| (factory.address, vec![factory.creation])));
+        let mut kept: BTreeMap<Address, Vec<B256>> =
+            roles.iter().map(|(address, role)| (*address, role.topics().to_vec())).collect();
+        for (address, events) in named {
+            // Of a contract that has a role the configuration can only add; where all is kept there is nothing to add.
+            let is_new = !roles.contains_key(&address);
+            roles.entry(address).or_insert(Role::Followed);
+            let topics = kept.entry(address).or_default();
+            if is_new || !topics.is_empty() {
+                topics.extend(events);
+            }
+        }
+        let anywhere = anywhere(&factories);
         let inputs = kept.iter().flat_map(|(address, topics)| bloom_inputs(*address, topics));
+        let inputs = inputs.chain(anywhere.iter().map(|topic| bloom_of(topic.as_slice())));
         let inputs = inputs.collect();
+        let filter = LogFilter {
+            addresses: roles.keys().copied().collect(),
+            anywhere: anywhere.iter().copied().collect(),
+        };
         let addresses = roles.keys().map(|address| (*address, bloom_of(address.as_slice())));
         let addresses = addresses.collect();
-        let topics = kept.values().flatten();
+        let topics = kept.values().flatten().chain(&anywhere);
         let signatures = topics.map(|topic| (*topic, bloom_of(topic.as_slice()))).collect();
-        Self { roles, kept, addresses, signatures, inputs }
+        Self { roles, kept, addresses, signatures, inputs, factories, anywhere, filter }
     }
 
     pub fn role(&self, address: Address) -> Option<Role> {
         self.roles.get(&address).copied()
     }
 
-    /// True when a log with this address and first topic is kept.
+    /// True when a log with this address and first topic is read: it is kept, or will be if a factory created its contract.
     pub fn keeps(&self, address: Address, topic0: Option<&B256>) -> bool {
+        topic0.is_some_and(|topic| self.anywhere.contains(topic)) || self.names(address, topic0)
+    }
+
+    /// True when a log with this address and first topic is kept whatever factories create.
+    pub fn names(&self, address: Address, topic0: Option<&B256>) -> bool {
         let Some(topics) = self.kept.get(&address) else { return false };
         topics.is_empty() || topic0.is_some_and(|topic| topics.contains(topic))
     }
 
-    pub fn addresses(&self) -> impl Iterator<Item = Address> {
-        self.roles.keys().copied()
+    /// The logs that endpoints are asked for.
+    pub fn filter(&self) -> &LogFilter {
+        &self.filter
+    }
+
+    pub fn factories(&self) -> &[Factory] {
+        &self.factories
     }
 
     /// The contracts whose events carry a sequence number.

@@ -19,7 +19,7 @@ pub(super) struct Column {
 }
 
 /// Where a parameter's word lies.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Word {
     /// One of the topics 1 to 3.
     Topic(usize),
@@ -27,12 +27,19 @@ pub(super) enum Word {
     Data(usize),
 }
 
+impl Word {
+    /// Reads it out of a row of the facts that is called `row`.
+    pub(super) fn sql(self, row: &str) -> String {
+        match self {
+            Self::Topic(index) => format!("{row}.topic{index}"),
+            Self::Data(index) => format!("substring({row}.data from {} for 32)", 32 * index + 1),
+        }
+    }
+}
+
 /// Fails for types that are not read into columns: arrays and tuples.
 pub(super) fn column(name: String, param: &EventParam, word: Word) -> anyhow::Result<Column> {
-    let (place, topic) = match word {
-        Word::Topic(index) => (format!("f.topic{index}"), true),
-        Word::Data(index) => (format!("substring(f.data from {} for 32)", 32 * index + 1), false),
-    };
+    let (place, topic) = (word.sql("f"), matches!(word, Word::Topic(_)));
     let description =
         format!("`{}`, from {}.", param.ty, if topic { "a topic" } else { "the data" });
     let new = |kind, nullable, sql| Column { name, kind, nullable, sql, description };

@@ -3,9 +3,10 @@
 use std::fmt::Write;
 
 use alloy::json_abi::Event;
-use alloy::primitives::{Address, B256, hex};
+use alloy::primitives::{B256, hex};
 use anyhow::{Context, ensure};
 
+use super::Place;
 use super::column::{Column, Word, column};
 use crate::entity::{Entity, Field, Kind};
 
@@ -71,7 +72,7 @@ impl FollowedEvent {
 
     /// What is served of it on one chain. A log with this signature but another layout, as when a contract's ABI is not what
     /// its code does, has no row here; its fact stays.
-    pub(super) fn entity(&self, chain_id: u64, address: Address) -> Entity {
+    pub(super) fn entity(&self, chain_id: u64, place: &Place) -> Entity {
         let mut source = String::from(
             "(select f.chain_id, '0x' || encode(f.transaction_hash, 'hex') || ':' || f.log_index as id, \
              int8range(f.block_number, null) as block_range, f.address, f.block_number, f.block_time, \
@@ -100,10 +101,10 @@ impl FollowedEvent {
         }
         let _ = write!(
             source,
-            " from indexer.facts f where f.chain_id = {chain_id} and f.address = '\\x{}'::bytea \
+            " from indexer.facts f where f.chain_id = {chain_id} and {} \
              and f.topic0 = '\\x{}'::bytea and num_nonnulls(f.topic1, f.topic2, f.topic3) = {} \
              and octet_length(f.data) >= {})",
-            hex::encode(address),
+            place.sql(chain_id),
             hex::encode(self.topic0),
             self.topics,
             self.head_bytes,
@@ -117,8 +118,7 @@ impl FollowedEvent {
             table: "",
             on_chain: true,
             description: leak(format!(
-                "`{}` of the contract {address}, read out of its verified logs. Its id is \
-                 `<transaction>:<log index>`.",
+                "`{}` of {place}, read out of verified logs. Its id is `<transaction>:<log index>`.",
                 self.signature
             )),
             fields: Vec::leak(fields),

@@ -10,8 +10,9 @@ use super::heal::Omission;
 use super::outcome::{Outcome, Policy};
 use super::read::Reader;
 use crate::chain::{Block, BlockRef, Heads};
+use crate::contract::Children;
 use crate::fork::{LocalChain, Relation};
-use crate::limits::{GAP_ATTEMPTS_MAX, RANGE_BLOCKS_START};
+use crate::limits::{CHILDREN_MAX, GAP_ATTEMPTS_MAX, RANGE_BLOCKS_START};
 use crate::project::Context;
 use crate::source::pool::{Index, Pool};
 use crate::source::{Endpoint, Fault};
@@ -45,6 +46,8 @@ pub struct Follower<E, S> {
 pub(super) struct Local {
     pub(super) cursor: Cursor,
     pub(super) chain: LocalChain,
+    /// What factories created on the stored branch.
+    pub(super) children: Children,
 }
 
 const HEADS_AGE_MAX: Duration = Duration::from_secs(2);
@@ -196,10 +199,14 @@ impl<E: Endpoint + 'static, S: Store> Follower<E, S> {
             cursor = self.store.cursor().await?;
         }
         let hashes = self.store.hashes().await?;
+        let mut created = Vec::new();
+        for factory in self.watch.factories() {
+            created.push(self.store.created(factory).await?);
+        }
         self.local = cursor.map(|cursor| {
             let anchor = cursor.start.saturating_sub(1);
             let chain = LocalChain::new(hashes, cursor.tip, anchor, cursor.finalized);
-            Local { cursor, chain }
+            Local { cursor, chain, children: Children::new(created) }
         });
         Ok(())
     }
@@ -239,16 +246,34 @@ impl<E: Endpoint + 'static, S: Store> Follower<E, S> {
         heads: HeadNumbers,
     ) -> Result<Option<Outcome>, StepError> {
         let Some(local) = &mut self.local else { return Ok(Some(Outcome::Lost)) };
+        // Logs that are read from every contract are kept only of those that a factory created.
+        let base = roll_back.unwrap_or(local.cursor.tip);
+        let selection = (!self.watch.factories().is_empty())
+            .then(|| local.children.select(&self.watch, base, blocks));
+        if let Some((_, created)) = &selection
+            && CHILDREN_MAX < local.children.count() + created.count()
+        {
+            let reason = format!(
+                "the factories of chain {} created more than {CHILDREN_MAX} contracts, which is the limit",
+                self.chain_id
+            );
+            return Err(StoreError::Defect(reason).into());
+        }
+        let blocks = selection.as_ref().map_or(blocks, |(selected, _)| selected.as_slice());
         let context = Context { chain_id: self.chain_id, watch: &self.watch };
         let step = Step { expected: &local.cursor, roll_back, blocks, heads };
         match self.store.apply(context, &step).await? {
             Applied::Done(cursor) => {
                 if let Some(ancestor) = roll_back {
                     local.chain.roll_back(ancestor);
+                    local.children.roll_back(ancestor);
                 }
                 local.chain.extend(blocks.iter().map(|block| block.header.block_ref()));
                 local.chain.finalize(cursor.finalized, keep_from(&cursor));
                 local.cursor = cursor;
+                if let Some((_, created)) = selection {
+                    local.children.extend(created);
+                }
                 self.contradicting.clear();
                 self.gaps = 0;
                 self.omission = None;

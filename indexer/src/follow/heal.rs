@@ -10,6 +10,7 @@ use alloy::primitives::Address;
 use super::converge::{Follower, StepError};
 use super::outcome::Outcome;
 use crate::chain::{BlockRef, Fact};
+use crate::contract::Children;
 use crate::limits::{HEAL_BLOCKS, HEAL_FACTS_MAX};
 use crate::project::Context;
 use crate::source::pool::Index;
@@ -36,6 +37,8 @@ struct Progress {
     /// The last block that was.
     reached: BlockRef,
     missing: Vec<Fact>,
+    /// What the blocks that were read again created.
+    created: Children,
 }
 
 impl Omission {
@@ -96,6 +99,7 @@ impl<E: Endpoint + 'static, S: Store> Follower<E, S> {
         first: u64,
         last: u64,
     ) -> Result<bool, StepError> {
+        let Some(local) = &self.local else { return Ok(false) };
         let blocks = self.reader(index).range(first..last + 1, Level::Full).await?;
         let (Some(lowest), Some(highest)) = (blocks.first(), blocks.last()) else {
             return Ok(true);
@@ -116,9 +120,13 @@ impl<E: Endpoint + 'static, S: Store> Follower<E, S> {
             .map(|fact| (fact.block_hash, fact.log_index))
             .collect();
         let ancestor = BlockRef { number: first - 1, hash: lowest.header.parent_hash };
-        let new = Progress { ancestor, reached, missing: Vec::new() };
+        let new = Progress { ancestor, reached, missing: Vec::new(), created: Children::default() };
         let progress = omission.progress.get_or_insert(new);
         progress.reached = reached;
+        let mut children = local.children.clone();
+        children.extend(progress.created.clone());
+        let (blocks, created) = children.select(&self.watch, omission.base, &blocks);
+        progress.created.extend(created);
         let facts = blocks.into_iter().flat_map(|block| block.facts);
         let missing = facts.filter(|fact| !stored.contains(&(fact.block_hash, fact.log_index)));
         progress.missing.extend(missing);
@@ -139,6 +147,7 @@ impl<E: Endpoint + 'static, S: Store> Follower<E, S> {
         match self.store.repair(context, &repair).await? {
             Applied::Done(cursor) => {
                 local.cursor = cursor;
+                local.children.extend(progress.created);
                 // What comes next is still read by its receipts.
                 self.gaps = 1;
                 let (first, last) = (progress.ancestor.number + 1, progress.reached.number);

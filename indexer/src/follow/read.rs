@@ -97,13 +97,12 @@ impl<E: Endpoint> Reader<'_, E> {
     /// The watched logs of a range at or below the finalized block, asked for at once.
     pub(super) async fn range(&self, range: Range<u64>, level: Level) -> Result<Vec<Block>, Fault> {
         let (first, last) = (range.start, range.end - 1);
-        let addresses: Vec<_> = self.watch.addresses().collect();
         let (headers, logs) = match level {
             Level::Full => (self.headers(first, last).await?, Vec::new()),
             // Together, because on a slow line the waiting is what takes the time.
             Level::Linked => tokio::try_join!(
                 self.headers(first, last),
-                self.endpoint.logs_in(first, last, &addresses)
+                self.endpoint.logs_in(first, last, self.watch.filter())
             )?,
         };
         if headers.len() as u64 != range.end - range.start {
@@ -159,8 +158,7 @@ impl<E: Endpoint> Reader<'_, E> {
 
     /// A block's watched logs as the endpoint gives them for its hash.
     async fn given(&self, header: &Header) -> Result<Vec<Fact>, Fault> {
-        let addresses: Vec<_> = self.watch.addresses().collect();
-        let logs = self.endpoint.logs_of(header.hash, &addresses).await?;
+        let logs = self.endpoint.logs_of(header.hash, self.watch.filter()).await?;
         let logs = logs.ok_or_else(|| absent(header))?;
         let blocks = self.checked_logs(vec![(header.clone(), logs.as_slice())]).await?;
         Ok(blocks.into_iter().flat_map(|block| block.facts).collect())

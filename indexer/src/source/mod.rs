@@ -39,19 +39,19 @@ pub trait Endpoint: Send + Sync {
         hash: B256,
     ) -> impl Future<Output = Result<Option<ClaimedHeader>, Fault>> + Send;
 
-    /// The logs of these contracts in the blocks from `first` to `last`, both included.
+    /// These logs in the blocks from `first` to `last`, both included.
     fn logs_in(
         &self,
         first: u64,
         last: u64,
-        addresses: &[Address],
+        filter: &LogFilter,
     ) -> impl Future<Output = Result<Vec<RawLog>, Fault>> + Send;
 
-    /// The logs of these contracts in one block; null when the endpoint does not know the block.
+    /// These logs in one block; null when the endpoint does not know the block.
     fn logs_of(
         &self,
         block: B256,
-        addresses: &[Address],
+        filter: &LogFilter,
     ) -> impl Future<Output = Result<Option<Vec<RawLog>>, Fault>> + Send;
 
     /// All receipts of some blocks; null for a block that the endpoint does not know.
@@ -59,6 +59,29 @@ pub trait Endpoint: Send + Sync {
         &self,
         blocks: &[B256],
     ) -> impl Future<Output = Result<Vec<Option<Vec<ClaimedReceipt>>>, Fault>> + Send;
+}
+
+/// Which logs an endpoint is asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LogFilter {
+    /// Contracts of which all logs are asked for.
+    pub addresses: Vec<Address>,
+    /// First topics of logs that are asked for whoever emitted them.
+    pub anywhere: Vec<B256>,
+}
+
+impl LogFilter {
+    pub fn asks_for(&self, address: Address, topic0: Option<&B256>) -> bool {
+        self.addresses.contains(&address)
+            || topic0.is_some_and(|topic| self.anywhere.contains(topic))
+    }
+
+    /// Puts the answers to both questions together, in chain order. What the first answer has is left out of the second.
+    pub fn join(&self, mut logs: Vec<RawLog>, anywhere: Vec<RawLog>) -> Vec<RawLog> {
+        logs.extend(anywhere.into_iter().filter(|log| !self.addresses.contains(&log.address)));
+        logs.sort_by_key(|log| (log.block_number, log.log_index));
+        logs
+    }
 }
 
 /// An endpoint's heads, before any check.

@@ -3,21 +3,22 @@
 use std::future::IntoFuture;
 use std::time::Duration;
 
-use alloy::primitives::{Address, B256, U64};
+use alloy::primitives::{B256, U64};
 use alloy::providers::WsConnect;
 use alloy::rpc::client::RpcClient;
 use alloy::rpc::json_rpc::RpcError;
 use alloy::transports::{TransportError, TransportErrorKind};
 use anyhow::{Context, bail};
 use futures::stream::{self, StreamExt, TryStreamExt};
-use serde_json::json;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
+use tokio::try_join;
 
 use super::transport::HttpTransport;
 use super::wire::{self, WireLog, WireReceipt};
-use super::{ClaimedHeads, Endpoint, Fault};
+use super::{ClaimedHeads, Endpoint, Fault, LogFilter};
 use crate::chain::RawLog;
 use crate::config::RpcUrl;
 use crate::limits::{BATCH_HEADERS_MAX, BATCHES_IN_FLIGHT_MAX, RPC_TIMEOUT};
@@ -99,6 +100,23 @@ impl RpcEndpoint {
         Ok(results)
     }
 
+    /// The logs of some blocks: of the filter's contracts, and, in a question of its own, of its events from everywhere.
+    async fn logs(&self, blocks: &Value, filter: &LogFilter) -> Result<Vec<RawLog>, Fault> {
+        let ask = async |key: &str, value: Value| {
+            let mut question = blocks.clone();
+            question[key] = value;
+            let logs: Option<Vec<WireLog>> = self.request("eth_getLogs", json!([question])).await?;
+            let logs = logs.ok_or_else(|| Fault::Absent("the block".into()))?;
+            Ok::<_, Fault>(logs.into_iter().map(RawLog::from).collect::<Vec<_>>())
+        };
+        let named = ask("address", json!(filter.addresses));
+        if filter.anywhere.is_empty() {
+            return named.await;
+        }
+        let (named, anywhere) = try_join!(named, ask("topics", json!([filter.anywhere])))?;
+        Ok(filter.join(named, anywhere))
+    }
+
     /// One batch of block requests; null where there is no such block.
     async fn blocks(
         &self,
@@ -155,25 +173,15 @@ impl Endpoint for RpcEndpoint {
         &self,
         first: u64,
         last: u64,
-        addresses: &[Address],
+        filter: &LogFilter,
     ) -> Result<Vec<RawLog>, Fault> {
-        let filter = json!([{
-            "fromBlock": format!("{first:#x}"),
-            "toBlock": format!("{last:#x}"),
-            "address": addresses,
-        }]);
-        let logs: Vec<WireLog> = self.request("eth_getLogs", filter).await?;
-        Ok(logs.into_iter().map(RawLog::from).collect())
+        let blocks = json!({ "fromBlock": format!("{first:#x}"), "toBlock": format!("{last:#x}") });
+        self.logs(&blocks, filter).await
     }
 
-    async fn logs_of(
-        &self,
-        block: B256,
-        addresses: &[Address],
-    ) -> Result<Option<Vec<RawLog>>, Fault> {
-        let filter = json!([{ "blockHash": block, "address": addresses }]);
-        match self.request::<Option<Vec<WireLog>>>("eth_getLogs", filter).await {
-            Ok(logs) => Ok(logs.map(|logs| logs.into_iter().map(RawLog::from).collect())),
+    async fn logs_of(&self, block: B256, filter: &LogFilter) -> Result<Option<Vec<RawLog>>, Fault> {
+        match self.logs(&json!({ "blockHash": block }), filter).await {
+            Ok(logs) => Ok(Some(logs)),
             Err(Fault::Absent(_)) => Ok(None),
             Err(fault) => Err(fault),
         }

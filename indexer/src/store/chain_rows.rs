@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use alloy::primitives::{Address, B256, Bytes};
+use futures::TryStreamExt;
 use sqlx::PgConnection;
 
 use super::copy::{Copy, CopyRows};
 use super::{Cursor, StoreError};
 use crate::chain::{Block, BlockRef, Fact};
+use crate::contract::Factory;
 
 pub(super) async fn cursor(
     connection: &mut PgConnection,
@@ -328,6 +330,35 @@ fn optional(rows: &mut CopyRows, value: Option<u64>) -> Result<(), StoreError> {
         None => rows.null(),
     }
     Ok(())
+}
+
+/// The contracts that a factory created, each with the block of its creation.
+pub(super) async fn created(
+    connection: &mut PgConnection,
+    chain_id: i64,
+    factory: &Factory,
+) -> Result<BTreeMap<Address, u64>, StoreError> {
+    let mut rows = sqlx::query!(
+        "select block_number, topic1, topic2, topic3, data
+         from indexer.facts
+         where chain_id = $1 and address = $2 and topic0 = $3
+         order by block_number, log_index",
+        chain_id,
+        factory.address.as_slice(),
+        factory.creation.as_slice(),
+    )
+    .fetch(connection);
+    let mut created = BTreeMap::new();
+    while let Some(row) = rows.try_next().await? {
+        let mut topics = vec![factory.creation];
+        for topic in [row.topic1, row.topic2, row.topic3].iter().flatten() {
+            topics.push(hash(topic)?);
+        }
+        if let Some(child) = factory.created(factory.address, &topics, &row.data) {
+            created.entry(child).or_insert(unsigned(row.block_number)?);
+        }
+    }
+    Ok(created)
 }
 
 /// The facts of a block range, in chain order.

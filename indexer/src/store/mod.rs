@@ -15,6 +15,7 @@ use std::future::Future;
 use alloy::primitives::{Address, B256};
 
 use crate::chain::{Block, BlockRef, Fact};
+use crate::contract::Factory;
 use crate::limits::UNTOLD_LAG_MIN;
 use crate::project::Context;
 use crate::project::row::Kind;
@@ -163,6 +164,12 @@ pub trait Store: Send {
         first: u64,
         last: u64,
     ) -> impl Future<Output = Result<Vec<Fact>, StoreError>> + Send;
+
+    /// The contracts that a factory created, as far as the stored facts tell, each with the block of its creation.
+    fn created(
+        &mut self,
+        factory: &Factory,
+    ) -> impl Future<Output = Result<BTreeMap<Address, u64>, StoreError>> + Send;
 
     /// Makes a repair, whole or not at all.
     fn repair(

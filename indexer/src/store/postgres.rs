@@ -14,6 +14,7 @@ use super::projection_rows::{self, Telling};
 use super::{Applied, Cursor, Repair, Step, Store, StoreError, cache};
 use crate::abort::{Point, reach};
 use crate::chain::{Block, BlockRef, Fact};
+use crate::contract::Factory;
 use crate::follow::keep_from;
 use crate::limits::{PARTITION_BLOCKS, STATEMENT_TIMEOUT};
 use crate::project::Context;
@@ -220,7 +221,8 @@ fn telling(cursor: &Cursor) -> Telling {
 /// The facts that some projection may be made of.
 fn projected(context: Context<'_>, blocks: &[Block]) -> Vec<Fact> {
     let facts = blocks.iter().flat_map(|block| &block.facts);
-    let is_projected = |fact: &&Fact| context.watch.role(fact.address) != Some(Role::Followed);
+    let is_projected =
+        |fact: &&Fact| context.watch.role(fact.address).is_some_and(|role| role != Role::Followed);
     facts.filter(is_projected).cloned().collect()
 }
 
@@ -311,6 +313,11 @@ impl Store for PgStore {
     async fn facts(&mut self, first: u64, last: u64) -> Result<Vec<Fact>, StoreError> {
         let chain_id = self.chain_id;
         chain_rows::facts(self.connection()?, chain_id, first, last).await
+    }
+
+    async fn created(&mut self, factory: &Factory) -> Result<BTreeMap<Address, u64>, StoreError> {
+        let chain_id = self.chain_id;
+        chain_rows::created(self.connection()?, chain_id, factory).await
     }
 
     async fn repair(

@@ -1,9 +1,11 @@
-//! A contract that is followed by configuration alone: from its logs at a node to the answers of GraphQL.
+//! Contracts that are followed by configuration alone, named or created by a factory: from their logs at a node to the
+//! answers of GraphQL.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use alloy::primitives::{Address, U256};
+use alloy::sol;
 use alloy::sol_types::SolEvent;
 use auspex_devnet::postgres::TestDatabase;
 use auspex_devnet::replay::{Branch, Draft, Replay};
@@ -24,6 +26,21 @@ const ABI: &str = r#"[{"type": "event", "name": "Transfer", "anonymous": false, 
     {"name": "from", "type": "address", "indexed": true},
     {"name": "to", "type": "address", "indexed": true},
     {"name": "value", "type": "uint256"}]}]"#;
+
+sol! {
+    event PoolCreated(address indexed token, address pool);
+    event Swap(address indexed trader, uint256 amount);
+}
+
+const FACTORY: Address = Address::repeat_byte(0xfa);
+
+const FACTORY_ABI: &str = r#"[{"type": "event", "name": "PoolCreated", "anonymous": false, "inputs": [
+    {"name": "token", "type": "address", "indexed": true},
+    {"name": "pool", "type": "address"}]}]"#;
+
+const POOL_ABI: &str = r#"[{"type": "event", "name": "Swap", "anonymous": false, "inputs": [
+    {"name": "trader", "type": "address", "indexed": true},
+    {"name": "amount", "type": "uint256"}]}]"#;
 
 #[derive(Parser)]
 struct Command {
@@ -47,16 +64,25 @@ fn grow(branch: &mut Branch, height: u64, from: u8) {
 }
 
 fn config(folder: &Path, database: &TestDatabase, node: &Replay, start: u64) -> IndexerConfig {
+    let contract = json!({
+        "name": "Usdc", "address": TOKEN, "abi": "abi.json", "events": ["Transfer"], "startBlock": start,
+    });
+    std::fs::write(folder.join("abi.json"), ABI).unwrap();
+    config_with(folder, database, node, &contract)
+}
+
+fn config_with(
+    folder: &Path,
+    database: &TestDatabase,
+    node: &Replay,
+    contract: &Value,
+) -> IndexerConfig {
     let address = |byte| format!("{:#x}", Address::repeat_byte(byte));
     let deployment = json!({
         "chainId": CHAIN_ID, "startBlock": 1, "agentRegistry": address(1), "operatorRegistry": address(2),
         "entryPolicy": address(3), "requestEscrow": address(4),
     });
-    let contract = json!({
-        "name": "Usdc", "address": TOKEN, "abi": "abi.json", "events": ["Transfer"], "startBlock": start,
-    });
     std::fs::write(folder.join("deployment.json"), deployment.to_string()).unwrap();
-    std::fs::write(folder.join("abi.json"), ABI).unwrap();
     std::fs::write(folder.join("contract.json"), contract.to_string()).unwrap();
     let path = |name: &str| folder.join(name).to_str().unwrap().to_owned();
     Command::parse_from([
@@ -189,4 +215,84 @@ async fn a_contract_that_comes_too_late_is_refused() {
     let indexer = Indexer::start(config(folder.path(), &database, &node, 9)).await;
     let error = indexer.task.await.unwrap().unwrap_err().to_string();
     assert!(error.contains("already indexed") && error.contains("Usdc"), "{error}");
+}
+
+fn swap(pool: u8, amount: u64) -> Draft {
+    let event = Swap { trader: TOKEN, amount: U256::from(amount) };
+    (Address::repeat_byte(pool), event.encode_log_data())
+}
+
+fn creation(pool: u8) -> Draft {
+    let event = PoolCreated { token: TOKEN, pool: Address::repeat_byte(pool) };
+    (FACTORY, event.encode_log_data())
+}
+
+fn pools(folder: &Path, database: &TestDatabase, node: &Replay) -> IndexerConfig {
+    std::fs::write(folder.join("factory.json"), FACTORY_ABI).unwrap();
+    std::fs::write(folder.join("pool.json"), POOL_ABI).unwrap();
+    let contract = json!({
+        "name": "Pool", "abi": "pool.json", "events": ["Swap"], "startBlock": 1,
+        "factory": {"address": FACTORY, "abi": "factory.json", "event": "PoolCreated", "parameter": "pool"},
+    });
+    config_with(folder, database, node, &contract)
+}
+
+#[tokio::test]
+async fn what_a_factory_creates_is_followed_from_its_creation_on() {
+    const POOL: u8 = 0xa1;
+    const LATE: u8 = 0xa2;
+    const STRANGER: u8 = 0xee;
+    let database = TestDatabase::create().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mut branch = Branch::genesis().unwrap();
+    let noise = |branch: &mut Branch, height: u64| {
+        while branch.head() < height {
+            branch.mine(&[vec![swap(STRANGER, branch.head())]]).unwrap();
+        }
+    };
+    // Before its creation a contract is a stranger; in the block of its creation its constructor speaks first.
+    branch.mine(&[vec![swap(POOL, 1)]]).unwrap();
+    branch.mine(&[vec![swap(POOL, 2), creation(POOL)], vec![swap(STRANGER, 2)]]).unwrap();
+    noise(&mut branch, 10);
+    branch.mine(&[vec![swap(POOL, 11), swap(STRANGER, 11)]]).unwrap();
+    noise(&mut branch, 35);
+    let fork = branch.head();
+    branch.mine(&[vec![creation(LATE)], vec![swap(LATE, 36)]]).unwrap();
+    branch.mine(&[vec![swap(LATE, 37), swap(POOL, 38)]]).unwrap();
+    noise(&mut branch, HEAD);
+    let node = Replay::start(CHAIN_ID, branch.clone(), HEAD, (10, 20)).await.unwrap();
+    let indexer = Indexer::start(pools(folder.path(), &database, &node)).await;
+
+    let all = "{ poolSwaps(orderBy: amount) { address amount } }";
+    let row = |pool: u8, amount: u64| json!({ "address": Address::repeat_byte(pool), "amount": amount.to_string() });
+    let rows = [row(POOL, 2), row(POOL, 11), row(LATE, 36), row(LATE, 37), row(POOL, 38)];
+    indexer.wait_for(all, &json!({ "poolSwaps": rows })).await;
+    let past = "{ poolSwaps(block: {number: 10}) { amount } }";
+    indexer.wait_for(past, &json!({ "poolSwaps": [{ "amount": "2" }] })).await;
+
+    // On another branch the second contract was never created, and nothing that it says counts.
+    let mut other = branch.fork(fork, 1);
+    other.mine(&[vec![swap(LATE, 36)]]).unwrap();
+    other.mine(&[vec![swap(LATE, 37), swap(POOL, 39)]]).unwrap();
+    noise(&mut other, HEAD + 2);
+    node.switch(other.clone(), other.head());
+    let rows = [row(POOL, 2), row(POOL, 11), row(POOL, 39)];
+    indexer.wait_for(all, &json!({ "poolSwaps": rows })).await;
+    indexer.stop().await.unwrap();
+
+    // What was created is known again after a restart.
+    other.mine(&[vec![swap(POOL, 42), swap(LATE, 41)], vec![creation(LATE)]]).unwrap();
+    noise(&mut other, HEAD + 5);
+    node.switch(other.clone(), other.head());
+    let indexer = Indexer::start(pools(folder.path(), &database, &node)).await;
+    let rows = [row(POOL, 2), row(POOL, 11), row(POOL, 39), row(LATE, 41), row(POOL, 42)];
+    indexer.wait_for(all, &json!({ "poolSwaps": rows })).await;
+    indexer.stop().await.unwrap();
+
+    // Strangers' logs are not kept, although they were read.
+    let facts = sqlx::query_scalar::<_, i64>("select count(*) from indexer.facts")
+        .fetch_one(&database.pool())
+        .await
+        .unwrap();
+    assert_eq!(facts, 2 + 5, "two creations and five swaps");
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use alloy::primitives::{Address, B256};
 use auspex_indexer::chain::{BlockRef, Fact};
+use auspex_indexer::contract::Factory;
 use auspex_indexer::project::row::Row;
 use auspex_indexer::project::state::{Changes, CurrentRows, Key};
 use auspex_indexer::project::{Context, decode_all, project};
@@ -223,6 +224,16 @@ impl Store for MemoryStore {
 
     async fn facts(&mut self, first: u64, last: u64) -> Result<Vec<Fact>, StoreError> {
         Ok(self.lock().facts.range(first..=last).flat_map(|(_, facts)| facts.clone()).collect())
+    }
+
+    async fn created(&mut self, factory: &Factory) -> Result<BTreeMap<Address, u64>, StoreError> {
+        let mut created = BTreeMap::new();
+        for fact in self.lock().facts.values().flatten() {
+            if let Some(child) = factory.created(fact.address, &fact.topics, &fact.data) {
+                created.entry(child).or_insert(fact.block_number);
+            }
+        }
+        Ok(created)
     }
 
     async fn repair(

@@ -13,6 +13,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use alloy::json_abi::Event;
+use alloy::sol_types::SolEvent;
+use auspex_indexer::contract::Factory;
 use auspex_indexer::follow::{Follower, Outcome, Policy};
 use auspex_indexer::source::clock::Clock;
 use auspex_indexer::source::pool::Pool;
@@ -38,13 +41,18 @@ const HEAL_STEPS_MAX: usize = 400;
 const HEAL_PAUSE: Duration = Duration::from_secs(700);
 
 fn watch() -> WatchList {
-    WatchList::from_roles(BTreeMap::from([
+    let event =
+        Event::parse("event Created(address indexed child, uint256 number)").expect("an event");
+    let factory = Factory::new(story::FACTORY, &event, "child", vec![story::Noted::SIGNATURE_HASH])
+        .expect("a factory");
+    let roles = BTreeMap::from([
         (story::AGENTS, Role::AgentRegistry),
         (story::OPERATORS, Role::OperatorRegistry),
         (story::POLICY, Role::EntryPolicy),
         (story::ESCROW, Role::RequestEscrow),
         (story::TOKEN, Role::Token),
-    ]))
+    ]);
+    WatchList::with_factories(roles, Vec::new(), vec![factory])
 }
 
 fn policy(rng: &mut StdRng) -> Policy {

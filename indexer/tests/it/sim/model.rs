@@ -1,6 +1,8 @@
 //! What must be true, compared with what is stored.
 
 use alloy::primitives::U256;
+use alloy::sol_types::SolEvent;
+use auspex_indexer::chain::RawLog;
 use auspex_indexer::project::request::Status;
 use auspex_indexer::project::row::Row;
 use rand::Rng;
@@ -8,7 +10,7 @@ use rand::rngs::StdRng;
 
 use super::memory::Memory;
 use super::node::World;
-use super::story::{AGENTS, ESCROW, Story, TOKEN};
+use super::story::{AGENTS, Created, ESCROW, FACTORY, Noted, Story, TOKEN};
 
 /// After every step: what is stored is the truth of one branch up to the cursor, and finality never goes back. Blocks that
 /// were not written since the last look are what they were then.
@@ -33,7 +35,7 @@ fn check_from(world: &World, memory: &Memory, finalized: &mut u64, lowest: u64) 
 
     let mut block = tip;
     loop {
-        let watched = block.logs().filter(|log| [AGENTS, ESCROW, TOKEN].contains(&log.address));
+        let watched = block.logs().filter(|log| is_kept(&block.story, log));
         let expected = watched.map(|log| (log.block_hash, log.log_index, &log.data));
         let stored = memory.facts.get(&block.number).into_iter().flatten();
         let stored = stored.map(|fact| (fact.block_hash, u64::from(fact.log_index), &fact.data));
@@ -54,6 +56,17 @@ fn check_from(world: &World, memory: &Memory, finalized: &mut u64, lowest: u64) 
         "a reader of the outbox believes something else"
     );
     compare(&tip.story, memory.current().map(|(_, row)| row));
+}
+
+/// Whether a log of a block is one of the facts; `story` is what was true after the block.
+fn is_kept(story: &Story, log: &RawLog) -> bool {
+    match log.address {
+        AGENTS | ESCROW | TOKEN => true,
+        FACTORY => log.topics.first() == Some(&Created::SIGNATURE_HASH),
+        address => {
+            log.topics.first() == Some(&Noted::SIGNATURE_HASH) && story.children.contains(&address)
+        }
+    }
 }
 
 /// When all is well again: finality is known, and every past block reads as it was.

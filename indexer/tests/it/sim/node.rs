@@ -2,9 +2,9 @@
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use alloy::primitives::{Address, B256, Bytes};
+use alloy::primitives::{B256, Bytes};
 use auspex_indexer::chain::RawLog;
-use auspex_indexer::source::{ClaimedHeads, Endpoint, Fault};
+use auspex_indexer::source::{ClaimedHeads, Endpoint, Fault, LogFilter};
 use auspex_indexer::verify::ClaimedHeader;
 use auspex_indexer::verify::receipts::ClaimedReceipt;
 use rand::rngs::StdRng;
@@ -235,8 +235,9 @@ impl View<'_> {
     }
 }
 
-fn of(addresses: &[Address], block: &SimBlock) -> Vec<RawLog> {
-    block.logs().filter(|log| addresses.contains(&log.address)).cloned().collect()
+fn of(filter: &LogFilter, block: &SimBlock) -> Vec<RawLog> {
+    let asked = |log: &&RawLog| filter.asks_for(log.address, log.topics.first());
+    block.logs().filter(asked).cloned().collect()
 }
 
 impl Endpoint for SimEndpoint {
@@ -290,7 +291,7 @@ impl Endpoint for SimEndpoint {
         &self,
         first: u64,
         last: u64,
-        addresses: &[Address],
+        filter: &LogFilter,
     ) -> Result<Vec<RawLog>, Fault> {
         let mut view = self.look();
         view.reachable()?;
@@ -298,19 +299,15 @@ impl Endpoint for SimEndpoint {
             return Err(Fault::TooLarge("query exceeds max block range".into()));
         }
         let blocks = (first..=last).filter_map(|number| view.at(number));
-        let logs = blocks.flat_map(|block| of(addresses, block)).collect();
+        let logs = blocks.flat_map(|block| of(filter, block)).collect();
         Ok(view.spoil(logs))
     }
 
-    async fn logs_of(
-        &self,
-        block: B256,
-        addresses: &[Address],
-    ) -> Result<Option<Vec<RawLog>>, Fault> {
+    async fn logs_of(&self, block: B256, filter: &LogFilter) -> Result<Option<Vec<RawLog>>, Fault> {
         let mut view = self.look();
         view.reachable()?;
         let Some(block) = view.by_hash(block) else { return Ok(None) };
-        let logs = of(addresses, &block);
+        let logs = of(filter, &block);
         Ok(Some(view.spoil(logs)))
     }
 

@@ -1,9 +1,10 @@
 //! What happens on a branch, and what must be true after it: the independent model. It computes credits and statuses on its
 //! own, from what it made happen, and never looks at the indexer's code.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::{Address, B256, Bytes, LogData, U256, keccak256};
+use alloy::sol;
 use alloy::sol_types::{SolEvent, SolValue};
 use auspex_protocol::bindings::IRequestEscrow::{
     Delivered, Offer, OfferPublished, OfferRetired, Outcome, Refunded, Request, Requested,
@@ -18,7 +19,15 @@ pub(super) const OPERATORS: Address = Address::repeat_byte(0xa1);
 pub(super) const POLICY: Address = Address::repeat_byte(0xa2);
 pub(super) const ESCROW: Address = Address::repeat_byte(0xa3);
 pub(super) const TOKEN: Address = Address::repeat_byte(0xa4);
+pub(super) const FACTORY: Address = Address::repeat_byte(0xa5);
 const STRANGER: Address = Address::repeat_byte(0xee);
+
+sol! {
+    /// Tells of a contract that the factory created.
+    event Created(address indexed child, uint256 number);
+    /// What such a contract says, and others too.
+    event Noted(uint256 number);
+}
 
 /// The contracts' state on one branch.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -37,6 +46,8 @@ pub(super) struct Story {
     /// Account to what was credited and what was withdrawn, all of one token.
     pub(super) credits: BTreeMap<Address, (U256, U256)>,
     pub(super) payments: u64,
+    /// What the factory created.
+    pub(super) children: BTreeSet<Address>,
 }
 
 /// A log before it has a place.
@@ -46,7 +57,7 @@ impl Story {
     /// Lets one transaction happen; returns its logs.
     pub(super) fn transaction(&mut self, rng: &mut StdRng) -> Vec<Draft> {
         self.salt += 1;
-        let mut logs = match rng.random_range(0..10) {
+        let mut logs = match rng.random_range(0..11) {
             0 => self.register(),
             1 => self.change_agent(rng),
             2 => self.publish(rng),
@@ -55,6 +66,7 @@ impl Story {
             6 => self.refund(rng),
             7 => self.withdraw(rng),
             8 => self.pay(rng),
+            9 => self.create_or_note(rng),
             _ => Vec::new(),
         };
         // Logs of contracts that nobody watches lie between those that matter.
@@ -272,6 +284,19 @@ impl Story {
         let nonce = B256::from(U256::from(self.salt));
         let used = IPlatformToken::AuthorizationUsed { authorizer: from, nonce };
         vec![(TOKEN, used.encode_log_data()), transfer]
+    }
+
+    /// One of a few contracts says something, before or after the factory created it; or it is created, and says something
+    /// before its factory does.
+    fn create_or_note(&mut self, rng: &mut StdRng) -> Vec<Draft> {
+        let child = account(rng.random_range(100..108));
+        let number = U256::from(self.salt);
+        let mut logs = vec![(child, Noted { number }.encode_log_data())];
+        if rng.random_bool(0.2) {
+            self.children.insert(child);
+            logs.push((FACTORY, Created { child, number }.encode_log_data()));
+        }
+        logs
     }
 
     fn take_open(&mut self, rng: &mut StdRng) -> Option<(B256, u128, Address, Split)> {
