@@ -10,3 +10,11 @@ create index jobs_due on oracle.jobs (due_at) where state in ('delivering', 'del
 drop index oracle.intents_open;
 create index intents_open on oracle.intents (transmitter, nonce)
     where carrier is null and state in ('queued', 'sent', 'included', 'reverted');
+
+-- A delivery that travels in a batch has no nonce, and needs no place among the nonces.
+alter table oracle.intents drop constraint intents_one_per_nonce;
+create unique index intents_one_per_nonce on oracle.intents (transmitter, nonce) where nonce is not null;
+
+-- The newest intent of a request is looked for at every claim: in this order it is found without the others.
+drop index oracle.intents_by_request;
+create index intents_by_request on oracle.intents (request_id, id) where request_id is not null;

@@ -99,6 +99,10 @@ pub const BOARD_POSTS_MAX: usize = 8;
 /// Outbox rows that are read at once.
 pub const OUTBOX_BATCH: i64 = 50;
 
+/// Messages whose numbers were given out and which are stored after one with a higher number; a sweep of everything finds
+/// what is further behind.
+pub const OUTBOX_OVERTAKEN_MAX: i64 = 256;
+
 /// Wait before the broker is tried again; doubles per failure up to [`BUS_RECONNECT_MAX`].
 pub const BUS_RECONNECT: Duration = Duration::from_millis(200);
 

@@ -129,10 +129,8 @@ pub struct Meters {
 #[derive(Debug, Default)]
 pub struct ManagerMeters {
     pub looks: Meter,
-    /// Reading the heads, the account and the price of gas.
-    pub chain: Meter,
-    /// Reading what the database knows.
-    pub books: Meter,
+    /// Reading the chain's heads, the account, the price of gas, and what the database knows.
+    pub reading: Meter,
     /// Reading receipts.
     pub receipts: Meter,
     /// Finding out how much gas is needed, and putting deliveries together.
@@ -152,8 +150,7 @@ impl ManagerMeters {
             "# HELP {name} Time of the transaction manager by stage.\n# TYPE {name} counter"
         );
         let stages = [
-            ("chain", &self.chain),
-            ("books", &self.books),
+            ("reading", &self.reading),
             ("receipts", &self.receipts),
             ("weighing", &self.weighing),
             ("sending", &self.sending),

@@ -208,7 +208,7 @@ impl Metrics {
         let since = |name: &str| anyhow::Ok(self.value(name)? - before.value(name)?);
         let looks = since("auspex_oracle_manager_looks_total")?;
         table.push(Row::plain(format!("{part}: manager, looks"), looks, ""));
-        for stage in ["chain", "books", "receipts", "weighing", "sending", "noting"] {
+        for stage in ["reading", "receipts", "weighing", "sending", "noting"] {
             let name = format!("auspex_oracle_manager_microseconds_total{{stage=\"{stage}\"}}");
             let milliseconds = since(&name)? / looks / 1e3;
             table.push(Row::plain(format!("{part}: manager, {stage}"), milliseconds, "ms/look"));
@@ -268,16 +268,18 @@ pub(crate) async fn memory(table: &mut Table, count: usize) -> anyhow::Result<()
     bench.mine_at_once().await?;
     let mut asked = Vec::new();
     let mut early = None;
+    let mut delivered = 0;
     let started = Instant::now();
     while asked.len() < count {
         let before = asked.len().saturating_sub(MEMORY_WAITING_MAX);
-        bench.delivered(&asked[..before]).await?;
+        bench.delivered(&asked[delivered..before]).await?;
+        delivered = before;
         asked.extend(bench.ask(TOGETHER.min(count - asked.len())).await);
         if early.is_none() && count / 10 <= asked.len() {
             early = Some(bench.node.resident_mib()?);
         }
     }
-    bench.delivered(&asked).await?;
+    bench.delivered(&asked[delivered..]).await?;
     let rate = count as f64 / started.elapsed().as_secs_f64();
     let (early, late) = (early.context("too few requests")?, bench.node.resident_mib()?);
     let name = |what: &str| format!("memory, {count} requests: {what}");

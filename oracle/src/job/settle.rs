@@ -79,7 +79,11 @@ impl Desk {
         let mut quorum = Quorum::new(recorded.digest, claim.terms.operator_set.clone());
         let mut other = None;
         for (signer, digest, signature) in votes {
-            if digest == recorded.digest {
+            // Ours was made a moment ago, unless it was read back.
+            let made = signer == self.signer.address() && claim.votes.is_some();
+            if digest == recorded.digest && made {
+                quorum.add_own(signer, signature).context("count our signature")?;
+            } else if digest == recorded.digest {
                 quorum.add(signer, signature).context("count a stored signature")?;
             } else {
                 other = Some((signer, digest));

@@ -125,22 +125,21 @@ impl Manager {
         let meters = &self.meters.manager;
         let mut lap = Lap::default();
         meters.looks.add(1);
-        // The nonces before the receipts: see `ChainView`.
-        let (head, safe, account, market) = tokio::try_join!(
-            self.chain.head(BlockNumberOrTag::Latest),
-            self.chain.head(BlockNumberOrTag::Safe),
-            self.chain.account(custody.address),
-            self.chain.market(0),
+        let spent = self.spent(&mut memory, custody.address).await?;
+        // The nonces before the receipts: see `ChainView`. The books may be read meanwhile: nothing is sent until then.
+        let (head, safe, account, market, mut books) = tokio::try_join!(
+            ask(self.chain.head(BlockNumberOrTag::Latest)),
+            ask(self.chain.head(BlockNumberOrTag::Safe)),
+            ask(self.chain.account(custody.address)),
+            ask(self.chain.market(0)),
+            books::read(&self.pool, custody.address, spent),
         )?;
         let Some(head) = head else { return Ok(Vec::new()) };
         let safe_block = safe.map_or(0, |safe| safe.number);
         let market = Market { base_fee: head.base_fee, ..market };
         self.meters.balance_wei.set(u64::try_from(account.balance).unwrap_or(u64::MAX));
         memory.branch.follow(&self.chain, head).await?;
-        lap.end(&meters.chain);
-        let spent = self.spent(&mut memory, custody.address).await?;
-        let mut books = books::read(&self.pool, custody.address, spent).await?;
-        lap.end(&meters.books);
+        lap.end(&meters.reading);
         self.observe(&memory.branch, &mut books, account.latest_nonce).await?;
         lap.end(&meters.receipts);
         self.batch(custody, &mut memory, &mut books, head.time).await?;
@@ -183,13 +182,13 @@ impl Manager {
         let actions = plan(&view, &self.policy);
         self.meters.blocked.set(u64::from(view.stopped));
         self.meters.oldest_transaction_seconds.set(oldest(&view.slots).as_secs());
-        let (outcomes, pressing): (Vec<_>, Vec<_>) =
-            actions.iter().partition(|action| is_outcome(action));
+        let (noted, pressing): (Vec<_>, Vec<_>) =
+            actions.iter().partition(|action| action.is_noted());
         for action in pressing {
             self.act(custody, &mut memory, &books, head, action).await?;
         }
         lap.end(&meters.sending);
-        for action in outcomes {
+        for action in noted {
             // Nobody waits for what is noted: the next look comes upon it again.
             let others_wait = self.meters.deliveries_intended.get() != intended;
             if others_wait && memory.deferred < NOTING_DEFERRED_MAX {
@@ -518,6 +517,10 @@ impl Manager {
     }
 }
 
+async fn ask<T>(question: impl Future<Output = Result<T, ChainError>>) -> anyhow::Result<T> {
+    Ok(question.await?)
+}
+
 /// The time since the last stage of a look ended.
 struct Lap(Instant);
 
@@ -532,19 +535,6 @@ impl Lap {
         let ended = Instant::now();
         stage.add(u64::try_from((ended - self.0).as_micros()).unwrap_or(u64::MAX));
         self.0 = ended;
-    }
-}
-
-/// True for what is only noted.
-fn is_outcome(action: &Action) -> bool {
-    match action {
-        Action::Record { .. } | Action::Settle { .. } | Action::Stop { .. } => true,
-        Action::Adopt { .. }
-        | Action::Resend { .. }
-        | Action::Raise { .. }
-        | Action::Fill { .. }
-        | Action::Send { .. }
-        | Action::Report(_) => false,
     }
 }
 
