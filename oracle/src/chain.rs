@@ -273,7 +273,7 @@ impl Chain {
     }
 
     /// True when a call from `sender` comes through now with this much gas. An endpoint executes it once for that, where an
-    /// estimate takes it a dozen times. False says nothing about why not.
+    /// estimate executes it again and again. False says nothing about why not.
     pub async fn suffices(
         &self,
         sender: Address,

@@ -418,12 +418,14 @@ pub async fn delivered_by(pool: &PgPool, lease: &Lease, block: u64) -> Result<()
     fenced(changed.rows_affected())
 }
 
-/// Makes all delivered jobs due whose delivery may be safe now, except those whose delivery is ours: these end when the
-/// transaction manager settles it. Returns how many there are.
+/// Makes all delivered jobs due whose delivery may be safe now, also those that a worker is looking at, which may have seen
+/// the chain as it was before; except those whose delivery is ours: these end when the transaction manager settles it.
+/// Returns how many there are.
 pub async fn wake_delivered(pool: &PgPool, safe_block: u64) -> anyhow::Result<u64> {
     let woken = sqlx::query!(
         "update oracle.jobs set wakes = wakes + 1, due_at = now()
-         where state = 'delivered' and delivered_block <= $1 and now() < due_at and not exists (
+         where state = 'delivered' and delivered_block <= $1
+            and (now() < due_at or leased_until is not null) and not exists (
             select from oracle.intents
             where intents.request_id = jobs.request_id and intents.state = 'included'
          )",

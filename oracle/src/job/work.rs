@@ -217,6 +217,14 @@ impl Desk {
                     store::delivered_by(&self.pool, &lease, heads.latest.number).await?;
                 }
                 store::become_state(&self.pool, &lease, state, reason, wait).await?;
+                // The safe head may have moved before there was a delivered job to wake.
+                let safe_now = self.heads.borrow().and_then(|heads| heads.safe);
+                if state == State::Delivered
+                    && safe_now != heads.safe
+                    && let Some(safe) = safe_now
+                {
+                    store::wake_delivered(&self.pool, safe.number).await?;
+                }
                 self.bells.manager.notify_one();
                 self.bells.work.notify_one();
             }

@@ -8,8 +8,8 @@ use alloy::sol_types::Eip712Domain;
 use auspex_devnet::postgres::TestDatabase;
 use auspex_oracle::job::plan::State;
 use auspex_oracle::job::store::{
-    Claim, Discovered, FencedError, Found, become_state, claim, counts, discover, discover_all,
-    release, renew, wake,
+    Claim, Discovered, FencedError, Found, become_state, claim, counts, delivered_by, discover,
+    discover_all, release, renew, wake, wake_delivered,
 };
 use auspex_oracle::job::terms::Terms;
 use auspex_oracle::quorum::store::{Signing, record, sign};
@@ -226,6 +226,22 @@ async fn a_bell_that_rings_during_a_step_is_not_slept_through() {
 
     wake(&mut connection, terms.request_id).await.expect("rung during the step");
     release(pool, &job.lease, long, 0).await.expect("released");
+    claimed(&database, "a", LEASE).await.expect("not slept through");
+}
+
+#[tokio::test]
+async fn a_safe_head_that_comes_during_a_look_is_not_slept_through() {
+    let database = TestDatabase::create().await.expect("a database");
+    let pool = &database.pool();
+    let terms = terms(1, 900, vec![Address::repeat_byte(1)]);
+    discover(pool, &terms, 1, 1).await.expect("new");
+    let job = claimed(&database, "a", LEASE).await.expect("a job");
+    delivered_by(pool, &job.lease, 5).await.expect("noted");
+    become_state(pool, &job.lease, State::Delivered, "seen", Duration::ZERO).await.expect("moved");
+    let job = claimed(&database, "a", LEASE).await.expect("looked at");
+    assert_eq!(wake_delivered(pool, 4).await.expect("asked"), 0, "not safe yet");
+    assert_eq!(wake_delivered(pool, 5).await.expect("asked"), 1);
+    release(pool, &job.lease, Duration::from_secs(25), 0).await.expect("released");
     claimed(&database, "a", LEASE).await.expect("not slept through");
 }
 

@@ -231,7 +231,7 @@ impl Scene {
         });
         let ids = ids.collect();
         let wei = self.offer.price * inputs.len() as u128;
-        // Said and not estimated: anvil executes what it estimates two dozen times.
+        // Said and not estimated: an estimate executes it again and again, which costs anvil more than the rest.
         let gas = 200_000 + 60_000 * inputs.len() as u64;
         let call = IRequestEscrow::requestBatchCall { terms, offer: self.offer.clone(), inputs };
         let request = TransactionRequest::default()
