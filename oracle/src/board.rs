@@ -10,6 +10,7 @@ use auspex_protocol::message::Envelope;
 use reqwest::{Client, RequestBuilder, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 
 use crate::config::SecretUrl;
 use crate::limits::{BOARD_REPLY_BYTES_MAX, BOARD_TIMEOUT, DISCOVERY_PAGE};
@@ -21,16 +22,57 @@ pub struct Board {
     url: SecretUrl,
 }
 
+/// An entry of the indexer's list. Most have been seen before, so that the rest of it is read only where it is wanted.
+#[derive(Debug)]
+pub struct Listed {
+    pub request_id: B256,
+    pub sequence: u64,
+    pub finality: Finality,
+    pub block_number: u64,
+    text: Box<RawValue>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Heading {
+    request_id: B256,
+    #[serde(deserialize_with = "number")]
+    sequence: u64,
+    finality: Finality,
+    #[serde(deserialize_with = "number")]
+    block_number: u64,
+}
+
+#[derive(Deserialize)]
+struct Place {
+    #[serde(deserialize_with = "number")]
+    sequence: u64,
+}
+
+impl Listed {
+    /// What cannot be read may still show its place on the list.
+    fn read(text: Box<RawValue>) -> Result<Self, (Option<u64>, serde_json::Error)> {
+        match serde_json::from_str(text.get()) {
+            Ok(Heading { request_id, sequence, finality, block_number }) => {
+                Ok(Self { request_id, sequence, finality, block_number, text })
+            }
+            Err(error) => {
+                let place = serde_json::from_str(text.get());
+                Err((place.map(|Place { sequence }| sequence).ok(), error))
+            }
+        }
+    }
+
+    /// The request itself, which may not be readable.
+    pub fn view(&self) -> serde_json::Result<RequestView> {
+        serde_json::from_str(self.text.get())
+    }
+}
+
 /// A request as the indexer shows it; the parts that a node needs.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RequestView {
-    pub request_id: B256,
-    #[serde(deserialize_with = "number")]
-    pub sequence: u64,
-    pub finality: Finality,
-    #[serde(deserialize_with = "number")]
-    pub block_number: u64,
     pub request: RequestDocument,
     pub input: Bytes,
     pub offer: OfferDocument,
@@ -83,21 +125,23 @@ impl Board {
         Ok(Self { client, url })
     }
 
-    /// A page of funded requests after a sequence number, ascending. A request that cannot be read is left out and
-    /// logged: one strange request must not hide the others.
-    pub async fn funded(&self, after: u64) -> anyhow::Result<(Vec<RequestView>, Option<u64>)> {
+    /// A page of funded requests after a sequence number, ascending. An entry that cannot be read is left out and logged: one
+    /// strange request must not hide the others.
+    pub async fn funded(&self, after: u64) -> anyhow::Result<(Vec<Listed>, Option<u64>)> {
         let path = format!("/v1/requests?status=funded&after={after}&limit={DISCOVERY_PAGE}");
-        let page: Page<serde_json::Value> = self.get(&path, "list requests").await?;
+        let page: Page<Box<RawValue>> = self.get(&path, "list requests").await?;
         let full = DISCOVERY_PAGE <= page.items.len();
         let mut last = None;
         let mut requests = Vec::with_capacity(page.items.len());
         for item in page.items {
-            let sequence = item.get("sequence").cloned().unwrap_or_default();
-            last = number(sequence).ok().or(last);
-            match serde_json::from_value::<RequestView>(item) {
-                Ok(view) => requests.push(view),
-                Err(error) => {
-                    tracing::warn!(%error, "the indexer lists a request that cannot be read")
+            match Listed::read(item) {
+                Ok(listed) => {
+                    last = Some(listed.sequence);
+                    requests.push(listed);
+                }
+                Err((place, error)) => {
+                    last = place.or(last);
+                    tracing::warn!(%error, "the indexer lists a request that cannot be read");
                 }
             }
         }

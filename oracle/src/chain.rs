@@ -264,11 +264,39 @@ impl Chain {
             .with_from(sender)
             .with_to(call.target)
             .with_input(call.calldata.clone());
+        // On the latest block and not on a pending one, for which an endpoint may have to execute all that waits.
         self.ask("estimate a transaction's gas", |provider: DynProvider| {
             let request = request.clone();
-            async move { Ok(provider.estimate_gas(request).await?) }
+            async move { Ok(provider.estimate_gas(request).latest().await?) }
         })
         .await
+    }
+
+    /// True when a call from `sender` comes through now with this much gas. An endpoint executes it once for that, where an
+    /// estimate executes it again and again. False says nothing about why not.
+    pub async fn suffices(
+        &self,
+        sender: Address,
+        call: &Call,
+        gas: u64,
+    ) -> Result<bool, ChainError> {
+        let request = TransactionRequest::default()
+            .with_from(sender)
+            .with_to(call.target)
+            .with_input(call.calldata.clone())
+            .with_gas_limit(gas);
+        let called = self
+            .ask("try a transaction", |provider: DynProvider| {
+                let request = request.clone();
+                async move { Ok(provider.call(request).latest().await?) }
+            })
+            .await;
+        match called {
+            Ok(_) => Ok(true),
+            // Clients have their own words for gas that runs out; an endpoint that is down says so to the next question.
+            Err(ChainError::Reverts { .. } | ChainError::Failed { .. }) => Ok(false),
+            Err(error @ (ChainError::WrongChain { .. } | ChainError::TimeOut { .. })) => Err(error),
+        }
     }
 
     /// Hands a signed transaction to the endpoints. `Ok` means that one of them has it.

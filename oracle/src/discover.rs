@@ -1,5 +1,6 @@
 //! Finding requests: the indexer's list, read at an interval and at every bell.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,10 +11,10 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::board::{Board, Finality, RequestView};
+use crate::board::{self, Board, Finality};
 use crate::heads::Heads;
 use crate::identity::{advance_sequence, seen_sequence};
-use crate::job::store::{Found, discover, known};
+use crate::job::store::{Discovered, Found, discover_all, known};
 use crate::job::terms::Terms;
 use crate::limits::{DISCOVERY_PAGES_MAX, DISCOVERY_WHOLE};
 use crate::meter::Meters;
@@ -99,23 +100,28 @@ impl Discovery {
         let mut listed = Listed { newest: after, finalized: None };
         let mut all_finalized = true;
         for _ in 0..DISCOVERY_PAGES_MAX {
-            let (views, next) = self.board.funded(after).await?;
-            if views.is_empty() && next.is_none() {
+            let (page, next) = self.board.funded(after).await?;
+            if page.is_empty() && next.is_none() {
                 return Ok(listed);
             }
-            let seen: Vec<_> = views.iter().map(|v| (v.request_id, v.block_number)).collect();
+            let seen: Vec<_> = page.iter().map(|v| (v.request_id, v.block_number)).collect();
             // What waits for its delivery stays on the list: it is not to be checked and stored at every look.
             let known = known(&self.pool, &seen).await?;
-            for view in &views {
-                if !known.contains(&view.request_id) {
-                    self.take(view).await?;
+            // By their ids, so that none is there twice and two processes store them in the same order.
+            let mut fresh = BTreeMap::new();
+            for entry in &page {
+                if !known.contains(&entry.request_id)
+                    && let Some(discovered) = self.check(entry)
+                {
+                    fresh.insert(entry.request_id, discovered);
                 }
-                all_finalized &= view.finality == Finality::Finalized;
+                all_finalized &= entry.finality == Finality::Finalized;
                 if all_finalized {
-                    listed.finalized = Some(view.sequence);
+                    listed.finalized = Some(entry.sequence);
                 }
-                listed.newest = listed.newest.max(view.sequence);
+                listed.newest = listed.newest.max(entry.sequence);
             }
+            self.take(fresh.into_values().collect()).await?;
             match next {
                 Some(next) => after = next,
                 None => return Ok(listed),
@@ -124,8 +130,13 @@ impl Discovery {
         Ok(listed)
     }
 
-    async fn take(&self, view: &RequestView) -> anyhow::Result<()> {
-        let request_id = view.request_id;
+    /// What is to become a job, when the request is sound, ours and in time.
+    fn check(&self, entry: &board::Listed) -> Option<Discovered> {
+        let request_id = entry.request_id;
+        let view = entry.view().inspect_err(|error| {
+            tracing::warn!(%request_id, %error, "the indexer lists a request that cannot be read");
+        });
+        let view = view.ok()?;
         let terms = Terms::verified(
             &self.domain,
             request_id,
@@ -139,28 +150,34 @@ impl Discovery {
             Err(error) => {
                 self.meters.requests_disbelieved.add(1);
                 tracing::warn!(%request_id, %error, "the indexer shows a request that does not fit together");
-                return Ok(());
+                return None;
             }
         };
         if !terms.operator_set.signers.contains(&self.signer) {
-            return Ok(());
+            return None;
         }
         // A request that nobody has refunded yet stays on the list after its deadline.
         let chain_time = self.heads.borrow().map(|heads| heads.latest.time);
         if chain_time.is_none_or(|now| terms.deadline() <= now) {
+            return None;
+        }
+        Some(Discovered { terms, sequence: entry.sequence, seen_block: entry.block_number })
+    }
+
+    async fn take(&self, discovered: Vec<Discovered>) -> anyhow::Result<()> {
+        if discovered.is_empty() {
             return Ok(());
         }
-        match discover(&self.pool, &terms, view.sequence, view.block_number).await? {
-            Found::New => {
-                self.meters.requests_found.add(1);
-                tracing::info!(%request_id, deadline = terms.deadline(), "request found");
-                self.work.notify_one();
+        for (request_id, found) in discover_all(&self.pool, &discovered).await? {
+            match found {
+                Found::New => {
+                    self.meters.requests_found.add(1);
+                    tracing::info!(%request_id, "request found");
+                }
+                Found::Returned => tracing::info!(%request_id, "request seen in another block"),
+                Found::Known => continue,
             }
-            Found::Returned => {
-                tracing::info!(%request_id, "request seen in another block");
-                self.work.notify_one();
-            }
-            Found::Known => {}
+            self.work.notify_one();
         }
         Ok(())
     }

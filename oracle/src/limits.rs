@@ -99,6 +99,10 @@ pub const BOARD_POSTS_MAX: usize = 8;
 /// Outbox rows that are read at once.
 pub const OUTBOX_BATCH: i64 = 50;
 
+/// Messages whose numbers were given out and which are stored after one with a higher number; a sweep of everything finds
+/// what is further behind.
+pub const OUTBOX_OVERTAKEN_MAX: i64 = 256;
+
 /// Wait before the broker is tried again; doubles per failure up to [`BUS_RECONNECT_MAX`].
 pub const BUS_RECONNECT: Duration = Duration::from_millis(200);
 
@@ -132,6 +136,15 @@ pub const BATCH_CALLDATA_BYTES_MAX: usize = 96 * 1024;
 /// Deliveries with less time than this before their deadline travel alone, because a deadline that passes in the pool
 /// reverts the whole batch.
 pub const BATCH_DEADLINE_SECONDS_MIN: u64 = 60;
+
+/// What a batch was found to need says what the next one needs for this long.
+pub const BATCH_EXPERIENCE_MAX: Duration = Duration::from_secs(60);
+
+/// What was spent is added up this often. Between that, what leaves the budget's window still counts.
+pub const SPENT_READ_AGE_MAX: Duration = Duration::from_secs(60);
+
+/// Times in a row that the transaction manager may leave what became of transactions unnoted, because new deliveries wait.
+pub const NOTING_DEFERRED_MAX: u32 = 4;
 
 /// Questions to a chain endpoint about transactions that may be under way at once.
 pub const CHAIN_QUESTIONS_MAX: usize = 8;

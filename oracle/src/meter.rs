@@ -105,6 +105,8 @@ pub struct Meters {
     pub bus_rebuilds: Meter,
     pub board_failures: Meter,
     pub strangers_with_our_key: Meter,
+    pub deliveries_intended: Meter,
+    pub manager: ManagerMeters,
     pub transactions_sent: Meter,
     pub deliveries_batched: Meter,
     pub transactions_raised: Meter,
@@ -121,6 +123,43 @@ pub struct Meters {
     pub signer_refusals: Meter,
     pub partials_published: Meter,
     pub partials_dropped: Meter,
+}
+
+/// Where the transaction manager's time goes, in microseconds.
+#[derive(Debug, Default)]
+pub struct ManagerMeters {
+    pub looks: Meter,
+    /// Reading the chain's heads, the account, the price of gas, and what the database knows.
+    pub reading: Meter,
+    /// Reading receipts.
+    pub receipts: Meter,
+    /// Finding out how much gas is needed, and putting deliveries together.
+    pub weighing: Meter,
+    /// Signing, storing and sending transactions.
+    pub sending: Meter,
+    /// Storing what became of them.
+    pub noting: Meter,
+}
+
+impl ManagerMeters {
+    fn write(&self, text: &mut String) {
+        let name = "auspex_oracle_manager_microseconds_total";
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            text,
+            "# HELP {name} Time of the transaction manager by stage.\n# TYPE {name} counter"
+        );
+        let stages = [
+            ("reading", &self.reading),
+            ("receipts", &self.receipts),
+            ("weighing", &self.weighing),
+            ("sending", &self.sending),
+            ("noting", &self.noting),
+        ];
+        for (stage, meter) in stages {
+            let _ = writeln!(text, "{name}{{stage=\"{stage}\"}} {}", meter.get());
+        }
+    }
 }
 
 impl Meters {
@@ -164,6 +203,16 @@ impl Meters {
                 "strangers_with_our_key_total",
                 "Heartbeats signed with our key by another node.",
                 &self.strangers_with_our_key,
+            ),
+            (
+                "deliveries_intended_total",
+                "Deliveries handed to the transaction manager.",
+                &self.deliveries_intended,
+            ),
+            (
+                "manager_looks_total",
+                "Times that the transaction manager looked at everything.",
+                &self.manager.looks,
             ),
             ("transactions_sent_total", "New transactions.", &self.transactions_sent),
             (
@@ -225,6 +274,7 @@ impl Meters {
         for (name, help, meter) in counters {
             metric(&mut text, name, "counter", help, &meter.get().to_string());
         }
+        self.manager.write(&mut text);
         let gauges = [
             ("bus_connected", "1 while the broker is connected.", &self.bus_connected),
             (

@@ -231,7 +231,7 @@ impl Node {
             bell: Arc::clone(&bells.manager),
             work: Arc::clone(&bells.work),
             interval: config.head_interval,
-            branch: Mutex::default(),
+            memory: Mutex::default(),
         };
         tasks.add("transactions", manager.run(stop.clone()));
         let withdrawals = Withdrawals {

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::board::{Board, Posted};
 use crate::failpoint::{Point, pass};
-use crate::limits::{BOARD_POSTS_MAX, OUTBOX_BATCH, OUTBOX_SWEEP};
+use crate::limits::{BOARD_POSTS_MAX, OUTBOX_BATCH, OUTBOX_OVERTAKEN_MAX, OUTBOX_SWEEP};
 use crate::meter::Meters;
 
 /// A message on its way.
@@ -53,14 +53,16 @@ pub async fn bus_acked(pool: &PgPool, id: i64) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn for_board(pool: &PgPool) -> anyhow::Result<Vec<Message>> {
+/// Messages after `floor` that the board has not acknowledged, oldest first.
+async fn for_board(pool: &PgPool, floor: i64) -> anyhow::Result<Vec<Message>> {
     let rows = sqlx::query!(
         "select outbox.id, outbox.request_id, outbox.topic, outbox.payload
          from oracle.outbox join oracle.jobs using (request_id)
-         where outbox.board_acked_at is null
+         where outbox.board_acked_at is null and $2 < outbox.id
             and jobs.state in ('queued', 'signed', 'delivering', 'delivered')
          order by outbox.id limit $1",
         OUTBOX_BATCH,
+        floor,
     )
     .fetch_all(pool)
     .await
@@ -126,20 +128,32 @@ pub async fn post_to_board(
 ) -> anyhow::Result<()> {
     let mut failing = false;
     let mut pruned: Option<Instant> = None;
+    // Between two sweeps of everything only what is new is read: the database would find what was acknowledged long ago in its
+    // index, too.
+    let mut floor = 0;
     loop {
         let rung = bell.notified();
         let swept = async {
             if pruned.is_none_or(|at| OUTBOX_SWEEP <= at.elapsed()) {
                 prune(&pool).await?;
                 pruned = Some(Instant::now());
+                floor = 0;
             }
-            // A full batch may not have been all.
-            while sweep(&pool, &board).await? == OUTBOX_BATCH {}
-            Ok::<_, anyhow::Error>(())
+            loop {
+                let swept = sweep(&pool, &board, floor).await?;
+                // A message with a lower number may be stored a moment later, by another worker.
+                let above = swept.last.map_or(floor, |last| last - OUTBOX_OVERTAKEN_MAX);
+                floor = floor.max(above);
+                // A full batch may not have been all.
+                if swept.messages < OUTBOX_BATCH {
+                    return Ok::<_, anyhow::Error>(());
+                }
+            }
         };
         match swept.await {
             Ok(()) => failing = false,
             Err(error) => {
+                floor = 0;
                 meters.board_failures.add(1);
                 if !failing {
                     tracing::warn!(
@@ -159,9 +173,16 @@ pub async fn post_to_board(
     }
 }
 
-/// Posts a batch. Returns how many messages it was.
-async fn sweep(pool: &PgPool, board: &Board) -> anyhow::Result<i64> {
-    let messages = for_board(pool).await?;
+/// What a sweep found.
+struct Swept {
+    messages: i64,
+    /// The number of the newest.
+    last: Option<i64>,
+}
+
+/// Posts a batch of those after `floor`.
+async fn sweep(pool: &PgPool, board: &Board, floor: i64) -> anyhow::Result<Swept> {
+    let messages = for_board(pool, floor).await?;
     let posting: Vec<_> = messages.iter().map(|message| post(board, message).boxed()).collect();
     let mut posting = stream::iter(posting).buffer_unordered(BOARD_POSTS_MAX);
     let (mut ids, mut refusals, mut failure) = (Vec::new(), Vec::new(), None);
@@ -179,7 +200,10 @@ async fn sweep(pool: &PgPool, board: &Board) -> anyhow::Result<i64> {
         board_acked(pool, &ids, &refusals).await?;
     }
     match failure {
-        None => Ok(i64::try_from(messages.len())?),
+        None => Ok(Swept {
+            messages: i64::try_from(messages.len())?,
+            last: messages.last().map(|message| message.id),
+        }),
         Some(error) => Err(error),
     }
 }

@@ -8,6 +8,7 @@
 mod listing;
 mod node;
 mod parts;
+mod processor;
 #[allow(dead_code, reason = "the scene of the node's tests; a bench needs a part of it")]
 #[path = "../../../oracle/tests/it/scene/mod.rs"]
 mod scene;

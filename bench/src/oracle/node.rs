@@ -89,29 +89,16 @@ impl Running {
         Ok(Self { child })
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Memory that the process holds now, in MiB.
     pub(crate) fn resident_mib(&self) -> anyhow::Result<f64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kib = line.and_then(|text| text.split_whitespace().next()).context("read VmRSS")?;
         Ok(kib.parse::<f64>()? / 1024.0)
-    }
-}
-
-/// Clock ticks per second in `/proc`, on every Linux that is in use.
-const TICKS: f64 = 100.0;
-
-impl Running {
-    /// Processor time that the process has used, in seconds. It hardly depends on what else the machine does.
-    pub(crate) fn cpu_seconds(&self) -> anyhow::Result<f64> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
-        // After the name: state is field 3, user and system time are 14 and 15.
-        let tick = |index: usize| -> anyhow::Result<f64> {
-            let field = fields.split_whitespace().nth(index - 3).context("read /proc/stat")?;
-            Ok(field.parse::<f64>()?)
-        };
-        Ok((tick(14)? + tick(15)?) / TICKS)
     }
 }
 

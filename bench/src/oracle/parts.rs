@@ -13,6 +13,7 @@ use url::Url;
 
 use crate::listing::{Listing, Times};
 use crate::node::Running;
+use crate::processor::Processes;
 use crate::scene::chain::Scene;
 use crate::stages::{self, percentile};
 use crate::table::{Row, Table};
@@ -163,18 +164,19 @@ impl Bench {
         stages::report(table, part, &self.database.pool(), &self.listing, requests).await
     }
 
+    async fn processes(&self) -> anyhow::Result<Processes> {
+        Ok(Processes {
+            node: self.node.id(),
+            chain: self.scene.anvil.pid().context("find anvil")?,
+            database: Processes::server_of(&self.database.pool()).await?,
+        })
+    }
+
     /// How many answers the node has derived, and how many milliseconds that took.
     async fn answers(&self) -> anyhow::Result<(f64, f64)> {
-        let text = reqwest::get(&self.metrics).await?.text().await?;
-        let value = |name: &str| {
-            let line = text.lines().find_map(|line| line.strip_prefix(name));
-            let value = line.and_then(|value| value.trim().parse().ok());
-            value.with_context(|| format!("read {name} of the node's metrics"))
-        };
-        Ok((
-            value("auspex_oracle_answers_total ")?,
-            value("auspex_oracle_answer_milliseconds_total ")?,
-        ))
+        let metrics = Metrics::read(&self.metrics).await?;
+        let answers = metrics.value("auspex_oracle_answers_total")?;
+        Ok((answers, metrics.value("auspex_oracle_answer_milliseconds_total")?))
     }
 
     async fn transactions(&self) -> anyhow::Result<f64> {
@@ -182,6 +184,36 @@ impl Bench {
             .fetch_one(&self.database.pool())
             .await?;
         Ok(count as f64)
+    }
+}
+
+/// The node's metrics at one moment.
+struct Metrics {
+    text: String,
+}
+
+impl Metrics {
+    async fn read(url: &str) -> anyhow::Result<Self> {
+        Ok(Self { text: reqwest::get(url).await?.text().await? })
+    }
+
+    fn value(&self, name: &str) -> anyhow::Result<f64> {
+        let values = self.text.lines().filter_map(|line| line.strip_prefix(name));
+        let value = values.filter_map(|value| value.trim().parse().ok()).next();
+        value.with_context(|| format!("read {name} of the node's metrics"))
+    }
+
+    /// What one look of the transaction manager takes since `before`, stage by stage.
+    fn report_manager(&self, table: &mut Table, part: &str, before: &Self) -> anyhow::Result<()> {
+        let since = |name: &str| anyhow::Ok(self.value(name)? - before.value(name)?);
+        let looks = since("auspex_oracle_manager_looks_total")?;
+        table.push(Row::plain(format!("{part}: manager, looks"), looks, ""));
+        for stage in ["reading", "receipts", "weighing", "sending", "noting"] {
+            let name = format!("auspex_oracle_manager_microseconds_total{{stage=\"{stage}\"}}");
+            let milliseconds = since(&name)? / looks / 1e3;
+            table.push(Row::plain(format!("{part}: manager, {stage}"), milliseconds, "ms/look"));
+        }
+        Ok(())
     }
 }
 
@@ -203,7 +235,8 @@ fn free_address() -> anyhow::Result<SocketAddr> {
 pub(crate) async fn burst(table: &mut Table, count: usize) -> anyhow::Result<()> {
     let bench = Bench::start(None).await?;
     let before = bench.transactions().await?;
-    let cpu = bench.node.cpu_seconds()?;
+    let processes = bench.processes().await?;
+    let (used, metrics) = (processes.used()?, Metrics::read(&bench.metrics).await?);
     let mut requests = Vec::new();
     // With a block each second, payers who wait for theirs would offer less than a node can do.
     bench.mine_at_once().await?;
@@ -213,18 +246,19 @@ pub(crate) async fn burst(table: &mut Table, count: usize) -> anyhow::Result<()>
     bench.scene.provider.anvil_set_interval_mining(BLOCK_SECONDS).await?;
     let early = bench.node.resident_mib()?;
     bench.delivered(&requests).await?;
-    let cpu = (bench.node.cpu_seconds()? - cpu) / count as f64 * 1e3;
+    let (used_then, used) = (used, processes.used()?);
     let times = bench.times(&requests)?;
     let first = times.iter().map(|at| at.listed).fold(f64::INFINITY, f64::min);
     let last = times.iter().filter_map(|at| at.delivered).fold(0.0, f64::max);
     let rate = count as f64 / (last - first);
     table.push(Row::plain("burst: requests", count as f64, ""));
     table.push(Row::at_least("burst: listed to delivered", rate, "requests/s", REQUESTS_BAR));
-    table.push(Row::plain("burst: node's processor time per request", cpu, "ms"));
+    used.report(table, "burst", &used_then, count);
     let transactions = bench.transactions().await? - before;
     table.push(Row::plain("burst: deliveries per transaction", count as f64 / transactions, ""));
     table.push(Row::plain("burst: node's memory at its end", bench.node.resident_mib()?, "MiB"));
     table.push(Row::plain("burst: node's memory at its start", early, "MiB"));
+    Metrics::read(&bench.metrics).await?.report_manager(table, "burst", &metrics)?;
     bench.report_stages(table, "burst", &requests).await
 }
 
@@ -234,16 +268,18 @@ pub(crate) async fn memory(table: &mut Table, count: usize) -> anyhow::Result<()
     bench.mine_at_once().await?;
     let mut asked = Vec::new();
     let mut early = None;
+    let mut delivered = 0;
     let started = Instant::now();
     while asked.len() < count {
         let before = asked.len().saturating_sub(MEMORY_WAITING_MAX);
-        bench.delivered(&asked[..before]).await?;
+        bench.delivered(&asked[delivered..before]).await?;
+        delivered = before;
         asked.extend(bench.ask(TOGETHER.min(count - asked.len())).await);
         if early.is_none() && count / 10 <= asked.len() {
             early = Some(bench.node.resident_mib()?);
         }
     }
-    bench.delivered(&asked).await?;
+    bench.delivered(&asked[delivered..]).await?;
     let rate = count as f64 / started.elapsed().as_secs_f64();
     let (early, late) = (early.context("too few requests")?, bench.node.resident_mib()?);
     let name = |what: &str| format!("memory, {count} requests: {what}");
@@ -260,6 +296,8 @@ pub(crate) async fn steady(table: &mut Table, rate: usize, seconds: usize) -> an
     let per_turn = rate.clamp(1, TOGETHER);
     let turn = Duration::from_secs_f64(per_turn as f64 / rate.max(1) as f64);
     bench.mine_at_once().await?;
+    let processes = bench.processes().await?;
+    let (used, metrics) = (processes.used()?, Metrics::read(&bench.metrics).await?);
     let started = Instant::now();
     let mut requests = Vec::new();
     let mut early = None;
@@ -273,6 +311,7 @@ pub(crate) async fn steady(table: &mut Table, rate: usize, seconds: usize) -> an
     }
     let offered = requests.len() as f64 / started.elapsed().as_secs_f64();
     bench.delivered(&requests).await?;
+    let (used_then, used) = (used, processes.used()?);
     let shares = bench.shares(&requests).await?;
     ensure!(shares.len() == requests.len(), "{} of the deliveries were sent", shares.len());
     let times = bench.times(&requests)?;
@@ -294,7 +333,10 @@ pub(crate) async fn steady(table: &mut Table, rate: usize, seconds: usize) -> an
         "",
         GROWTH_BAR,
     ));
-    bench.report_stages(table, &format!("steady, {rate}/s"), &requests).await
+    let part = format!("steady, {rate}/s");
+    used.report(table, &part, &used_then, requests.len());
+    Metrics::read(&bench.metrics).await?.report_manager(table, &part, &metrics)?;
+    bench.report_stages(table, &part, &requests).await
 }
 
 /// How long after its chain and its database are back a node delivers what was asked meanwhile.

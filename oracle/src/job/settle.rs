@@ -18,7 +18,7 @@ use crate::job::work::Desk;
 use crate::limits::DELIVERING_RECHECK;
 use crate::quorum::inbox::{Received, receive};
 use crate::quorum::reading::shortened;
-use crate::quorum::store::{self as quorum_store, Outgoing, Recorded};
+use crate::quorum::store::{self as quorum_store, Outgoing, Recorded, Vote};
 use crate::transaction::intent::{Call, intend};
 
 impl Desk {
@@ -29,7 +29,11 @@ impl Desk {
         recorded: &Recorded,
     ) -> anyhow::Result<Option<Vec<Attestation>>> {
         let lease = claim.lease;
-        if let Some(attestations) = self.count(claim, recorded).await? {
+        let votes = match &claim.votes {
+            Some(votes) => votes.clone(),
+            None => quorum_store::votes(&self.pool, lease.request_id).await?,
+        };
+        if let Some(attestations) = self.count(claim, recorded, votes).await? {
             return Ok(Some(attestations));
         }
         match self.board.messages(lease.request_id).await {
@@ -43,7 +47,8 @@ impl Desk {
                 tracing::debug!(error = format!("{error:#}"), "the board cannot be read");
             }
         }
-        self.count(claim, recorded).await
+        let votes = quorum_store::votes(&self.pool, lease.request_id).await?;
+        self.count(claim, recorded, votes).await
     }
 
     async fn take_in(&self, payload: &[u8]) -> anyhow::Result<()> {
@@ -69,13 +74,16 @@ impl Desk {
         &self,
         claim: &Claim,
         recorded: &Recorded,
+        votes: Vec<Vote>,
     ) -> anyhow::Result<Option<Vec<Attestation>>> {
-        let lease = claim.lease;
         let mut quorum = Quorum::new(recorded.digest, claim.terms.operator_set.clone());
         let mut other = None;
-        for (signer, digest, signature) in quorum_store::votes(&self.pool, lease.request_id).await?
-        {
-            if digest == recorded.digest {
+        for (signer, digest, signature) in votes {
+            // Ours was made a moment ago, unless it was read back.
+            let made = signer == self.signer.address() && claim.votes.is_some();
+            if digest == recorded.digest && made {
+                quorum.add_own(signer, signature).context("count our signature")?;
+            } else if digest == recorded.digest {
                 quorum.add(signer, signature).context("count a stored signature")?;
             } else {
                 other = Some((signer, digest));
@@ -153,6 +161,7 @@ impl Desk {
         intend(&self.pool, &lease, transmitter, &call, DELIVERING_RECHECK).await?;
         pass(Point::QuorumStored);
         tracing::info!(request_id = %lease.request_id, rank = view.standing.rank, "delivery intended");
+        self.meters.deliveries_intended.add(1);
         self.bells.manager.notify_one();
         Ok(())
     }

@@ -15,7 +15,7 @@ use crate::failpoint::{Point, pass};
 use crate::job::plan::{Delivery, State};
 use crate::job::terms::Terms;
 use crate::limits::RETRY_WAIT_MAX;
-use crate::quorum::store::Recorded;
+use crate::quorum::store::{Recorded, Vote};
 
 /// A job under a lease, with what the database knows about it.
 #[derive(Debug, Clone)]
@@ -29,6 +29,8 @@ pub struct Claim {
     pub answer_stored: bool,
     pub quorum_for: Option<Duration>,
     pub recorded: Option<Recorded>,
+    /// The signatures that were there when ours was stored, where that has just happened.
+    pub votes: Option<Vec<Vote>>,
     /// Our newest delivery.
     pub delivery: Option<Delivery>,
     /// How many of our deliveries have reverted.
@@ -63,21 +65,52 @@ pub enum Found {
     Known,
 }
 
-/// Makes a job of a request, once. A dropped one comes back to life; all others are left alone.
+/// A request as discovery has found it.
+#[derive(Debug)]
+pub struct Discovered {
+    pub terms: Terms,
+    pub sequence: u64,
+    /// The block in which the indexer saw it.
+    pub seen_block: u64,
+}
+
+/// Makes a job of a request; see [`discover_all`].
 pub async fn discover(
     pool: &PgPool,
     terms: &Terms,
     sequence: u64,
     seen_block: u64,
 ) -> anyhow::Result<Found> {
-    let request = serde_json::to_value(RequestDocument::from(&terms.request))?;
-    let offer = serde_json::to_value(OfferDocument::from(&terms.offer))?;
-    let operator_set = serde_json::to_value(OperatorSetDocument::from(&terms.operator_set))?;
-    let state = sqlx::query_scalar!(
+    let discovered = Discovered { terms: terms.clone(), sequence, seen_block };
+    let found = discover_all(pool, &[discovered]).await?;
+    Ok(found.first().map_or(Found::Known, |(_, found)| *found))
+}
+
+/// Makes a job of each request, once. A dropped one comes back to life; all others are left alone, and are not in what comes
+/// back. No request may be there twice.
+pub async fn discover_all(
+    pool: &PgPool,
+    discovered: &[Discovered],
+) -> anyhow::Result<Vec<(B256, Found)>> {
+    let mut rows = Rows::default();
+    for Discovered { terms, sequence, seen_block } in discovered {
+        rows.ids.push(terms.request_id.to_vec());
+        rows.sequences.push(signed(*sequence)?);
+        rows.blocks.push(signed(*seen_block)?);
+        rows.terms.push(serde_json::to_value(RequestDocument::from(&terms.request))?);
+        rows.offers.push(serde_json::to_value(OfferDocument::from(&terms.offer))?);
+        let operator_set = OperatorSetDocument::from(&terms.operator_set);
+        rows.operator_sets.push(serde_json::to_value(operator_set)?);
+        rows.inputs.push(terms.input.clone());
+        rows.deadlines.push(signed(terms.deadline())?);
+    }
+    let found = sqlx::query!(
         r#"
         insert into oracle.jobs as job
             (request_id, sequence, block_number, terms, offer, operator_set, input, deadline)
-        values ($1, $2, $3, $4, $5, $6, $7, $8)
+        select * from unnest(
+            $1::bytea[], $2::bigint[], $3::bigint[], $4::jsonb[], $5::jsonb[], $6::jsonb[], $7::bytea[], $8::bigint[]
+        )
         on conflict (request_id) do update set
             state = case when job.state = 'dropped' then 'queued' else job.state end,
             reason = case when job.state = 'dropped' then null else job.reason end,
@@ -88,26 +121,41 @@ pub async fn discover(
             due_at = case when job.state = 'dropped' then now() else job.due_at end,
             updated_at = now()
         where job.state = 'dropped' or job.block_number is distinct from excluded.block_number
-        returning case when xmax = 0 then 'new' else 'returned' end as "found!"
+        returning request_id, xmax = 0 as "new!"
         "#,
-        terms.request_id.as_slice(),
-        signed(sequence)?,
-        signed(seen_block)?,
-        request,
-        offer,
-        operator_set,
-        terms.input,
-        signed(terms.deadline())?,
+        &rows.ids,
+        &rows.sequences,
+        &rows.blocks,
+        &rows.terms,
+        &rows.offers,
+        &rows.operator_sets,
+        &rows.inputs,
+        &rows.deadlines,
     )
-    .fetch_optional(pool)
+    .fetch_all(pool)
     .await
-    .context("store a discovered request")?;
+    .context("store discovered requests")?;
     pass(Point::RequestDiscovered);
-    Ok(match state.as_deref() {
-        Some("new") => Found::New,
-        Some(_) => Found::Returned,
-        None => Found::Known,
-    })
+    found
+        .into_iter()
+        .map(|row| {
+            let request_id = B256::try_from(row.request_id.as_slice())?;
+            Ok((request_id, if row.new { Found::New } else { Found::Returned }))
+        })
+        .collect()
+}
+
+/// The columns of several jobs.
+#[derive(Debug, Default)]
+struct Rows {
+    ids: Vec<Vec<u8>>,
+    sequences: Vec<i64>,
+    blocks: Vec<i64>,
+    terms: Vec<serde_json::Value>,
+    offers: Vec<serde_json::Value>,
+    operator_sets: Vec<serde_json::Value>,
+    inputs: Vec<Vec<u8>>,
+    deadlines: Vec<i64>,
 }
 
 /// True when the request has a job.
@@ -140,39 +188,72 @@ pub async fn known(pool: &PgPool, seen: &[(B256, u64)]) -> anyhow::Result<BTreeS
     rows.iter().map(|id| B256::try_from(id.as_slice()).context("read a request id")).collect()
 }
 
-/// Leases the most urgent due job, if there is one; while the operator drains its nodes, only one that was begun. A time further ahead than any that is ever set was set before the
-/// database's clock went back, and counts as past: the epoch protects from whoever may still hold the old lease.
+/// Leases the most urgent due job, if there is one; while the operator drains its nodes, only one that was begun. Among those
+/// whose delivery is made and which wait for the chain, the one that has been due for longest stands for all. A time further
+/// ahead than any that is ever set was set before the database's clock went back, and counts as past: the epoch protects from
+/// whoever may still hold the old lease.
 pub async fn claim(
     pool: &PgPool,
     domain: &Eip712Domain,
     worker: &str,
     lease: Duration,
 ) -> anyhow::Result<Option<Claim>> {
+    // Each candidate is the first entry of an index that fits, so that a claim costs the same whatever waits.
     let row = sqlx::query!(
         r#"
-        with claimed as (
+        with to_work as (
+            select request_id, deadline, sequence from oracle.jobs
+            where state in ('queued', 'signed')
+                and (
+                    state <> 'queued'
+                    or not exists (
+                        select from oracle.identity where draining_since is not null
+                    )
+                )
+                and (due_at <= now() or now() + make_interval(secs => $3) < due_at)
+                and (
+                    leased_until is null
+                    or leased_until <= now()
+                    or now() + make_interval(secs => $2) < leased_until
+                )
+            order by deadline, sequence
+            limit 1
+            for no key update skip locked
+        ), due as (
+            select request_id, deadline, sequence from oracle.jobs
+            where state in ('delivering', 'delivered')
+                and due_at <= now()
+                and (
+                    leased_until is null
+                    or leased_until <= now()
+                    or now() + make_interval(secs => $2) < leased_until
+                )
+            order by due_at
+            limit 1
+            for no key update skip locked
+        ), due_after_all as (
+            select request_id, deadline, sequence from oracle.jobs
+            where state in ('delivering', 'delivered')
+                and now() + make_interval(secs => $3) < due_at
+                and (
+                    leased_until is null
+                    or leased_until <= now()
+                    or now() + make_interval(secs => $2) < leased_until
+                )
+            order by due_at desc
+            limit 1
+            for no key update skip locked
+        ), claimed as (
             update oracle.jobs set
                 epoch = epoch + 1,
                 leased_by = $1,
                 leased_until = now() + make_interval(secs => $2)
             where request_id = (
-                select request_id from oracle.jobs
-                where state in ('queued', 'signed', 'delivering', 'delivered')
-                    and (
-                        state <> 'queued'
-                        or not exists (
-                            select from oracle.identity where draining_since is not null
-                        )
-                    )
-                    and (due_at <= now() or now() + make_interval(secs => $3) < due_at)
-                    and (
-                        leased_until is null
-                        or leased_until <= now()
-                        or now() + make_interval(secs => $2) < leased_until
-                    )
+                select request_id from (
+                    table to_work union all table due union all table due_after_all
+                ) as candidate
                 order by deadline, sequence
                 limit 1
-                for no key update skip locked
             )
             returning request_id, epoch, wakes, state, terms, offer, operator_set, input,
                 block_number, failures, answer_stored,
@@ -232,6 +313,7 @@ pub async fn claim(
         answer_stored: row.answer_stored,
         quorum_for: row.quorum_seconds.map(elapsed),
         recorded,
+        votes: None,
         delivery,
         deliveries: u32::try_from(row.reverted)?,
     }))
@@ -336,12 +418,14 @@ pub async fn delivered_by(pool: &PgPool, lease: &Lease, block: u64) -> Result<()
     fenced(changed.rows_affected())
 }
 
-/// Makes all delivered jobs due whose delivery may be safe now, except those whose delivery is ours: these end when the
-/// transaction manager settles it. Returns how many there are.
+/// Makes all delivered jobs due whose delivery may be safe now, also those that a worker is looking at, which may have seen
+/// the chain as it was before; except those whose delivery is ours: these end when the transaction manager settles it.
+/// Returns how many there are.
 pub async fn wake_delivered(pool: &PgPool, safe_block: u64) -> anyhow::Result<u64> {
     let woken = sqlx::query!(
         "update oracle.jobs set wakes = wakes + 1, due_at = now()
-         where state = 'delivered' and delivered_block <= $1 and now() < due_at and not exists (
+         where state = 'delivered' and delivered_block <= $1
+            and (now() < due_at or leased_until is not null) and not exists (
             select from oracle.intents
             where intents.request_id = jobs.request_id and intents.state = 'included'
          )",

@@ -36,7 +36,7 @@ use crate::limits::{
 use crate::meter::Meters;
 use crate::partial::{Publisher, Unfinished};
 use crate::quorum::reading::shortened;
-use crate::quorum::store::{self as quorum_store, Recorded, Signing};
+use crate::quorum::store::{self as quorum_store, Recorded, Signing, Vote};
 
 /// Everything that a worker works with.
 #[derive(Debug)]
@@ -59,6 +59,15 @@ pub struct Desk {
     pub gauge: Gauge,
     pub meters: Arc<Meters>,
     pub bells: Bells,
+}
+
+/// Our stored signature.
+struct Kept {
+    signature: Bytes,
+    /// The indexer keeps the answer.
+    answer_stored: bool,
+    /// The signatures that are there, ours among them.
+    votes: Vec<Vote>,
 }
 
 /// What wakes the tasks. A bell carries nothing: who hears it looks for itself.
@@ -208,6 +217,14 @@ impl Desk {
                     store::delivered_by(&self.pool, &lease, heads.latest.number).await?;
                 }
                 store::become_state(&self.pool, &lease, state, reason, wait).await?;
+                // The safe head may have moved before there was a delivered job to wake.
+                let safe_now = self.heads.borrow().and_then(|heads| heads.safe);
+                if state == State::Delivered
+                    && safe_now != heads.safe
+                    && let Some(safe) = safe_now
+                {
+                    store::wake_delivered(&self.pool, safe.number).await?;
+                }
                 self.bells.manager.notify_one();
                 self.bells.work.notify_one();
             }
@@ -269,16 +286,15 @@ impl Desk {
                 recorded
             }
         };
-        let Some((signature, answer_stored)) = self.sign(&claim, &recorded).await? else {
-            return Ok(None);
-        };
+        let Some(kept) = self.sign(&claim, &recorded).await? else { return Ok(None) };
         self.bells.bus.notify_one();
         self.bells.board.notify_one();
         Ok(Some(Claim {
             state: State::Signed,
             failures: 0,
-            answer_stored,
-            recorded: Some(Recorded { signature: Some(signature), ..recorded }),
+            answer_stored: kept.answer_stored,
+            recorded: Some(Recorded { signature: Some(kept.signature), ..recorded }),
+            votes: Some(kept.votes),
             ..claim
         }))
     }
@@ -324,13 +340,8 @@ impl Desk {
         }
     }
 
-    /// Signs, and stores the signature. Returns it with whether the indexer keeps the answer; `None` when the signer refuses
-    /// for good.
-    async fn sign(
-        &self,
-        claim: &Claim,
-        recorded: &Recorded,
-    ) -> anyhow::Result<Option<(Bytes, bool)>> {
+    /// Signs, and stores the signature. `None` when the signer refuses for good.
+    async fn sign(&self, claim: &Claim, recorded: &Recorded) -> anyhow::Result<Option<Kept>> {
         let lease = claim.lease;
         let request_id = lease.request_id;
         let result = SignedResult::from(&recorded.result);
@@ -386,12 +397,12 @@ impl Desk {
             messages: &[message],
             answer_stored,
         };
-        quorum_store::sign(&self.pool, &lease, &signing).await?;
+        let votes = quorum_store::sign(&self.pool, &lease, &signing).await?;
         if answer_stored {
             pass(Point::AnswerStored);
         }
         tracing::info!(%request_id, %digest, leads, "result signed");
-        Ok(Some((signature, answer_stored)))
+        Ok(Some(Kept { signature, answer_stored, votes }))
     }
 }
 

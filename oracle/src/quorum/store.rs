@@ -94,9 +94,17 @@ pub struct Signing<'a> {
     pub answer_stored: bool,
 }
 
+/// A verified signature of a member, and what it signs.
+pub type Vote = (Address, B256, Bytes);
+
 /// Stores our signature over the recorded result, counts it, queues what carries it, and moves the job on. The
-/// job stays leased, for as long as a claim leases it: whoever signed looks whether there is a quorum already.
-pub async fn sign(pool: &PgPool, lease: &Lease, signing: &Signing<'_>) -> anyhow::Result<()> {
+/// job stays leased, for as long as a claim leases it: whoever signed looks whether there is a quorum already, among the
+/// votes that come back, of which ours is one.
+pub async fn sign(
+    pool: &PgPool,
+    lease: &Lease,
+    signing: &Signing<'_>,
+) -> anyhow::Result<Vec<Vote>> {
     let topics: Vec<String> =
         signing.messages.iter().map(|message| message.topic.clone()).collect();
     let payloads: Vec<String> = signing
@@ -104,7 +112,7 @@ pub async fn sign(pool: &PgPool, lease: &Lease, signing: &Signing<'_>) -> anyhow
         .iter()
         .map(|message| serde_json::to_string(&message.envelope))
         .collect::<Result<_, _>>()?;
-    let moved = sqlx::query_scalar!(
+    let votes = sqlx::query!(
         r#"with moved as (
             update oracle.jobs set
                 state = 'signed', reason = 'our result is signed', failures = 0,
@@ -129,7 +137,11 @@ pub async fn sign(pool: &PgPool, lease: &Lease, signing: &Signing<'_>) -> anyhow
             select request_id, topic, payload
             from moved, unnest($6::text[], $7::text[]) as message (topic, payload)
          )
-         select count(*) as "moved!" from moved"#,
+         select $5::bytea as "signer!", $3::bytea as "digest!", $4::bytea as "signature!" from moved
+         union all
+         select signer, attestations.digest, attestations.signature
+         from oracle.attestations join moved on moved.request_id = attestations.request_id
+         where signer <> $5"#,
         lease.request_id.as_slice(),
         lease.epoch,
         signing.digest.as_slice(),
@@ -140,14 +152,18 @@ pub async fn sign(pool: &PgPool, lease: &Lease, signing: &Signing<'_>) -> anyhow
         signing.answer_stored,
         LEASE.as_secs_f64(),
     )
-    .fetch_one(pool)
+    .fetch_all(pool)
     .await
     .context("store our signature")?;
-    if moved == 0 {
+    if votes.is_empty() {
         return Err(FencedError::Lost.into());
     }
     pass(Point::SignatureStored);
-    Ok(())
+    votes.into_iter().map(|row| vote_of(&row.signer, &row.digest, row.signature)).collect()
+}
+
+fn vote_of(signer: &[u8], digest: &[u8], signature: Vec<u8>) -> anyhow::Result<Vote> {
+    Ok((Address::try_from(signer)?, B256::try_from(digest)?, signature.into()))
 }
 
 /// Stores that we will not sign what another member signed, and queues the message; once per request.
@@ -185,7 +201,7 @@ pub async fn reached(pool: &PgPool, lease: &Lease) -> Result<(), FencedError> {
 }
 
 /// The verified signatures of a request, whatever they sign.
-pub async fn votes(pool: &PgPool, request_id: B256) -> anyhow::Result<Vec<(Address, B256, Bytes)>> {
+pub async fn votes(pool: &PgPool, request_id: B256) -> anyhow::Result<Vec<Vote>> {
     let rows = sqlx::query!(
         "select signer, digest, signature from oracle.attestations where request_id = $1 order by signer",
         request_id.as_slice()
@@ -193,13 +209,7 @@ pub async fn votes(pool: &PgPool, request_id: B256) -> anyhow::Result<Vec<(Addre
     .fetch_all(pool)
     .await
     .context("read signatures")?;
-    rows.into_iter()
-        .map(|row| {
-            let signer = Address::try_from(row.signer.as_slice())?;
-            let digest = B256::try_from(row.digest.as_slice())?;
-            Ok((signer, digest, Bytes::from(row.signature)))
-        })
-        .collect()
+    rows.into_iter().map(|row| vote_of(&row.signer, &row.digest, row.signature)).collect()
 }
 
 /// True when we have published a refusal for the request.

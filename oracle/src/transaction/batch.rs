@@ -8,9 +8,11 @@ use alloy::primitives::Address;
 use alloy::sol_types::SolCall;
 use auspex_protocol::bindings::IRequestEscrow::{Delivery, deliverBatchCall, deliverCall};
 
+use tokio::time::Instant;
+
 use crate::limits::{
-    BATCH_CALLDATA_BYTES_MAX, BATCH_DEADLINE_SECONDS_MIN, DELIVERIES_PER_BATCH_MAX,
-    DELIVERY_GAS_EXPECTED, TRANSACTION_GAS_MAX,
+    BATCH_CALLDATA_BYTES_MAX, BATCH_DEADLINE_SECONDS_MIN, BATCH_EXPERIENCE_MAX,
+    DELIVERIES_PER_BATCH_MAX, DELIVERY_GAS_EXPECTED, TRANSACTION_GAS_MAX,
 };
 use crate::transaction::books::Waiting;
 use crate::transaction::intent::Call;
@@ -60,6 +62,31 @@ pub fn pays(gas: u64, together: &[&Waiting]) -> bool {
     let alone = together.iter().map(|waiting| alone(waiting));
     gas < alone.fold(0u64, u64::saturating_add) && gas <= TRANSACTION_GAS_MAX
 }
+
+/// What the deliveries of a batch were last found to need, so that the next batch is tried with as much instead of estimated.
+#[derive(Debug, Clone, Copy)]
+pub struct Experience {
+    gas_per_delivery: u64,
+    made_at: Instant,
+}
+
+impl Experience {
+    /// `gas` is what an estimate of a batch has shown.
+    pub fn of(gas: u64, deliveries: usize, now: Instant) -> Self {
+        let gas_per_delivery = gas.saturating_sub(BASE_GAS).div_ceil(deliveries.max(1) as u64);
+        Self { gas_per_delivery, made_at: now }
+    }
+
+    /// Gas that a batch is likely to come through with, some more than it used to be; `None` when too long ago.
+    pub fn expected(&self, deliveries: usize, now: Instant) -> Option<u64> {
+        let fresh = now.saturating_duration_since(self.made_at) < BATCH_EXPERIENCE_MAX;
+        let gas = self.gas_per_delivery.saturating_mul(deliveries as u64);
+        fresh.then(|| BASE_GAS.saturating_add(gas).saturating_add(gas / 10))
+    }
+}
+
+/// Gas of every transaction.
+const BASE_GAS: u64 = 21_000;
 
 /// Gas that a delivery would be given if it travelled alone.
 fn alone(waiting: &Waiting) -> u64 {
@@ -150,6 +177,16 @@ mod tests {
         let together: Vec<&Waiting> = queue.iter().collect();
         assert!(pays(399_999, &together));
         assert!(!pays(400_000, &together));
+    }
+
+    #[test]
+    fn experience_grows_with_the_batch_and_is_forgotten() {
+        let now = Instant::now();
+        let experience = Experience::of(21_000 + 800_000, 10, now);
+        assert_eq!(experience.expected(10, now), Some(21_000 + 880_000));
+        assert_eq!(experience.expected(2, now), Some(21_000 + 176_000));
+        assert_eq!(experience.expected(2, now + BATCH_EXPERIENCE_MAX), None);
+        assert_eq!(Experience::of(u64::MAX, 0, now).expected(40, now), Some(u64::MAX));
     }
 
     proptest! {

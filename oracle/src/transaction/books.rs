@@ -28,15 +28,13 @@ pub struct Waiting {
     pub first_try: bool,
 }
 
-/// An intent with a nonce and no final outcome; `slot.observed` is for the chain to fill in.
+/// An intent with a nonce and no final outcome; `slot.observed` is for the chain to fill in. What it calls and delivers is
+/// read when it is needed: a batch is large, and many are open until they are safe.
 #[derive(Debug, Clone)]
 pub struct OpenSlot {
     pub slot: Slot,
-    /// What it delivers: one request, a batch's several, or none.
-    pub requests: Vec<B256>,
     /// What its receipt, where one was read, says that it has delivered.
     pub delivered: Vec<B256>,
-    pub call: Call,
 }
 
 /// What the database knows of a key's transactions.
@@ -50,22 +48,12 @@ pub struct Books {
     pub consecutive_reverts: u32,
 }
 
-/// Reads all of it.
-pub async fn read(pool: &PgPool, address: Address) -> anyhow::Result<Books> {
+/// Reads all of it, except what was spent, which costs as much as there are transactions in the budget's window; see
+/// [`spent`].
+pub async fn read(pool: &PgPool, address: Address, spent: u128) -> anyhow::Result<Books> {
     let head = sqlx::query!(
-        r#"
-        select next_nonce, stopped, resumed_nonce,
-            (
-                select coalesce(sum(paid.cost), 0)::text
-                from oracle.intents join oracle.transactions as paid on paid.intent_id = intents.id
-                where intents.transmitter = transmitters.address and intents.nonce is not null
-                    and intents.state in ('confirmed', 'failed', 'replaced')
-                    and now() - make_interval(secs => $2) < intents.updated_at
-            ) as "spent!"
-        from oracle.transmitters where address = $1
-        "#,
+        "select next_nonce, stopped, resumed_nonce from oracle.transmitters where address = $1",
         address.as_slice(),
-        BUDGET_WINDOW.as_secs_f64(),
     )
     .fetch_one(pool)
     .await
@@ -80,22 +68,56 @@ pub async fn read(pool: &PgPool, address: Address) -> anyhow::Result<Books> {
         stopped: head.stopped,
         slots,
         queue,
-        spent: head.spent.parse().context("read what was spent")?,
+        spent,
         consecutive_reverts,
     })
+}
+
+/// Adds up what transactions with a final outcome have paid in the budget's window, in wei.
+pub async fn spent(pool: &PgPool, address: Address) -> anyhow::Result<u128> {
+    let spent = sqlx::query_scalar!(
+        r#"
+        select coalesce(sum(paid.cost), 0)::text as "spent!"
+        from oracle.intents join oracle.transactions as paid on paid.intent_id = intents.id
+        where intents.transmitter = $1 and intents.nonce is not null
+            and intents.state in ('confirmed', 'failed', 'replaced')
+            and now() - make_interval(secs => $2) < intents.updated_at
+        "#,
+        address.as_slice(),
+        BUDGET_WINDOW.as_secs_f64(),
+    )
+    .fetch_one(pool)
+    .await
+    .context("add up what was spent")?;
+    spent.parse().context("read what was spent")
+}
+
+/// What an intent calls.
+pub async fn call(pool: &PgPool, intent: IntentId) -> anyhow::Result<Call> {
+    let row = sqlx::query!("select target, calldata from oracle.intents where id = $1", intent.0)
+        .fetch_one(pool)
+        .await
+        .context("read what an intent calls")?;
+    Ok(Call { target: Address::try_from(row.target.as_slice())?, calldata: row.calldata.into() })
+}
+
+/// What an intent delivers: one request, a batch's several, or none.
+pub async fn requests(pool: &PgPool, intent: IntentId) -> anyhow::Result<Vec<B256>> {
+    let rows = sqlx::query_scalar!(
+        r#"select request_id as "id!" from oracle.intents
+         where (id = $1 or carrier = $1) and request_id is not null order by id"#,
+        intent.0
+    )
+    .fetch_all(pool)
+    .await
+    .context("read what an intent delivers")?;
+    rows.iter().map(|id| B256::try_from(id.as_slice()).context("read a request id")).collect()
 }
 
 async fn slots(pool: &PgPool, address: Address) -> anyhow::Result<Vec<OpenSlot>> {
     let intents = sqlx::query!(
         r#"
-        select id, nonce as "nonce!", wanted, target, calldata,
-            array(
-                select delivery.request_id from oracle.intents as delivery
-                where (delivery.id = intents.id or delivery.carrier = intents.id)
-                    and delivery.request_id is not null
-                order by delivery.id
-            ) as "requests!"
-        from oracle.intents
+        select id, nonce as "nonce!", wanted from oracle.intents
         where transmitter = $1 and carrier is null and state in ('sent', 'included', 'reverted')
         order by nonce
         "#,
@@ -110,7 +132,6 @@ async fn slots(pool: &PgPool, address: Address) -> anyhow::Result<Vec<OpenSlot>>
         .into_iter()
         .map(|row| {
             let (attempts, recorded) = attempts.remove(&row.id).unwrap_or_default();
-            let requests = row.requests.iter().map(|id| B256::try_from(id.as_slice()));
             Ok(OpenSlot {
                 slot: Slot {
                     intent: IntentId(row.id),
@@ -120,12 +141,7 @@ async fn slots(pool: &PgPool, address: Address) -> anyhow::Result<Vec<OpenSlot>>
                     recorded,
                     observed: None,
                 },
-                requests: requests.collect::<Result<_, _>>()?,
                 delivered: Vec::new(),
-                call: Call {
-                    target: Address::try_from(row.target.as_slice())?,
-                    calldata: row.calldata.into(),
-                },
             })
         })
         .collect()

@@ -4,23 +4,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alloy::eips::BlockNumberOrTag;
-use alloy::primitives::B256;
+use alloy::primitives::{Address, B256};
 use anyhow::Context;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use sqlx::PgPool;
 use tokio::sync::{Mutex, Notify};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::chain::{Chain, ChainError, Head};
 use crate::failpoint::{Point, pass};
 use crate::job::plan::Presence;
 use crate::keys::{SignerError, Transmitter};
-use crate::limits::{CHAIN_QUESTIONS_MAX, DELIVERY_GAS_MAX, TRANSACTIONS_IN_FLIGHT_MAX};
-use crate::meter::Meters;
-use crate::transaction::batch;
+use crate::limits::{
+    CHAIN_QUESTIONS_MAX, DELIVERY_GAS_MAX, NOTING_DEFERRED_MAX, SPENT_READ_AGE_MAX,
+    TRANSACTIONS_IN_FLIGHT_MAX,
+};
+use crate::meter::{Meter, Meters};
+use crate::transaction::batch::{self, Experience};
 use crate::transaction::books::{self, Books, OpenSlot, Waiting};
 use crate::transaction::branch::Branch;
 use crate::transaction::fee::Market;
+use crate::transaction::intent::Call;
 use crate::transaction::plan::{
     Action, ChainView, Inclusion, IntentId, Outcome, Policy, Queued, Slot, View, plan,
 };
@@ -41,7 +46,19 @@ pub struct Manager {
     /// Rung for the workers when something happened to a delivery.
     pub work: Arc<Notify>,
     pub interval: Duration,
-    pub branch: Mutex<Branch>,
+    pub memory: Mutex<Memory>,
+}
+
+/// What a manager keeps from one look to the next. All of it can be found out anew.
+#[derive(Debug, Default)]
+pub struct Memory {
+    branch: Branch,
+    /// What was spent in the budget's window, in wei, and when that was added up. Too high by what has left the window since,
+    /// and never too low: only this manager settles, and adds what it settles.
+    spent: Option<(u128, Instant)>,
+    experience: Option<Experience>,
+    /// How often in a row what became of transactions was left for the next look.
+    deferred: u32,
 }
 
 impl Manager {
@@ -74,6 +91,8 @@ impl Manager {
 
     async fn serve(&self, shutdown: &CancellationToken) -> anyhow::Result<()> {
         let Some(mut custody) = self.take_custody().await? else { return Ok(()) };
+        // Another process may have settled meanwhile.
+        self.memory.lock().await.spent = None;
         self.meters.has_custody.set(1);
         tracing::info!(transmitter = %custody.address, epoch = custody.epoch, "custody of the nonces taken");
         let mut first = true;
@@ -101,21 +120,29 @@ impl Manager {
 
     /// One look at everything, and what follows from it. `resend_all` sends all open transactions again.
     pub async fn step(&self, custody: &Custody, resend_all: bool) -> anyhow::Result<Vec<Action>> {
-        // The nonces before the receipts: see `ChainView`.
-        let (head, safe, account, market) = tokio::try_join!(
-            self.chain.head(BlockNumberOrTag::Latest),
-            self.chain.head(BlockNumberOrTag::Safe),
-            self.chain.account(custody.address),
-            self.chain.market(0),
+        let mut memory = self.memory.lock().await;
+        let intended = self.meters.deliveries_intended.get();
+        let meters = &self.meters.manager;
+        let mut lap = Lap::default();
+        meters.looks.add(1);
+        let spent = self.spent(&mut memory, custody.address).await?;
+        // The nonces before the receipts: see `ChainView`. The books may be read meanwhile: nothing is sent until then.
+        let (head, safe, account, market, mut books) = tokio::try_join!(
+            ask(self.chain.head(BlockNumberOrTag::Latest)),
+            ask(self.chain.head(BlockNumberOrTag::Safe)),
+            ask(self.chain.account(custody.address)),
+            ask(self.chain.market(0)),
+            books::read(&self.pool, custody.address, spent),
         )?;
         let Some(head) = head else { return Ok(Vec::new()) };
         let safe_block = safe.map_or(0, |safe| safe.number);
         let market = Market { base_fee: head.base_fee, ..market };
         self.meters.balance_wei.set(u64::try_from(account.balance).unwrap_or(u64::MAX));
-        self.branch.lock().await.follow(&self.chain, head).await?;
-        let mut books = books::read(&self.pool, custody.address).await?;
-        self.observe(&mut books, account.latest_nonce).await?;
-        self.batch(custody, &mut books, head.time).await?;
+        memory.branch.follow(&self.chain, head).await?;
+        lap.end(&meters.reading);
+        self.observe(&memory.branch, &mut books, account.latest_nonce).await?;
+        lap.end(&meters.receipts);
+        self.batch(custody, &mut memory, &mut books, head.time).await?;
         // What cannot be sent now is weighed when it can.
         let (most, mut unweighed) = (room(&books).max(1), 0);
         let due = books.queue.iter_mut().filter(|waiting| {
@@ -123,6 +150,7 @@ impl Manager {
             waiting.would_revert || unweighed <= most
         });
         self.weigh(due).await?;
+        lap.end(&meters.weighing);
         if resend_all {
             for attempt in books.slots.iter_mut().flat_map(|open| &mut open.slot.attempts) {
                 attempt.since_sent = None;
@@ -154,15 +182,45 @@ impl Manager {
         let actions = plan(&view, &self.policy);
         self.meters.blocked.set(u64::from(view.stopped));
         self.meters.oldest_transaction_seconds.set(oldest(&view.slots).as_secs());
-        for action in &actions {
-            self.act(custody, &books, head, action).await?;
+        let (noted, pressing): (Vec<_>, Vec<_>) =
+            actions.iter().partition(|action| action.is_noted());
+        for action in pressing {
+            self.act(custody, &mut memory, &books, head, action).await?;
         }
+        lap.end(&meters.sending);
+        for action in noted {
+            // Nobody waits for what is noted: the next look comes upon it again.
+            let others_wait = self.meters.deliveries_intended.get() != intended;
+            if others_wait && memory.deferred < NOTING_DEFERRED_MAX {
+                memory.deferred += 1;
+                lap.end(&meters.noting);
+                return Ok(actions);
+            }
+            self.act(custody, &mut memory, &books, head, action).await?;
+        }
+        memory.deferred = 0;
+        lap.end(&meters.noting);
         Ok(actions)
     }
 
+    async fn spent(&self, memory: &mut Memory, address: Address) -> anyhow::Result<u128> {
+        let read_at = Instant::now();
+        let fresh = |at: Instant| read_at.saturating_duration_since(at) < SPENT_READ_AGE_MAX;
+        if let Some((spent, _)) = memory.spent.filter(|(_, at)| fresh(*at)) {
+            return Ok(spent);
+        }
+        let spent = books::spent(&self.pool, address).await?;
+        memory.spent = Some((spent, read_at));
+        Ok(spent)
+    }
+
     /// Finds out where the transactions stand. What was recorded in a block that is still there needs no question.
-    async fn observe(&self, books: &mut Books, latest_nonce: u64) -> anyhow::Result<()> {
-        let branch = self.branch.lock().await;
+    async fn observe(
+        &self,
+        branch: &Branch,
+        books: &mut Books,
+        latest_nonce: u64,
+    ) -> anyhow::Result<()> {
         let mut asking = Vec::new();
         for open in &mut books.slots {
             let stands = open
@@ -175,7 +233,6 @@ impl Manager {
                 asking.push(self.ask_for_receipt(open).boxed());
             }
         }
-        drop(branch);
         stream::iter(asking).buffer_unordered(CHAIN_QUESTIONS_MAX).try_collect().await
     }
 
@@ -227,6 +284,7 @@ impl Manager {
     async fn batch(
         &self,
         custody: &Custody,
+        memory: &mut Memory,
         books: &mut Books,
         chain_time: u64,
     ) -> anyhow::Result<()> {
@@ -241,11 +299,8 @@ impl Manager {
             }
             let Some(call) = batch::combine(escrow, &together) else { return Ok(()) };
             let carried: Vec<IntentId> = together.iter().map(|waiting| waiting.intent).collect();
-            let gas_limit = match self.chain.estimate(self.key.address(), &call).await {
-                Ok(gas) => Some(with_reserve(gas)).filter(|gas| batch::pays(*gas, &together)),
-                Err(ChainError::Reverts { .. }) => None,
-                Err(error) => return Err(error.into()),
-            };
+            let gas = self.weigh_together(memory, &call, &together).await?;
+            let gas_limit = gas.map(with_reserve).filter(|gas| batch::pays(*gas, &together));
             let Some(gas_limit) = gas_limit else {
                 // One of them is at fault, or all are lighter than expected, which shows when each is weighed alone.
                 let known = together.iter().all(|waiting| waiting.gas_limit.is_some());
@@ -279,9 +334,36 @@ impl Manager {
         Ok(())
     }
 
+    /// Gas that a batch comes through with now; `None` when it would revert.
+    async fn weigh_together(
+        &self,
+        memory: &mut Memory,
+        call: &Call,
+        together: &[&Waiting],
+    ) -> anyhow::Result<Option<u64>> {
+        let (sender, now) = (self.key.address(), Instant::now());
+        let expected = memory.experience.and_then(|known| known.expected(together.len(), now));
+        // What costs more than it saves as expected may do so no more.
+        let expected = expected.filter(|gas| batch::pays(with_reserve(*gas), together));
+        if let Some(gas) = expected
+            && self.chain.suffices(sender, call, gas).await?
+        {
+            return Ok(Some(gas));
+        }
+        match self.chain.estimate(sender, call).await {
+            Ok(gas) => {
+                memory.experience = Some(Experience::of(gas, together.len(), now));
+                Ok(Some(gas))
+            }
+            Err(ChainError::Reverts { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     async fn act(
         &self,
         custody: &Custody,
+        memory: &mut Memory,
         books: &Books,
         head: Head,
         action: &Action,
@@ -300,7 +382,12 @@ impl Manager {
                 self.record(custody, books, head, *intent, inclusion.as_ref()).await?;
             }
             Action::Settle { intent, outcome } => {
+                // Unless it is known to be stored, what was spent is added up again.
+                let spent = memory.spent.take();
                 store::settle(&self.pool, custody, *intent, *outcome).await?;
+                let settled = books.slots.iter().find(|open| open.slot.intent == *intent);
+                let paid = settled.and_then(|open| open.slot.observed).map_or(0, |seen| seen.cost);
+                memory.spent = spent.map(|(spent, at)| (spent.saturating_add(paid), at));
                 match outcome {
                     Outcome::Confirmed => self.meters.intents_confirmed.add(1),
                     Outcome::Failed => self.meters.intents_failed.add(1),
@@ -321,11 +408,11 @@ impl Manager {
             }
             Action::Raise { intent, nonce, fees, gas_limit, cancels } => {
                 let terms = self.terms(*nonce, *fees, *gas_limit);
-                let open = slot_of(books, *intent)?;
                 let signed = if *cancels {
                     sign::cancel(&self.key, terms).await?
                 } else {
-                    sign::call(&self.key, terms, &open.call).await?
+                    let call = books::call(&self.pool, *intent).await?;
+                    sign::call(&self.key, terms, &call).await?
                 };
                 pass(Point::ReplacementSigned);
                 store::replace(&self.pool, custody, *intent, &signed).await?;
@@ -372,7 +459,7 @@ impl Manager {
         // One delivery that came through has delivered what it carries; what a batch's receipt does not name, somebody else
         // may have delivered.
         let open = slot_of(books, intent)?;
-        let requests = &open.requests;
+        let requests = books::requests(&self.pool, intent).await?;
         let in_doubt: Vec<B256> = match inclusion {
             None => Vec::new(),
             Some(inclusion) if inclusion.succeeded && requests.len() < 2 => Vec::new(),
@@ -427,6 +514,27 @@ impl Manager {
                 store::handed_over(&self.pool, hash, Some(&message)).await
             }
         }
+    }
+}
+
+async fn ask<T>(question: impl Future<Output = Result<T, ChainError>>) -> anyhow::Result<T> {
+    Ok(question.await?)
+}
+
+/// The time since the last stage of a look ended.
+struct Lap(Instant);
+
+impl Default for Lap {
+    fn default() -> Self {
+        Self(Instant::now())
+    }
+}
+
+impl Lap {
+    fn end(&mut self, stage: &Meter) {
+        let ended = Instant::now();
+        stage.add(u64::try_from((ended - self.0).as_micros()).unwrap_or(u64::MAX));
+        self.0 = ended;
     }
 }
 

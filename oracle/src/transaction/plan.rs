@@ -151,6 +151,22 @@ pub enum Action {
     Report(Blocked),
 }
 
+impl Action {
+    /// True for what only stores what has become of a transaction. Nobody waits for it, and a plan that leaves out the last of
+    /// these says them again.
+    pub fn is_noted(&self) -> bool {
+        match self {
+            Self::Record { .. } | Self::Settle { .. } | Self::Stop { .. } => true,
+            Self::Adopt { .. }
+            | Self::Resend { .. }
+            | Self::Raise { .. }
+            | Self::Fill { .. }
+            | Self::Send { .. }
+            | Self::Report(_) => false,
+        }
+    }
+}
+
 /// The next actions, in the order in which they are to be done.
 pub fn plan(view: &View, policy: &Policy) -> Vec<Action> {
     if view.next_nonce < view.chain.latest_nonce {

@@ -94,35 +94,40 @@ pub async fn form_batch(
     call: &Call,
     gas_limit: u64,
 ) -> Result<Option<IntentId>, CustodyError> {
-    let mut transaction = pool.begin().await?;
-    guard(&mut transaction, custody).await?;
-    let id = sqlx::query_scalar!(
-        "insert into oracle.intents (transmitter, kind, target, calldata, gas_limit)
-         values ($1, 'batch', $2, $3, $4) returning id",
+    let ids: Vec<i64> = deliveries.iter().map(|delivery| delivery.0).collect();
+    let row = sqlx::query!(
+        r#"with held as (
+            select address from oracle.transmitters where address = $1 and epoch = $2
+            for no key update
+         ), ready as (
+            select id from oracle.intents
+            where id = any($3) and kind = 'delivery' and state = 'queued' and wanted
+                and carrier is null and exists (select from held)
+            for no key update
+         ), formed as (
+            insert into oracle.intents (transmitter, kind, target, calldata, gas_limit)
+            select address, 'batch', $4, $5, $6 from held
+            where (select count(*) from ready) = cardinality($3)
+            returning id
+         ), carried as (
+            update oracle.intents as delivery set carrier = formed.id, updated_at = now()
+            from formed, ready where delivery.id = ready.id
+         )
+         select exists (select from held) as "held!", (select id from formed) as formed"#,
         custody.address.as_slice(),
+        custody.epoch,
+        &ids,
         call.target.as_slice(),
         call.calldata.as_ref(),
         as_i64(gas_limit),
     )
-    .fetch_one(&mut *transaction)
+    .fetch_one(pool)
     .await?;
-    let ids: Vec<i64> = deliveries.iter().map(|delivery| delivery.0).collect();
-    let carried = sqlx::query!(
-        "update oracle.intents set carrier = $2, updated_at = now()
-         where id = any($1) and kind = 'delivery' and state = 'queued' and wanted and carrier is null",
-        &ids,
-        id,
-    )
-    .execute(&mut *transaction)
-    .await?;
-    if carried.rows_affected() != ids.len() as u64 {
-        transaction.rollback().await?;
-        return Ok(None);
+    if !row.held {
+        return Err(CustodyError::Lost);
     }
-    pass(Point::BatchForming);
-    transaction.commit().await?;
     pass(Point::BatchFormed);
-    Ok(Some(IntentId(id)))
+    Ok(row.formed.map(IntentId))
 }
 
 /// Gives a nonce to an intent together with its first signed transaction.
@@ -133,39 +138,45 @@ pub async fn assign(
     nonce: u64,
     signed: &Signed,
 ) -> Result<(), CustodyError> {
-    let mut transaction = pool.begin().await?;
-    guard(&mut transaction, custody).await?;
-    let nonce = as_i64(nonce);
-    let advanced = sqlx::query!(
-        "update oracle.transmitters set next_nonce = next_nonce + 1
-         where address = $1 and next_nonce = $2",
+    // All of it happens or nothing: what follows `given` holds on to the row of the nonces until then.
+    let given = sqlx::query_scalar!(
+        "with held as (
+            select address from oracle.transmitters
+            where address = $1 and epoch = $2 and next_nonce = $3
+            for no key update
+         ), given as (
+            update oracle.intents set state = 'sent', nonce = $3, gas_limit = $4, updated_at = now()
+            from held where id = $5 and state = 'queued'
+            returning id
+         ), advanced as (
+            update oracle.transmitters set next_nonce = next_nonce + 1
+            from given where address = $1
+         ), carried as (
+            update oracle.intents as delivery set state = 'sent', updated_at = now()
+            from given where delivery.carrier = given.id and delivery.state = 'queued'
+         ), kept as (
+            insert into oracle.transactions
+                (hash, intent_id, raw, gas_limit, max_fee, priority_fee, cancels)
+            select $6, id, $7, $4, $8, $9, $10 from given
+            on conflict (hash) do nothing
+         )
+         select id from given",
         custody.address.as_slice(),
-        nonce,
-    )
-    .execute(&mut *transaction)
-    .await?;
-    let given = sqlx::query!(
-        "update oracle.intents set state = 'sent', nonce = $2, gas_limit = $3, updated_at = now()
-         where id = $1 and state = 'queued'",
-        intent.0,
-        nonce,
+        custody.epoch,
+        as_i64(nonce),
         as_i64(signed.gas_limit),
+        intent.0,
+        signed.hash.as_slice(),
+        signed.raw.as_ref(),
+        fee_as_i64(signed.fees.max_fee),
+        fee_as_i64(signed.fees.priority),
+        signed.cancels,
     )
-    .execute(&mut *transaction)
+    .fetch_optional(pool)
     .await?;
-    if advanced.rows_affected() != 1 || given.rows_affected() != 1 {
+    if given.is_none() {
         return Err(CustodyError::Lost);
     }
-    sqlx::query!(
-        "update oracle.intents set state = 'sent', updated_at = now()
-         where carrier = $1 and state = 'queued'",
-        intent.0,
-    )
-    .execute(&mut *transaction)
-    .await?;
-    keep(&mut transaction, intent, signed).await?;
-    pass(Point::NonceAssigning);
-    transaction.commit().await?;
     pass(Point::NonceAssigned);
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Leases on a real database: two workers, one job, and a worker that wakes up too late.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use alloy::primitives::{Address, B256};
@@ -7,7 +8,8 @@ use alloy::sol_types::Eip712Domain;
 use auspex_devnet::postgres::TestDatabase;
 use auspex_oracle::job::plan::State;
 use auspex_oracle::job::store::{
-    Claim, FencedError, Found, become_state, claim, counts, discover, release, renew, wake,
+    Claim, Discovered, FencedError, Found, become_state, claim, counts, delivered_by, discover,
+    discover_all, release, renew, wake, wake_delivered,
 };
 use auspex_oracle::job::terms::Terms;
 use auspex_oracle::quorum::store::{Signing, record, sign};
@@ -71,6 +73,56 @@ async fn a_request_becomes_one_job_and_the_most_urgent_is_claimed_first() {
     let second = claimed(&database, "b", LEASE).await.expect("a job");
     assert_eq!(second.terms, late);
     assert!(claimed(&database, "c", LEASE).await.is_none());
+}
+
+#[tokio::test]
+async fn what_waits_for_the_chain_is_claimed_when_it_is_due_and_in_its_turn() {
+    let database = TestDatabase::create().await.expect("a database");
+    let pool = &database.pool();
+    let long = Duration::from_secs(25);
+    for (salt, deadline) in [(1, 700), (2, 800), (3, 900)] {
+        let terms = terms(salt, deadline, vec![Address::repeat_byte(1)]);
+        discover(pool, &terms, u64::from(salt), 1).await.expect("new");
+    }
+    // The first two are with the chain; one of them is due.
+    for wait in [long, Duration::ZERO] {
+        let job = claimed(&database, "a", LEASE).await.expect("a job");
+        become_state(pool, &job.lease, State::Delivering, "sent", wait).await.expect("moved");
+        if wait == long {
+            assert_eq!(job.terms.deadline(), 700);
+        }
+    }
+    let due = claimed(&database, "a", LEASE).await.expect("the one that is due");
+    assert_eq!((due.state, due.terms.deadline()), (State::Delivering, 800));
+    let new = claimed(&database, "a", LEASE).await.expect("a new one");
+    assert_eq!((new.state, new.terms.deadline()), (State::Queued, 900));
+    assert!(claimed(&database, "a", LEASE).await.is_none());
+    // A time that nobody sets was set before the clock went back.
+    sqlx::query("update oracle.jobs set due_at = now() + interval '1 day' where deadline = 700")
+        .execute(pool)
+        .await
+        .expect("far ahead");
+    let ahead = claimed(&database, "a", LEASE).await.expect("one that is long due");
+    assert_eq!(ahead.terms.deadline(), 700);
+}
+
+#[tokio::test]
+async fn requests_that_are_found_together_are_told_apart() {
+    let database = TestDatabase::create().await.expect("a database");
+    let pool = &database.pool();
+    let discovered = |salt: u8, seen_block: u64| Discovered {
+        terms: terms(salt, 900, vec![Address::repeat_byte(1)]),
+        sequence: u64::from(salt),
+        seen_block,
+    };
+    let found = discover_all(pool, &[discovered(1, 1), discovered(2, 1)]).await.expect("stored");
+    assert_eq!(found.iter().map(|(_, found)| *found).collect::<Vec<_>>(), [Found::New; 2]);
+    let again = [discovered(1, 1), discovered(2, 5), discovered(3, 5)];
+    let found: BTreeMap<_, _> =
+        discover_all(pool, &again).await.expect("stored").into_iter().collect();
+    assert_eq!(found.get(&again[0].terms.request_id), None);
+    assert_eq!(found.get(&again[1].terms.request_id), Some(&Found::Returned));
+    assert_eq!(found.get(&again[2].terms.request_id), Some(&Found::New));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -174,6 +226,22 @@ async fn a_bell_that_rings_during_a_step_is_not_slept_through() {
 
     wake(&mut connection, terms.request_id).await.expect("rung during the step");
     release(pool, &job.lease, long, 0).await.expect("released");
+    claimed(&database, "a", LEASE).await.expect("not slept through");
+}
+
+#[tokio::test]
+async fn a_safe_head_that_comes_during_a_look_is_not_slept_through() {
+    let database = TestDatabase::create().await.expect("a database");
+    let pool = &database.pool();
+    let terms = terms(1, 900, vec![Address::repeat_byte(1)]);
+    discover(pool, &terms, 1, 1).await.expect("new");
+    let job = claimed(&database, "a", LEASE).await.expect("a job");
+    delivered_by(pool, &job.lease, 5).await.expect("noted");
+    become_state(pool, &job.lease, State::Delivered, "seen", Duration::ZERO).await.expect("moved");
+    let job = claimed(&database, "a", LEASE).await.expect("looked at");
+    assert_eq!(wake_delivered(pool, 4).await.expect("asked"), 0, "not safe yet");
+    assert_eq!(wake_delivered(pool, 5).await.expect("asked"), 1);
+    release(pool, &job.lease, Duration::from_secs(25), 0).await.expect("released");
     claimed(&database, "a", LEASE).await.expect("not slept through");
 }
 

@@ -55,7 +55,6 @@ const TRANSACTIONS: &[Point] = &[
     Point::CustodyTaken,
     Point::GasWeighed,
     Point::TransactionSigned,
-    Point::NonceAssigning,
     Point::NonceAssigned,
     Point::TransactionSent,
     Point::SendingNoted,
@@ -73,7 +72,7 @@ const SIGNER: &[Point] = &[
     Point::PromiseSigned,
 ];
 
-const BATCHES: &[Point] = &[Point::BatchForming, Point::BatchFormed];
+const BATCHES: &[Point] = &[Point::BatchFormed];
 const REPLACEMENTS: &[Point] =
     &[Point::ReplacementSigned, Point::ReplacementStoring, Point::ReplacementStored];
 const FILLERS: &[Point] = &[Point::FillerSigned, Point::FillerStoring, Point::FillerStored];

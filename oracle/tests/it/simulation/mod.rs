@@ -102,6 +102,8 @@ pub(crate) struct Faults {
     pub(crate) empty: f64,
     pub(crate) lag: f64,
     pub(crate) slow_block: f64,
+    /// New deliveries come while a manager notes what became of earlier ones.
+    pub(crate) deferral: f64,
 }
 
 impl Faults {
@@ -121,6 +123,7 @@ impl Faults {
             empty: draw(0.01),
             lag: draw(0.5),
             slow_block: draw(0.3),
+            deferral: draw(0.7),
         }
     }
 
@@ -138,6 +141,7 @@ impl Faults {
             empty: 0.0,
             lag: 0.0,
             slow_block: 0.0,
+            deferral: 0.0,
         }
     }
 }

@@ -323,6 +323,11 @@ impl Operator {
                     actions.into_iter().map(|action| Todo::Act(action, head)).collect();
                 Ok(None)
             }
+            // Deliveries wait: what is left is only to be noted, and the next look comes upon it again.
+            Some(Todo::Act(action, _)) if action.is_noted() && rng.random_bool(faults.deferral) => {
+                self.managers[index].todo.clear();
+                Ok(None)
+            }
             Some(Todo::Act(action, head)) => self.execute(epoch, &action, now, chain, head),
             Some(Todo::Send(hash)) => {
                 self.send(hash, now, chain);

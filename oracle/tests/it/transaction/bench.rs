@@ -173,6 +173,6 @@ pub(super) fn manager(anvil: &Anvil, database: &TestDatabase) -> Manager {
         bell: Arc::new(Notify::new()),
         work: Arc::new(Notify::new()),
         interval: Duration::from_millis(50),
-        branch: Mutex::default(),
+        memory: Mutex::default(),
     }
 }

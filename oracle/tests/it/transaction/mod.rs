@@ -4,16 +4,18 @@ mod batches;
 mod bench;
 mod trouble;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use alloy::eips::BlockNumberOrTag;
 use alloy::network::TransactionBuilder;
-use alloy::primitives::{Address, B256, Bytes, U256};
+use alloy::primitives::{Address, B256, Bytes, U256, bytes};
 use alloy::providers::Provider;
 use alloy::providers::ext::AnvilApi;
 use alloy::rpc::types::TransactionRequest;
 use auspex_devnet::postgres::TestDatabase;
-use auspex_oracle::limits::CONSECUTIVE_REVERTS_MAX;
+use auspex_oracle::limits::{CONSECUTIVE_REVERTS_MAX, NOTING_DEFERRED_MAX};
+use auspex_oracle::transaction::intent::Call;
 use auspex_oracle::transaction::plan::{Action, Blocked};
 use auspex_oracle::transaction::store::resume;
 use rand::rngs::SmallRng;
@@ -22,7 +24,7 @@ use serde_json::Value;
 
 use crate::scene::chain::key;
 
-use self::bench::{Bench, ETHER, KEY, REVERTS, manager};
+use self::bench::{Bench, ETHER, KEY, REVERTS, TARGET, manager};
 
 /// The most blocks that the restless world takes back at once.
 const DEEPEST_REORG: u64 = 5;
@@ -242,6 +244,63 @@ async fn without_gas_money_or_budget_nothing_is_sent_until_there_is_some() {
     bench.step().await;
     assert_eq!(bench.state(request).await, "sent");
     assert_eq!(bench.manager.meters.blocked.get(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_settled_counts_against_the_budget_at_once() {
+    let mut bench = Bench::new().await;
+    let first = bench.intent().await;
+    bench.quiesce().await;
+    assert_eq!(bench.state(first).await, "confirmed");
+    let spent: String = sqlx::query_scalar("select sum(cost)::text from oracle.transactions")
+        .fetch_one(&bench.database.pool())
+        .await
+        .expect("a sum");
+    let spent: u128 = spent.parse().expect("a number");
+    assert!(0 < spent);
+    bench.manager.policy.budget = spent;
+    bench.intent().await;
+    assert_eq!(bench.step().await, [Action::Report(Blocked::Budget)]);
+    bench.manager.policy.budget = ETHER;
+    assert!(matches!(bench.step().await[..], [Action::Send { .. }]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_became_of_a_transaction_is_noted_however_many_deliveries_come() {
+    let mut bench = Bench::new().await;
+    let request = bench.intent().await;
+    bench.step().await;
+    bench.mine(1).await;
+    let meters = Arc::clone(&bench.manager.meters);
+    let coming = tokio::spawn(async move {
+        loop {
+            meters.deliveries_intended.add(1);
+            tokio::task::yield_now().await;
+        }
+    });
+    let mut looks = 0;
+    while bench.state(request).await != "included" {
+        looks += 1;
+        assert!(looks <= NOTING_DEFERRED_MAX + 1, "not noted in {looks} looks");
+        let actions = bench.step().await;
+        assert!(matches!(actions[..], [Action::Record { .. }]), "{actions:?}");
+    }
+    coming.abort();
+    assert!(1 < looks, "deliveries came all the time");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gas_that_suffices_is_told_from_gas_that_does_not() {
+    let bench = Bench::new().await;
+    let call = Call { target: TARGET, calldata: bytes!("01020304") };
+    let suffices = async |gas| {
+        let asked = bench.manager.chain.suffices(key(KEY).address(), &call, gas).await;
+        asked.expect("an answer")
+    };
+    assert!(suffices(30_000).await);
+    assert!(!suffices(21_010).await, "the call's bytes cost 64");
+    bench.set_code(REVERTS).await;
+    assert!(!suffices(100_000).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
