@@ -5,8 +5,8 @@ use crate::project::request::Status;
 use crate::project::row::{Kind, Row};
 use crate::project::state::{Changes, CurrentRows};
 
-/// Makes the rows what they are after these changes, and forgets those that are not likely to be asked for again.
-pub(super) fn follow(rows: &mut CurrentRows, changes: Changes) {
+/// The rows as they are after these changes, without those that are not likely to be asked for again.
+pub(super) fn after(mut rows: CurrentRows, changes: Changes) -> CurrentRows {
     for version in changes.versions {
         if version.until.is_some() {
             continue;
@@ -20,6 +20,7 @@ pub(super) fn follow(rows: &mut CurrentRows, changes: Changes) {
     if CACHED_ROWS_MAX < rows.len() {
         rows.clear();
     }
+    rows
 }
 
 /// Whether a further event is likely to change the row, or to need it.

@@ -1,12 +1,13 @@
 //! What is remembered between two steps, and the one write that a step makes.
 
+mod binary;
 mod cache;
 mod chain_rows;
 mod connection;
 mod copy;
 pub mod postgres;
 mod projection_rows;
-mod row_text;
+mod row;
 mod statements;
 
 use std::collections::BTreeMap;

@@ -7,6 +7,7 @@ use std::ops::RangeInclusive;
 use alloy::primitives::{Address, B256};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, PgConnection};
+use tokio::task::spawn_blocking;
 
 use super::chain_rows::{self, signed};
 use super::connection::StoreConnection;
@@ -138,7 +139,13 @@ impl PgStore {
         step: &Step<'_>,
     ) -> Result<Applied, StoreError> {
         let chain_id = self.chain_id;
-        let mut current = self.take_cached(step);
+        let current = self.take_cached(step);
+        let is_empty = step.blocks.iter().all(|block| block.facts.is_empty());
+        let derivation = projection_rows::begin_deriving(
+            context,
+            projected(context, step.blocks),
+            current,
+        );
         self.ensure_partitions(step.blocks.iter().flat_map(|block| &block.facts)).await?;
         let mut transaction = self.connection()?.begin().await?;
         let connection = &mut *transaction;
@@ -148,13 +155,16 @@ impl PgStore {
         reach(Point::StepLocked);
         let cursor = step.cursor_after();
         let telling = telling(&cursor);
+        if telling == Telling::Nobody {
+            chain_rows::commit_without_waiting(connection).await?;
+        }
         if let Some(ancestor) = step.roll_back {
             projection_rows::take_back(connection, chain_id, ancestor, telling).await?;
             chain_rows::take_back(connection, chain_id, ancestor).await?;
             reach(Point::StepTakenBack);
         }
         chain_rows::add_blocks(connection, chain_id, step.blocks, keep_from(&cursor)).await?;
-        if step.blocks.iter().any(|block| !block.facts.is_empty()) {
+        if !is_empty {
             let contracts: Vec<_> = context.watch.sequenced().collect();
             let last = chain_rows::last_sequences(connection, chain_id, &contracts).await?;
             let last = |contract| last.get(&contract).copied().unwrap_or(0);
@@ -164,20 +174,22 @@ impl PgStore {
             let facts = step.blocks.iter().flat_map(|block| &block.facts);
             chain_rows::add_facts(connection, chain_id, facts).await?;
             reach(Point::StepFacts);
-            let facts = projected(context, step.blocks);
-            let changes =
-                projection_rows::derive(connection, context, &facts, &mut current).await?;
-            projection_rows::write(connection, chain_id, &changes).await?;
-            reach(Point::StepProjected);
-            if telling == Telling::Outbox {
-                projection_rows::announce(connection, chain_id, &changes).await?;
-            }
-            cache::follow(&mut current, changes);
         }
+        let (changes, current) =
+            projection_rows::finish_deriving(connection, context, derivation).await?;
+        projection_rows::write(connection, chain_id, &changes).await?;
+        if !is_empty {
+            reach(Point::StepProjected);
+        }
+        if telling == Telling::Outbox {
+            projection_rows::announce(connection, chain_id, &changes).await?;
+        }
+        let current = spawn_blocking(move || cache::after(current, changes));
         chain_rows::move_to(connection, chain_id, &cursor).await?;
         reach(Point::StepWritten);
         transaction.commit().await?;
         reach(Point::StepCommitted);
+        let current = current.await.map_err(|error| StoreError::Defect(error.to_string()))?;
         self.cached = Some((cursor.epoch, current));
         Ok(Applied::Done(cursor))
     }
@@ -238,16 +250,19 @@ async fn derive_again(
     while first <= tip {
         let last = tip.min(first + width - 1);
         let facts = chain_rows::facts(connection, chain_id, first, last).await?;
-        let changes = projection_rows::derive(connection, context, &facts, &mut current).await?;
+        let count_here = facts.len();
+        let derivation = projection_rows::begin_deriving(context, facts, current);
+        let (changes, before) =
+            projection_rows::finish_deriving(connection, context, derivation).await?;
         projection_rows::write(connection, chain_id, &changes).await?;
         if telling == Telling::Outbox {
             projection_rows::announce(connection, chain_id, &changes).await?;
         }
-        cache::follow(&mut current, changes);
-        count += facts.len() as u64;
-        if facts.len() < REBUILD_FACTS_LOW {
+        current = cache::after(before, changes);
+        count += count_here as u64;
+        if count_here < REBUILD_FACTS_LOW {
             width *= 2;
-        } else if REBUILD_FACTS_HIGH < facts.len() {
+        } else if REBUILD_FACTS_HIGH < count_here {
             width = (width / 2).max(1);
         }
         first = last + 1;
