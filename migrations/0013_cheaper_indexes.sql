@@ -49,6 +49,11 @@ alter table indexer.facts drop constraint facts_log_key;
 drop index indexer.facts_block;
 alter table indexer.facts add constraint facts_log_key unique (chain_id, block_number, log_index);
 
+-- A request's credits are asked for by its id alone, which no two chains share.
+drop index indexer.settlement_credits_request;
+create index settlement_credits_request on indexer.settlement_credits using hash (request_id)
+    where upper_inf(block_range);
+
 -- A request as JSON is just longer than what PostgreSQL leaves uncompressed. Rows of the outbox are trimmed soon, and
 -- compressing them costs more than writing them.
 alter table indexer.outbox set (toast_tuple_target = 8160);

@@ -135,7 +135,8 @@ fn logs(state: &mut State, head: u64, filter: &Value) -> Answer {
     if let Some(most) = state.faults.cut_logs {
         found.truncate(most);
     }
-    let mut result = String::with_capacity(found.iter().map(|log| log.len() + 1).sum::<usize>() + 2);
+    let mut result =
+        String::with_capacity(found.iter().map(|log| log.len() + 1).sum::<usize>() + 2);
     result.push('[');
     for (place, log) in found.iter().enumerate() {
         result.push_str(if place == 0 { "" } else { "," });

@@ -227,7 +227,7 @@ impl<E: Endpoint + 'static, S: Store> Follower<E, S> {
         if known == (numbers.latest, numbers.safe, numbers.finalized) && cursor.halted.is_none() {
             return Ok(Outcome::Idle);
         }
-        let outcome = self.apply(None, &[], numbers).await?;
+        let outcome = self.apply(None, Vec::new(), numbers).await?;
         Ok(outcome.unwrap_or(Outcome::Idle))
     }
 
@@ -235,12 +235,23 @@ impl<E: Endpoint + 'static, S: Store> Follower<E, S> {
     pub(super) async fn apply(
         &mut self,
         roll_back: Option<BlockRef>,
-        blocks: &[Block],
+        blocks: Vec<Block>,
         heads: HeadNumbers,
+    ) -> Result<Option<Outcome>, StepError> {
+        self.apply_before(roll_back, Arc::new(blocks), heads, None).await
+    }
+
+    /// The same, with what the next step is likely to add.
+    pub(super) async fn apply_before(
+        &mut self,
+        roll_back: Option<BlockRef>,
+        blocks: Arc<Vec<Block>>,
+        heads: HeadNumbers,
+        next: Option<&Arc<Vec<Block>>>,
     ) -> Result<Option<Outcome>, StepError> {
         let Some(local) = &mut self.local else { return Ok(Some(Outcome::Lost)) };
         let context = Context { chain_id: self.chain_id, watch: &self.watch };
-        let step = Step { expected: &local.cursor, roll_back, blocks, heads };
+        let step = Step { expected: &local.cursor, roll_back, blocks: &blocks, heads, next };
         match self.store.apply(context, &step).await? {
             Applied::Done(cursor) => {
                 if let Some(ancestor) = roll_back {

@@ -60,6 +60,8 @@ pub fn draft(
     loaded: &BTreeSet<Key>,
 ) -> Draft {
     let mut state = State::new(current, loaded);
+    // A settlement writes several.
+    state.reserve(facts.len() * 3);
     for (index, (fact, event)) in facts.iter().zip(decoded).enumerate() {
         let Some(event) = event else { continue };
         state.enter(fact.block_ref());

@@ -79,6 +79,11 @@ impl<'a> State<'a> {
         Self { current, loaded, at, draft: Draft::default() }
     }
 
+    /// Makes room for as many entities.
+    pub fn reserve(&mut self, entities: usize) {
+        self.draft.entities.reserve(entities);
+    }
+
     /// What follows happens in this block.
     pub fn enter(&mut self, block: BlockRef) {
         self.at = block;

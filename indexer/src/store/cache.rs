@@ -6,15 +6,13 @@ use crate::project::row::{Kind, Row};
 use crate::project::state::{Changes, CurrentRows};
 
 /// The rows as they are after these changes, without those that are not likely to be asked for again.
-pub(super) fn after(mut rows: CurrentRows, changes: Changes) -> CurrentRows {
-    for version in changes.versions {
-        if version.until.is_some() {
-            continue;
-        }
-        if is_asked_again(&version.row) {
-            rows.insert(version.key, version.row);
-        } else {
-            rows.remove(&version.key);
+pub(super) fn after(mut rows: CurrentRows, changes: &Changes) -> CurrentRows {
+    for closing in &changes.closings {
+        rows.remove(&closing.key);
+    }
+    for version in &changes.versions {
+        if version.until.is_none() && is_asked_again(&version.row) {
+            rows.insert(version.key.clone(), version.row.clone());
         }
     }
     if CACHED_ROWS_MAX < rows.len() {

@@ -1,18 +1,20 @@
 //! Projections and outbox: what the facts of a step change, and what a rollback takes back.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use sqlx::PgConnection;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::chain_rows::signed;
 use super::copy::{Copy, CopyRows};
-use super::{StoreError, statements};
-use crate::chain::{BlockRef, Fact};
+use super::{StoreError, cache, statements};
+use crate::chain::{Block, BlockRef, Fact};
 use crate::limits::PROJECT_ROUNDS_MAX;
 use crate::project::row::{Kind, Row};
 use crate::project::state::{Changes, CurrentRows, Draft, Key};
 use crate::project::{Context, Decoded, decode_all, delivered_outputs, draft};
+use crate::watch::Role;
 
 /// Who hears of changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,45 +32,95 @@ pub(super) struct Derivation {
     draft: Draft,
 }
 
-/// Begins to derive the changes of these facts on a thread of its own, so that the connection can be used meanwhile. Rows in
-/// `current` need not be looked up.
+/// What changes, and the rows that are known to be current afterwards.
+#[derive(Debug)]
+pub(super) struct Derived {
+    pub(super) changes: Changes,
+    pub(super) current: CurrentRows,
+}
+
+/// Begins to derive what blocks change, on a thread of its own, so that the connection can be used meanwhile. Rows in `current`
+/// need not be looked up. It may be forgotten at any time.
 pub(super) fn begin_deriving(
     context: Context<'_>,
-    facts: Vec<Fact>,
+    blocks: Arc<Vec<Block>>,
     current: CurrentRows,
 ) -> JoinHandle<Derivation> {
     let (chain_id, watch) = (context.chain_id, context.watch.clone());
     spawn_blocking(move || {
         let context = Context { chain_id, watch: &watch };
-        let decoded = decode_all(context, &facts);
-        let draft = draft(context, &facts, &decoded, &current, &BTreeSet::new());
-        Derivation { facts, decoded, current, draft }
+        let facts = projected(context, &blocks).cloned().collect();
+        Derivation::new(context, facts, current)
     })
 }
 
-/// Looks up what is missing, and says what changes. Hands back the current rows from before the changes.
-pub(super) async fn finish_deriving(
-    connection: &mut PgConnection,
-    context: Context<'_>,
-    derivation: JoinHandle<Derivation>,
-) -> Result<(Changes, CurrentRows), StoreError> {
-    let derivation = derivation.await.map_err(|error| StoreError::Defect(error.to_string()))?;
-    let Derivation { facts, decoded, mut current, draft: mut drafted } = derivation;
-    let mut loaded = BTreeSet::new();
-    for _ in 0..PROJECT_ROUNDS_MAX {
-        let missing = drafted.missing(&current, &loaded);
-        if missing.is_empty() {
-            return Ok((drafted.finish(&current), current));
-        }
-        load(connection, signed(context.chain_id)?, &missing, &mut current).await?;
-        loaded.extend(missing);
-        if drafted.is_refuted_by(&current) {
-            drafted = draft(context, &facts, &decoded, &current, &loaded);
-        }
+impl Derivation {
+    /// Derives as much as follows from these rows.
+    pub(super) fn new(context: Context<'_>, facts: Vec<Fact>, current: CurrentRows) -> Self {
+        let decoded = decode_all(context, &facts);
+        let draft = draft(context, &facts, &decoded, &current, &BTreeSet::new());
+        Self { facts, decoded, current, draft }
     }
-    Err(StoreError::Defect(format!(
-        "a batch still needs further rows after {PROJECT_ROUNDS_MAX} rounds"
-    )))
+
+    /// The same if it was derived from these facts, which are the ones that count; otherwise derived anew.
+    pub(super) fn of<'f>(
+        self,
+        context: Context<'_>,
+        facts: impl Iterator<Item = &'f Fact> + Clone,
+    ) -> Self {
+        if facts.clone().eq(&self.facts) {
+            return self;
+        }
+        Self::new(context, facts.cloned().collect(), self.current)
+    }
+
+    /// Looks up what is missing. What changes is then worked out on a thread of its own.
+    pub(super) async fn look_up(
+        mut self,
+        connection: &mut PgConnection,
+        context: Context<'_>,
+    ) -> Result<JoinHandle<Derived>, StoreError> {
+        let mut loaded = BTreeSet::new();
+        for _ in 0..PROJECT_ROUNDS_MAX {
+            let missing = self.draft.missing(&self.current, &loaded);
+            if missing.is_empty() {
+                return Ok(spawn_blocking(move || self.finish()));
+            }
+            let chain_id = signed(context.chain_id)?;
+            let found = load(connection, chain_id, &missing, &mut self.current).await?;
+            if found == 0 {
+                // Only what is found leads on to further keys.
+                return Ok(spawn_blocking(move || self.finish()));
+            }
+            loaded.extend(missing);
+            if self.draft.is_refuted_by(&self.current) {
+                self.draft = draft(context, &self.facts, &self.decoded, &self.current, &loaded);
+            }
+        }
+        Err(StoreError::Defect(format!(
+            "a batch still needs further rows after {PROJECT_ROUNDS_MAX} rounds"
+        )))
+    }
+
+    fn finish(self) -> Derived {
+        let changes = self.draft.finish(&self.current);
+        let current = cache::after(self.current, &changes);
+        Derived { changes, current }
+    }
+}
+
+/// The facts that some projection may be made of.
+pub(super) fn projected<'a>(
+    context: Context<'a>,
+    blocks: &'a [Block],
+) -> impl Iterator<Item = &'a Fact> + Clone {
+    let facts = blocks.iter().flat_map(|block| &block.facts);
+    facts.filter(move |fact| context.watch.role(fact.address) != Some(Role::Followed))
+}
+
+/// What a thread of its own worked out.
+pub(super) async fn joined<T>(worked_out: JoinHandle<T>) -> Result<T, StoreError> {
+    worked_out.await.map_err(|error| StoreError::Defect(error.to_string()))
 }
 
 /// Columns of a version beside those of its projection: chain, id and block range.
@@ -175,12 +227,14 @@ pub(super) async fn take_back(
     tell(connection, chain_id, &told).await
 }
 
+/// Adds the rows of these keys to the current ones; returns how many there are.
 async fn load(
     connection: &mut PgConnection,
     chain_id: i64,
     keys: &BTreeSet<Key>,
     current: &mut CurrentRows,
-) -> Result<(), StoreError> {
+) -> Result<usize, StoreError> {
+    let mut found = 0;
     let mut tables: BTreeMap<Kind, Vec<String>> = BTreeMap::new();
     for (kind, id) in keys {
         tables.entry(*kind).or_default().push(id.clone());
@@ -188,9 +242,10 @@ async fn load(
     for (kind, ids) in tables {
         for stored in statements::current(connection, kind, chain_id, &ids).await? {
             current.insert((kind, stored.id), parse(kind, &stored.row)?);
+            found += 1;
         }
     }
-    Ok(())
+    Ok(found)
 }
 
 fn parse(kind: Kind, json: &str) -> Result<Row, StoreError> {
