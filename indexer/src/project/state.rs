@@ -194,3 +194,83 @@ impl Draft {
         changes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloy::primitives::{Address, B256};
+
+    use super::*;
+    use crate::project::other::{FeePolicy, Token};
+
+    fn token(allowed: bool) -> Token {
+        Token { token: Address::ZERO.into(), allowed, updated_at: 1 }
+    }
+
+    fn policy(fee_bps: u16) -> FeePolicy {
+        let account = Address::ZERO.into();
+        FeePolicy { policy: account, fee_bps, fee_recipient: account, updated_at: 1 }
+    }
+
+    fn key(kind: Kind, id: &str) -> Key {
+        (kind, id.to_owned())
+    }
+
+    fn drafted(write: impl FnOnce(&mut State<'_>)) -> Draft {
+        let (current, loaded) = (CurrentRows::new(), BTreeSet::new());
+        let mut state = State::new(&current, &loaded);
+        state.enter(BlockRef { number: 5, hash: B256::ZERO });
+        write(&mut state);
+        state.into_draft()
+    }
+
+    #[test]
+    fn what_was_only_written_is_looked_up_afterwards() {
+        let draft = drafted(|state| state.put("a", token(true)));
+        let a = key(Kind::Token, "a");
+        assert_eq!(draft.missing(&CurrentRows::new(), &BTreeSet::new()), [a.clone()].into());
+        let current = CurrentRows::from([(a.clone(), token(false).into())]);
+        assert!(!draft.is_refuted_by(&current));
+        assert!(draft.missing(&current, &[a.clone()].into()).is_empty());
+        let changes = draft.finish(&current);
+        assert_eq!(changes.closings, [Closing { key: a, until: 5 }]);
+        assert!(changes.versions.iter().all(|version| version.replaces));
+    }
+
+    #[test]
+    fn what_was_read_as_absent_and_is_there_refutes_the_draft() {
+        let draft = drafted(|state| assert_eq!(state.get::<Token>("a"), None));
+        let a = key(Kind::Token, "a");
+        assert_eq!(draft.missing(&CurrentRows::new(), &BTreeSet::new()), [a.clone()].into());
+        assert!(!draft.is_refuted_by(&CurrentRows::new()));
+        assert!(draft.is_refuted_by(&CurrentRows::from([(a, token(true).into())])));
+    }
+
+    #[test]
+    fn a_child_is_looked_up_only_where_its_parent_existed() {
+        let draft = drafted(|state| state.put_child::<Token, _>("a", "b", policy(1)));
+        let (parent, child) = (key(Kind::Token, "a"), key(Kind::FeePolicy, "b"));
+        let none = CurrentRows::new();
+        assert_eq!(draft.missing(&none, &BTreeSet::new()), [parent.clone()].into());
+        let loaded: BTreeSet<Key> = [parent.clone()].into();
+        assert!(draft.missing(&none, &loaded).is_empty());
+        let current = CurrentRows::from([(parent, token(true).into())]);
+        assert_eq!(draft.missing(&current, &loaded), [child].into());
+    }
+
+    #[test]
+    fn a_row_that_stays_the_same_has_no_new_version() {
+        let draft = drafted(|state| {
+            state.put("a", token(true));
+            state.enter(BlockRef { number: 6, hash: B256::ZERO });
+            state.put("a", token(false));
+            state.enter(BlockRef { number: 7, hash: B256::ZERO });
+            state.put("a", token(false));
+        });
+        let current = CurrentRows::from([(key(Kind::Token, "a"), token(true).into())]);
+        let changes = draft.finish(&current);
+        assert_eq!(changes.closings, [Closing { key: key(Kind::Token, "a"), until: 6 }]);
+        let held: Vec<_> =
+            changes.versions.iter().map(|version| (version.from.number, version.until)).collect();
+        assert_eq!(held, [(6, None)]);
+    }
+}

@@ -324,3 +324,43 @@ async fn tell(
         .await?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use alloy::primitives::{Address, B256, Bytes};
+    use alloy::sol_types::SolEvent;
+    use auspex_protocol::bindings::IAgentRegistry;
+
+    use super::*;
+    use crate::watch::WatchList;
+
+    const AGENTS: Address = Address::repeat_byte(1);
+
+    /// A log that cannot be read, which is a row of its own.
+    fn fact(log_index: u32) -> Fact {
+        Fact {
+            block_number: 1,
+            block_hash: B256::ZERO,
+            block_time: 1,
+            log_index,
+            transaction_hash: B256::ZERO,
+            transaction_index: 0,
+            gas_used: None,
+            address: AGENTS,
+            topics: vec![IAgentRegistry::Registered::SIGNATURE_HASH],
+            data: Bytes::new(),
+            sequence: None,
+        }
+    }
+
+    #[test]
+    fn what_was_prepared_for_other_facts_is_derived_anew() {
+        let watch = WatchList::from_roles([(AGENTS, Role::AgentRegistry)].into());
+        let context = Context { chain_id: 1, watch: &watch };
+        let (expected, real) = ([fact(0)], [fact(0), fact(1)]);
+        let prepared = || Derivation::new(context, expected.to_vec(), CurrentRows::new());
+        let count = |derivation: Derivation| derivation.finish().changes.versions.len();
+        assert_eq!(count(prepared().of(context, expected.iter())), 1);
+        assert_eq!(count(prepared().of(context, real.iter())), 2);
+    }
+}
