@@ -21,9 +21,8 @@ pub const RANGE_BLOCKS_START: u64 = 200;
 pub const RANGE_BLOCKS_MIN: u64 = 1;
 pub const RANGE_BLOCKS_MAX: u64 = 2_000;
 
-/// Logs of one query that make the range smaller, and fewer than which let it grow.
-pub const RANGE_LOGS_HIGH: usize = 10_000;
-pub const RANGE_LOGS_LOW: usize = 4_000;
+/// Logs of one query that ranges are made as wide as it takes for.
+pub const RANGE_LOGS_AIM: u64 = 6_000;
 
 /// Log queries below the finalized block that are under way at once.
 pub const RANGES_IN_FLIGHT_MAX: usize = 6;

@@ -18,6 +18,9 @@ sol! {
     }
 }
 
+/// Topics of a block that are remembered: more would cost more to compare than to hash.
+const ACCEPTED_TOPICS_MAX: usize = 16;
+
 /// What a watched contract is, hence how its logs are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
@@ -199,14 +202,31 @@ impl WatchList {
         self.roles.iter().filter(|(_, role)| role.is_sequenced()).map(|(address, _)| *address)
     }
 
-    /// Whether a bloom accepts a log. What the watch list knows is not hashed again.
-    pub fn is_accepted(&self, bloom: &Bloom, address: Address, topics: &[B256]) -> bool {
+    /// Whether a bloom accepts a log. What the watch list knows is not hashed again, nor are the topics in `accepted`, which
+    /// this bloom has accepted before: the events of a block are often about the same things.
+    pub fn is_accepted(
+        &self,
+        bloom: &Bloom,
+        address: Address,
+        topics: &[B256],
+        accepted: &mut Vec<B256>,
+    ) -> bool {
         let accepts = |known: Option<&Bloom>, bytes: &[u8]| match known {
             Some(input) => bloom.contains(input),
             None => bloom.contains(&bloom_of(bytes)),
         };
+        let mut accepts_topic = |topic: &B256| {
+            if accepted.contains(topic) {
+                return true;
+            }
+            let accepts = accepts(self.signatures.get(topic), topic.as_slice());
+            if accepts && accepted.len() < ACCEPTED_TOPICS_MAX {
+                accepted.push(*topic);
+            }
+            accepts
+        };
         accepts(self.addresses.get(&address), address.as_slice())
-            && topics.iter().all(|topic| accepts(self.signatures.get(topic), topic.as_slice()))
+            && topics.iter().all(&mut accepts_topic)
     }
 
     /// Whether a block with this bloom may hold a log that is kept. A bloom never denies what is there.

@@ -19,7 +19,7 @@ pub(crate) async fn copy(database: &Database) -> anyhow::Result<f64> {
     drop(parts);
     sqlx::raw_sql(
         "create table ceiling (like indexer.facts);
-         alter table ceiling add constraint ceiling_key unique (chain_id, block_hash, log_index);
+         alter table ceiling add constraint ceiling_key unique (chain_id, block_number, log_index);
          checkpoint",
     )
     .execute(&mut connection)

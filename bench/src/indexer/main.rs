@@ -161,6 +161,8 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<()> {
         let name = "own contracts with all projections";
         table.push(Row::at_least(name, rate, "events/s", OWN_EVENTS_BAR));
         push_usage(&mut table, name, &backfill, arguments.own_blocks);
+        let memory = format!("{name}: peak memory");
+        table.push(Row::at_most(memory, backfill.usage.peak_mib, "MiB", MEMORY_MIB_BAR));
         let ceiling = events / ceiling::copy(&database).await?;
         table.push(Row::plain("own contracts: COPY of the same facts alone", ceiling, "events/s"));
         table.push(Row::plain("own contracts: share of that COPY", rate / ceiling, ""));

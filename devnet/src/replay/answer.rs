@@ -135,7 +135,15 @@ fn logs(state: &mut State, head: u64, filter: &Value) -> Answer {
     if let Some(most) = state.faults.cut_logs {
         found.truncate(most);
     }
-    Answer::Result(format!("[{}]", found.join(",")))
+    let mut result =
+        String::with_capacity(found.iter().map(|log| log.len() + 1).sum::<usize>() + 2);
+    result.push('[');
+    for (place, log) in found.iter().enumerate() {
+        result.push_str(if place == 0 { "" } else { "," });
+        result.push_str(log);
+    }
+    result.push(']');
+    Answer::Result(result)
 }
 
 fn spoil(state: &State, block: &ReplayBlock, logs: &mut Vec<String>) {

@@ -234,7 +234,7 @@ impl<E: Endpoint + 'static, S: Store> Follower<E, S> {
         if known == (numbers.latest, numbers.safe, numbers.finalized) && cursor.halted.is_none() {
             return Ok(Outcome::Idle);
         }
-        let outcome = self.apply(None, &[], numbers).await?;
+        let outcome = self.apply(None, Vec::new(), numbers).await?;
         Ok(outcome.unwrap_or(Outcome::Idle))
     }
 
@@ -242,26 +242,38 @@ impl<E: Endpoint + 'static, S: Store> Follower<E, S> {
     pub(super) async fn apply(
         &mut self,
         roll_back: Option<BlockRef>,
-        blocks: &[Block],
+        blocks: Vec<Block>,
         heads: HeadNumbers,
+    ) -> Result<Option<Outcome>, StepError> {
+        self.apply_before(roll_back, Arc::new(blocks), heads, None).await
+    }
+
+    /// The same, with what the next step is likely to add.
+    pub(super) async fn apply_before(
+        &mut self,
+        roll_back: Option<BlockRef>,
+        blocks: Arc<Vec<Block>>,
+        heads: HeadNumbers,
+        next: Option<&Arc<Vec<Block>>>,
     ) -> Result<Option<Outcome>, StepError> {
         let Some(local) = &mut self.local else { return Ok(Some(Outcome::Lost)) };
         // Logs that are read from every contract are kept only of those that a factory created.
-        let base = roll_back.unwrap_or(local.cursor.tip);
-        let selection = (!self.watch.factories().is_empty())
-            .then(|| local.children.select(&self.watch, base, blocks));
-        if let Some((_, created)) = &selection
-            && CHILDREN_MAX < local.children.count() + created.count()
-        {
+        let (blocks, created) = if self.watch.factories().is_empty() {
+            (blocks, Children::default())
+        } else {
+            let base = roll_back.unwrap_or(local.cursor.tip);
+            let (selected, created) = local.children.select(&self.watch, base, &blocks);
+            (Arc::new(selected), created)
+        };
+        if CHILDREN_MAX < local.children.count() + created.count() {
             let reason = format!(
                 "the factories of chain {} created more than {CHILDREN_MAX} contracts, which is the limit",
                 self.chain_id
             );
             return Err(StoreError::Defect(reason).into());
         }
-        let blocks = selection.as_ref().map_or(blocks, |(selected, _)| selected.as_slice());
         let context = Context { chain_id: self.chain_id, watch: &self.watch };
-        let step = Step { expected: &local.cursor, roll_back, blocks, heads };
+        let step = Step { expected: &local.cursor, roll_back, blocks: &blocks, heads, next };
         match self.store.apply(context, &step).await? {
             Applied::Done(cursor) => {
                 if let Some(ancestor) = roll_back {
@@ -271,9 +283,7 @@ impl<E: Endpoint + 'static, S: Store> Follower<E, S> {
                 local.chain.extend(blocks.iter().map(|block| block.header.block_ref()));
                 local.chain.finalize(cursor.finalized, keep_from(&cursor));
                 local.cursor = cursor;
-                if let Some((_, created)) = selection {
-                    local.children.extend(created);
-                }
+                local.children.extend(created);
                 self.contradicting.clear();
                 self.gaps = 0;
                 self.omission = None;

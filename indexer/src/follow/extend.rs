@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::JoinError;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::converge::{Follower, StepError};
@@ -10,9 +11,7 @@ use super::heads::head_numbers;
 use super::outcome::Outcome;
 use super::read::Reader;
 use crate::chain::{Block, Heads};
-use crate::limits::{
-    LIVE_BLOCKS_MAX, RANGE_BLOCKS_MAX, RANGE_BLOCKS_MIN, RANGE_LOGS_HIGH, RANGE_LOGS_LOW,
-};
+use crate::limits::{LIVE_BLOCKS_MAX, RANGE_BLOCKS_MAX, RANGE_BLOCKS_MIN, RANGE_LOGS_AIM};
 use crate::source::pool::Index;
 use crate::source::{Endpoint, Fault};
 use crate::store::{HeadNumbers, Store};
@@ -21,7 +20,41 @@ use crate::store::{HeadNumbers, Store};
 #[derive(Debug)]
 pub(super) struct ReadAhead {
     last: u64,
-    task: AbortOnDropHandle<Result<Vec<Block>, Fault>>,
+    reading: Reading,
+}
+
+#[derive(Debug)]
+enum Reading {
+    UnderWay(AbortOnDropHandle<Result<Vec<Block>, Fault>>),
+    Done(Result<Arc<Vec<Block>>, Fault>),
+}
+
+impl ReadAhead {
+    /// The blocks, as soon as they are there.
+    async fn read(self) -> Result<Arc<Vec<Block>>, Fault> {
+        match self.reading {
+            Reading::UnderWay(task) => joined(task.await),
+            Reading::Done(read) => read,
+        }
+    }
+
+    /// The blocks if they are there already.
+    async fn read_so_far(&mut self) -> Option<&Arc<Vec<Block>>> {
+        if let Reading::UnderWay(task) = &mut self.reading
+            && task.is_finished()
+        {
+            self.reading = Reading::Done(joined(task.await));
+        }
+        match &self.reading {
+            Reading::Done(Ok(blocks)) => Some(blocks),
+            Reading::Done(Err(_)) | Reading::UnderWay(_) => None,
+        }
+    }
+}
+
+fn joined(read: Result<Result<Vec<Block>, Fault>, JoinError>) -> Result<Arc<Vec<Block>>, Fault> {
+    let lost = |error| Err(Fault::Unavailable(format!("reading a range: {error}")));
+    read.unwrap_or_else(lost).map(Arc::new)
 }
 
 impl<E: Endpoint + 'static, S: Store> Follower<E, S> {
@@ -41,13 +74,7 @@ impl<E: Endpoint + 'static, S: Store> Follower<E, S> {
             next = last + 1;
         }
         let Some(front) = self.ahead.pop_front() else { return Ok(Outcome::Idle) };
-        let blocks = match front.task.await {
-            Ok(blocks) => blocks,
-            Err(error) => {
-                return Err(Fault::Unavailable(format!("reading a range: {error}")).into());
-            }
-        };
-        let blocks = match blocks {
+        let blocks = match front.read().await {
             Err(Fault::TooLarge(text)) if RANGE_BLOCKS_MIN < self.range_blocks => {
                 self.ahead.clear();
                 self.range_blocks = (self.range_blocks / 2).max(RANGE_BLOCKS_MIN);
@@ -68,17 +95,33 @@ impl<E: Endpoint + 'static, S: Store> Follower<E, S> {
         };
         // The endpoint calls these blocks final, and they follow our tip.
         let numbers = HeadNumbers { latest: heads.latest.number, safe: last, finalized: last };
-        if let Some(outcome) = self.apply(None, &blocks, numbers).await? {
+        let mut following = self.ahead.pop_front();
+        let next = match &mut following {
+            Some(following) => following.read_so_far().await,
+            None => None,
+        };
+        let width = blocks.len() as u64;
+        if let Some(outcome) = self.apply_before(None, blocks, numbers, next).await? {
+            self.ahead.clear();
             return Ok(outcome);
         }
-        self.pool.reward(index);
-        if RANGE_LOGS_HIGH < facts {
-            self.range_blocks = (self.range_blocks / 2).max(RANGE_BLOCKS_MIN);
-        } else if facts < RANGE_LOGS_LOW {
-            self.range_blocks =
-                (self.range_blocks + self.range_blocks / 4 + 1).min(RANGE_BLOCKS_MAX);
+        if let Some(following) = following {
+            self.ahead.push_front(following);
         }
+        self.pool.reward(index);
+        self.adapt(width, facts as u64);
         Ok(Outcome::Extended { first: tip.number + 1, last, facts })
+    }
+
+    /// Makes ranges as wide as it takes for their aim of logs, by what one of them held. It was begun a while ago, and the ones
+    /// that are being read since then may be wider already.
+    fn adapt(&mut self, width: u64, logs: u64) {
+        let wanted = (width * RANGE_LOGS_AIM / logs.max(1)).clamp(RANGE_BLOCKS_MIN, width * 2);
+        self.range_blocks = if wanted < width {
+            self.range_blocks.min(wanted)
+        } else {
+            self.range_blocks.max(wanted).min(RANGE_BLOCKS_MAX)
+        };
     }
 
     fn read_ahead(&self, index: Index, first: u64, last: u64) -> ReadAhead {
@@ -89,7 +132,7 @@ impl<E: Endpoint + 'static, S: Store> Follower<E, S> {
             let reader = Reader { endpoint: pool.endpoint(index), watch: &watch, policy: &policy };
             reader.range(first..last + 1, level).await
         });
-        ReadAhead { last, task: AbortOnDropHandle::new(task) }
+        ReadAhead { last, reading: Reading::UnderWay(AbortOnDropHandle::new(task)) }
     }
 
     /// Above the finalized block: the next blocks, each by its hash.
@@ -116,12 +159,12 @@ impl<E: Endpoint + 'static, S: Store> Follower<E, S> {
         }
         let blocks = self.reader(index).blocks(headers, self.level(self.policy.live)).await?;
         let numbers = head_numbers(local, None, &blocks, heads);
-        if let Some(outcome) = self.apply(None, &blocks, numbers).await? {
+        let facts = blocks.iter().map(|block| block.facts.len()).sum();
+        let last = blocks.last().map_or(tip.number, |block| block.header.number);
+        if let Some(outcome) = self.apply(None, blocks, numbers).await? {
             return Ok(outcome);
         }
         self.pool.reward(index);
-        let facts = blocks.iter().map(|block| block.facts.len()).sum();
-        let last = blocks.last().map_or(tip.number, |block| block.header.number);
         Ok(Outcome::Extended { first: tip.number + 1, last, facts })
     }
 }

@@ -33,7 +33,9 @@ impl<E: Endpoint + 'static, S: Store> Follower<E, S> {
         let blocks = reader.blocks(headers, self.level(self.policy.live)).await?;
         let depth = local.chain.tip().number.saturating_sub(ancestor.number);
         let numbers = head_numbers(local, Some(ancestor), &blocks, heads);
-        if let Some(outcome) = self.apply(Some(ancestor), &blocks, numbers).await? {
+        let facts = blocks.iter().map(|block| block.facts.len()).sum();
+        let last = blocks.last().map_or(ancestor.number, |block| block.header.number);
+        if let Some(outcome) = self.apply(Some(ancestor), blocks, numbers).await? {
             return Ok(outcome);
         }
         self.pool.reward(index);
@@ -41,8 +43,6 @@ impl<E: Endpoint + 'static, S: Store> Follower<E, S> {
             .increment(1);
         metrics::histogram!("auspex_indexer_reorg_depth_blocks", "chain" => self.chain_id.to_string())
             .record(depth as f64);
-        let facts = blocks.iter().map(|block| block.facts.len()).sum();
-        let last = blocks.last().map_or(ancestor.number, |block| block.header.number);
         Ok(Outcome::RolledBack { ancestor: ancestor.number, depth, last, facts })
     }
 

@@ -19,7 +19,7 @@ use crate::chain::Fact;
 use crate::decode::{Event, decode};
 use crate::watch::WatchList;
 use row::Row;
-use state::{Changes, CurrentRows, Key, State};
+use state::{Changes, CurrentRows, Draft, Key, State};
 use value::{Account, Hash, text};
 
 /// What every event is read against.
@@ -46,7 +46,22 @@ pub fn project(
     current: &CurrentRows,
     loaded: &BTreeSet<Key>,
 ) -> Result<Changes, BTreeSet<Key>> {
+    let draft = draft(context, facts, decoded, current, loaded);
+    let missing = draft.missing(current, loaded);
+    if missing.is_empty() { Ok(draft.finish(current)) } else { Err(missing) }
+}
+
+/// The same as far as it can be said of what is loaded: what is missing can be looked up afterwards.
+pub fn draft(
+    context: Context<'_>,
+    facts: &[Fact],
+    decoded: &Decoded,
+    current: &CurrentRows,
+    loaded: &BTreeSet<Key>,
+) -> Draft {
     let mut state = State::new(current, loaded);
+    // A settlement writes several.
+    state.reserve(facts.len() * 3);
     for (index, (fact, event)) in facts.iter().zip(decoded).enumerate() {
         let Some(event) = event else { continue };
         state.enter(fact.block_ref());
@@ -61,7 +76,7 @@ pub fn project(
             other::undecodable(&mut state, fact, &reason);
         }
     }
-    state.finish()
+    state.into_draft()
 }
 
 /// The output hashes of the results that are delivered by these changes.

@@ -49,11 +49,6 @@ macro_rules! rows {
                 }
             }
 
-            /// The row's columns as a JSON object.
-            pub fn to_json(&self) -> serde_json::Result<String> {
-                serde_json::to_string(self)
-            }
-
             /// Reads what PostgreSQL's `row_to_json` wrote.
             pub fn from_json(kind: Kind, json: &str) -> serde_json::Result<Self> {
                 match kind {

@@ -1,4 +1,5 @@
-//! Column values in the JSON form that PostgreSQL reads and writes: bytea as `\x` and hex, wide integers as decimal text.
+//! Column values in the JSON form that PostgreSQL reads and writes: bytea as `\x` and hex, wide integers as decimal text. Where
+//! no person is to read them, bytea is bytes.
 
 use std::fmt;
 
@@ -29,8 +30,11 @@ impl<T> From<T> for Blob<T> {
 
 impl<T: AsRef<[u8]>> Serialize for Blob<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        // Nearly every one is an address or a hash, and a row has dozens of them.
         let bytes = self.0.as_ref();
+        if !serializer.is_human_readable() {
+            return serializer.serialize_bytes(bytes);
+        }
+        // Nearly every one is an address or a hash, and a row has dozens of them.
         let mut short = *b"\\x0000000000000000000000000000000000000000000000000000000000000000";
         let length = 2 + 2 * bytes.len();
         if let Some(digits) = short.get_mut(2..length)

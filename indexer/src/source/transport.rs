@@ -10,6 +10,9 @@ use url::Url;
 
 use crate::limits::{RPC_RESPONSE_BYTES_MAX, RPC_TIMEOUT};
 
+/// Most bytes that are made room for because an endpoint says that they will come.
+const BODY_RESERVED_BYTES_MAX: usize = 16 * 1024 * 1024;
+
 /// An HTTP endpoint.
 #[derive(Debug, Clone)]
 pub(super) struct HttpTransport {
@@ -42,7 +45,10 @@ impl HttpTransport {
             let text = format!("HTTP 429, retry after {} s", wait.unwrap_or("unknown"));
             return Err(TransportErrorKind::http_error(429, text));
         }
-        let mut body = Vec::new();
+        // An endpoint may say any length; room for more than this is made as it comes.
+        let length = response.content_length().unwrap_or_default();
+        let length = usize::try_from(length).unwrap_or(usize::MAX).min(BODY_RESERVED_BYTES_MAX);
+        let mut body = Vec::with_capacity(length);
         while let Some(chunk) =
             response.chunk().await.map_err(|error| custom(&error.without_url()))?
         {

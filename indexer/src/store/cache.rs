@@ -5,21 +5,20 @@ use crate::project::request::Status;
 use crate::project::row::{Kind, Row};
 use crate::project::state::{Changes, CurrentRows};
 
-/// Makes the rows what they are after these changes, and forgets those that are not likely to be asked for again.
-pub(super) fn follow(rows: &mut CurrentRows, changes: Changes) {
-    for version in changes.versions {
-        if version.until.is_some() {
-            continue;
-        }
-        if is_asked_again(&version.row) {
-            rows.insert(version.key, version.row);
-        } else {
-            rows.remove(&version.key);
+/// The rows as they are after these changes, without those that are not likely to be asked for again.
+pub(super) fn after(mut rows: CurrentRows, changes: &Changes) -> CurrentRows {
+    for closing in &changes.closings {
+        rows.remove(&closing.key);
+    }
+    for version in &changes.versions {
+        if version.until.is_none() && is_asked_again(&version.row) {
+            rows.insert(version.key.clone(), version.row.clone());
         }
     }
     if CACHED_ROWS_MAX < rows.len() {
         rows.clear();
     }
+    rows
 }
 
 /// Whether a further event is likely to change the row, or to need it.

@@ -55,6 +55,17 @@ pub(super) async fn is_at(
         && unsigned(row.epoch)? == expected.epoch)
 }
 
+/// Lets the transaction's commit return before it is on disk. After a crash of the server the last such transactions may be
+/// gone, each of them whole and the newest first: the cursor is then where it was, and their blocks are read again.
+pub(super) async fn commit_without_waiting(
+    connection: &mut PgConnection,
+) -> Result<(), StoreError> {
+    sqlx::query!("select set_config('synchronous_commit', 'off', true) as setting")
+        .fetch_one(connection)
+        .await?;
+    Ok(())
+}
+
 pub(super) async fn move_to(
     connection: &mut PgConnection,
     chain_id: i64,
@@ -320,8 +331,7 @@ pub(super) async fn add_facts<'a>(
         optional(&mut rows, fact.sequence)?;
         copy.send(&mut rows).await?;
     }
-    rows.end();
-    copy.finish(&rows).await
+    copy.finish(rows).await
 }
 
 fn optional(rows: &mut CopyRows, value: Option<u64>) -> Result<(), StoreError> {

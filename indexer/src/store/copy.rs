@@ -1,17 +1,17 @@
-//! Rows in the forms of PostgreSQL's COPY: the fastest way in. Source: PostgreSQL documentation, "COPY", file formats.
+//! Rows in the binary form of PostgreSQL's COPY: the fastest way in. Source: PostgreSQL documentation, "COPY", file formats.
 
-use std::fmt::Write;
-
+use serde::Serialize;
 use sqlx::PgConnection;
 use sqlx::postgres::PgCopyIn;
 
-use super::{StoreError, row_text};
+use super::row::{self, Column};
+use super::{StoreError, binary, signed};
 use crate::project::row::Row;
 
 /// Bytes that are sent at once: PostgreSQL works on them while the next ones are written.
 const CHUNK_BYTES: usize = 128 * 1024;
 
-/// A `copy .. from stdin` under way.
+/// A `copy .. from stdin (format binary)` under way.
 pub(super) struct Copy<'c>(PgCopyIn<&'c mut PgConnection>);
 
 impl<'c> Copy<'c> {
@@ -23,55 +23,30 @@ impl<'c> Copy<'c> {
     }
 
     /// Sends what there is when it is worth it.
-    pub(super) async fn send(&mut self, rows: &mut impl Buffer) -> Result<(), StoreError> {
-        if CHUNK_BYTES <= rows.bytes().len() {
-            self.0.send(rows.bytes()).await?;
-            rows.empty();
+    pub(super) async fn send(&mut self, rows: &mut CopyRows) -> Result<(), StoreError> {
+        if CHUNK_BYTES <= rows.0.len() {
+            self.0.send(rows.0.as_slice()).await?;
+            rows.0.clear();
         }
         Ok(())
     }
 
-    /// Sends the rest.
-    pub(super) async fn finish(mut self, rows: &impl Buffer) -> Result<(), StoreError> {
-        self.0.send(rows.bytes()).await?;
+    /// Sends the rest and the end of all rows.
+    pub(super) async fn finish(mut self, mut rows: CopyRows) -> Result<(), StoreError> {
+        rows.0.extend_from_slice(&(-1i16).to_be_bytes());
+        self.0.send(rows.0.as_slice()).await?;
         self.0.finish().await?;
         Ok(())
     }
 }
 
 /// Rows that wait to be sent.
-pub(super) trait Buffer {
-    fn bytes(&self) -> &[u8];
-    fn empty(&mut self);
-}
-
-impl Buffer for CopyRows {
-    fn bytes(&self) -> &[u8] {
-        &self.0
-    }
-
-    fn empty(&mut self) {
-        self.0.clear();
-    }
-}
-
-impl Buffer for CopyText {
-    fn bytes(&self) -> &[u8] {
-        self.text.as_bytes()
-    }
-
-    fn empty(&mut self) {
-        self.text.clear();
-    }
-}
-
-/// Rows in the binary form, for columns whose binary form is known here.
 #[derive(Debug)]
 pub(super) struct CopyRows(Vec<u8>);
 
 impl CopyRows {
     pub(super) fn new() -> Self {
-        let mut buffer = Vec::with_capacity(2 * CHUNK_BYTES);
+        let mut buffer = Vec::with_capacity(CHUNK_BYTES + CHUNK_BYTES / 4);
         buffer.extend_from_slice(b"PGCOPY\n\xff\r\n\0");
         // No flags, and no header extension.
         buffer.extend_from_slice(&[0; 8]);
@@ -95,71 +70,47 @@ impl CopyRows {
 
     /// Fails for 2 GiB and more.
     pub(super) fn bytes(&mut self, value: &[u8]) -> Result<(), StoreError> {
-        let length = i32::try_from(value.len())
-            .map_err(|_| StoreError::Defect(format!("a value of {} bytes", value.len())))?;
-        self.0.extend_from_slice(&length.to_be_bytes());
-        self.0.extend_from_slice(value);
+        binary::bytes(&mut self.0, value).ok_or_else(|| too_long(value.len()))
+    }
+
+    /// Fails for 2 GiB and more.
+    pub(super) fn text(&mut self, value: &str) -> Result<(), StoreError> {
+        self.bytes(value.as_bytes())
+    }
+
+    pub(super) fn null(&mut self) {
+        binary::null(&mut self.0);
+    }
+
+    /// The blocks in which a version holds; open without an end. Fails for blocks over 2^63 - 1.
+    pub(super) fn range(&mut self, from: u64, until: Option<u64>) -> Result<(), StoreError> {
+        binary::range(&mut self.0, signed(from)?, until.map(signed).transpose()?);
         Ok(())
     }
 
-    pub(super) fn null(&mut self) {
-        self.0.extend_from_slice(&(-1i32).to_be_bytes());
-    }
-
-    /// Marks the end of all rows.
-    pub(super) fn end(&mut self) {
-        self.0.extend_from_slice(&(-1i16).to_be_bytes());
-    }
-}
-
-/// Rows in the text form, whose values PostgreSQL reads as it reads literals.
-#[derive(Debug, Default)]
-pub(super) struct CopyText {
-    text: String,
-    is_row_begun: bool,
-}
-
-impl CopyText {
-    pub(super) fn field(&mut self, value: &str) {
-        self.separate();
-        row_text::escape(&mut self.text, value);
-    }
-
-    pub(super) fn number(&mut self, value: i64) {
-        self.separate();
-        // Writing to a String does not fail.
-        let _ = write!(self.text, "{value}");
-    }
-
-    pub(super) fn null(&mut self) {
-        self.separate();
-        self.text.push_str("\\N");
-    }
-
-    /// The blocks in which a version holds; open without an end.
-    pub(super) fn range(&mut self, from: u64, until: Option<u64>) {
-        self.separate();
-        let _ = match until {
-            Some(until) => write!(self.text, "[{from},{until})"),
-            None => write!(self.text, "[{from},)"),
-        };
+    /// A `jsonb`. Fails when the value has no JSON.
+    pub(super) fn json(&mut self, value: &impl Serialize) -> Result<(), StoreError> {
+        /// What stands before the text of a jsonb.
+        const VERSION: u8 = 1;
+        let mut error = None;
+        let written = binary::sized(&mut self.0, |out| {
+            out.push(VERSION);
+            serde_json::to_writer(out, value).map_err(|failed| error = Some(failed)).ok()
+        });
+        match (written, error) {
+            (Some(()), _) => Ok(()),
+            (None, Some(error)) => Err(StoreError::Defect(error.to_string())),
+            (None, None) => Err(too_long(self.0.len())),
+        }
     }
 
     /// The fields of a row that is already begun, which have to be these columns in this order.
-    pub(super) fn fields(&mut self, row: &Row, columns: &[&str]) -> Result<(), StoreError> {
-        let written = row_text::fields(&mut self.text, columns, row);
+    pub(super) fn fields(&mut self, row: &Row, columns: &[Column]) -> Result<(), StoreError> {
+        let written = row::fields(&mut self.0, columns, row);
         written.map_err(|error| StoreError::Defect(error.to_string()))
     }
+}
 
-    pub(super) fn end_row(&mut self) {
-        self.text.push('\n');
-        self.is_row_begun = false;
-    }
-
-    fn separate(&mut self) {
-        if self.is_row_begun {
-            self.text.push('\t');
-        }
-        self.is_row_begun = true;
-    }
+fn too_long(bytes: usize) -> StoreError {
+    StoreError::Defect(format!("a value of {bytes} bytes"))
 }

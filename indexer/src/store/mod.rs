@@ -1,16 +1,18 @@
 //! What is remembered between two steps, and the one write that a step makes.
 
+mod binary;
 mod cache;
 mod chain_rows;
 mod connection;
 mod copy;
 pub mod postgres;
 mod projection_rows;
-mod row_text;
+mod row;
 mod statements;
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::sync::Arc;
 
 use alloy::primitives::{Address, B256};
 
@@ -66,8 +68,10 @@ pub struct Step<'a> {
     pub expected: &'a Cursor,
     pub roll_back: Option<BlockRef>,
     /// Verified, linked, and following the ancestor or the expected tip.
-    pub blocks: &'a [Block],
+    pub blocks: &'a Arc<Vec<Block>>,
     pub heads: HeadNumbers,
+    /// What the next step is likely to add, where it is known: the store may prepare for it while it writes this one.
+    pub next: Option<&'a Arc<Vec<Block>>>,
 }
 
 impl Step<'_> {

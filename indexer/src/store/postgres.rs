@@ -3,15 +3,17 @@
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use alloy::primitives::{Address, B256};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, PgConnection};
+use tokio::task::JoinHandle;
 
 use super::chain_rows::{self, signed};
 use super::connection::StoreConnection;
-use super::projection_rows::{self, Telling};
-use super::{Applied, Cursor, Repair, Step, Store, StoreError, cache};
+use super::projection_rows::{self, Derivation, Derived, Telling, joined, projected};
+use super::{Applied, Cursor, Repair, Step, Store, StoreError};
 use crate::abort::{Point, reach};
 use crate::chain::{Block, BlockRef, Fact};
 use crate::contract::Factory;
@@ -20,7 +22,15 @@ use crate::limits::{PARTITION_BLOCKS, STATEMENT_TIMEOUT};
 use crate::project::Context;
 use crate::project::state::CurrentRows;
 use crate::verify;
-use crate::watch::Role;
+
+/// What is known before a step.
+#[derive(Debug)]
+enum Known {
+    /// Rows that are current, among others.
+    Rows(CurrentRows),
+    /// What the next step is likely to change, derived with such rows while the last step was written.
+    Prepared(JoinHandle<Derivation>),
+}
 
 /// One chain's rows in one database.
 #[derive(Debug)]
@@ -28,9 +38,8 @@ pub struct PgStore {
     options: PgConnectOptions,
     chain_id: i64,
     connection: Option<StoreConnection>,
-    /// Current rows as they were after this store's last step, and the cursor's epoch then. Nobody else writes them while
-    /// the epoch stays.
-    cached: Option<(u64, CurrentRows)>,
+    /// What is known after this store's last step, and the cursor's epoch then. Nobody else writes while the epoch stays.
+    known: Option<(u64, Known)>,
     /// The partitions that are known to be there, by their blocks' number over [`PARTITION_BLOCKS`].
     partitions: Option<RangeInclusive<u64>>,
 }
@@ -47,7 +56,7 @@ impl PgStore {
             options,
             chain_id: signed(chain_id)?,
             connection: None,
-            cached: None,
+            known: None,
             partitions: None,
         })
     }
@@ -139,7 +148,13 @@ impl PgStore {
         step: &Step<'_>,
     ) -> Result<Applied, StoreError> {
         let chain_id = self.chain_id;
-        let mut current = self.take_cached(step);
+        let is_empty = step.blocks.iter().all(|block| block.facts.is_empty());
+        let derivation = match self.take_known(step) {
+            Known::Prepared(derivation) => derivation,
+            Known::Rows(rows) => {
+                projection_rows::begin_deriving(context, Arc::clone(step.blocks), rows)
+            }
+        };
         self.ensure_partitions(step.blocks.iter().flat_map(|block| &block.facts)).await?;
         let mut transaction = self.connection()?.begin().await?;
         let connection = &mut *transaction;
@@ -149,37 +164,54 @@ impl PgStore {
         reach(Point::StepLocked);
         let cursor = step.cursor_after();
         let telling = telling(&cursor);
+        if telling == Telling::Nobody {
+            chain_rows::commit_without_waiting(connection).await?;
+        }
         if let Some(ancestor) = step.roll_back {
             projection_rows::take_back(connection, chain_id, ancestor, telling).await?;
             chain_rows::take_back(connection, chain_id, ancestor).await?;
             reach(Point::StepTakenBack);
         }
         chain_rows::add_blocks(connection, chain_id, step.blocks, keep_from(&cursor)).await?;
-        if step.blocks.iter().any(|block| !block.facts.is_empty()) {
+        if !is_empty {
             let contracts: Vec<_> = context.watch.sequenced().collect();
             let last = chain_rows::last_sequences(connection, chain_id, &contracts).await?;
             let last = |contract| last.get(&contract).copied().unwrap_or(0);
             if let Err(gap) = verify::sequences(context.watch, last, step.blocks) {
                 return Ok(Applied::Gap(gap));
             }
-            let facts = step.blocks.iter().flat_map(|block| &block.facts);
-            chain_rows::add_facts(connection, chain_id, facts).await?;
-            reach(Point::StepFacts);
-            let facts = projected(context, step.blocks);
-            let changes =
-                projection_rows::derive(connection, context, &facts, &mut current).await?;
-            projection_rows::write(connection, chain_id, &changes).await?;
-            reach(Point::StepProjected);
-            if telling == Telling::Outbox {
-                projection_rows::announce(connection, chain_id, &changes).await?;
+        }
+        let facts = || projected(context, step.blocks);
+        let derived = if derivation.is_finished() {
+            // Prepared while the last step was written: it is worked out while the facts are.
+            let derivation = joined(derivation).await?.of(context, facts());
+            let derived = derivation.look_up(connection, context).await?;
+            add_facts(connection, chain_id, step.blocks).await?;
+            derived
+        } else {
+            add_facts(connection, chain_id, step.blocks).await?;
+            let derivation = joined(derivation).await?.of(context, facts());
+            derivation.look_up(connection, context).await?
+        };
+        let Derived { changes, current } = joined(derived).await?;
+        let known = match step.next {
+            Some(next) => {
+                Known::Prepared(projection_rows::begin_deriving(context, Arc::clone(next), current))
             }
-            cache::follow(&mut current, changes);
+            None => Known::Rows(current),
+        };
+        projection_rows::write(connection, chain_id, &changes).await?;
+        if !is_empty {
+            reach(Point::StepProjected);
+        }
+        if telling == Telling::Outbox {
+            projection_rows::announce(connection, chain_id, &changes).await?;
         }
         chain_rows::move_to(connection, chain_id, &cursor).await?;
         reach(Point::StepWritten);
         transaction.commit().await?;
         reach(Point::StepCommitted);
-        self.cached = Some((cursor.epoch, current));
+        self.known = Some((cursor.epoch, known));
         Ok(Applied::Done(cursor))
     }
 
@@ -205,11 +237,13 @@ impl PgStore {
         Ok(())
     }
 
-    /// The rows that are known to be current before a step. Until the step is committed there are none.
-    fn take_cached(&mut self, step: &Step<'_>) -> CurrentRows {
-        match self.cached.take() {
-            Some((epoch, rows)) if epoch == step.expected.epoch && step.roll_back.is_none() => rows,
-            Some(_) | None => CurrentRows::new(),
+    /// What is known before a step. Until the step is committed nothing is.
+    fn take_known(&mut self, step: &Step<'_>) -> Known {
+        match self.known.take() {
+            Some((epoch, known)) if epoch == step.expected.epoch && step.roll_back.is_none() => {
+                known
+            }
+            Some(_) | None => Known::Rows(CurrentRows::new()),
         }
     }
 }
@@ -218,12 +252,18 @@ fn telling(cursor: &Cursor) -> Telling {
     if cursor.told_from.is_some() { Telling::Outbox } else { Telling::Nobody }
 }
 
-/// The facts that some projection may be made of.
-fn projected(context: Context<'_>, blocks: &[Block]) -> Vec<Fact> {
+async fn add_facts(
+    connection: &mut PgConnection,
+    chain_id: i64,
+    blocks: &[Block],
+) -> Result<(), StoreError> {
+    if blocks.iter().all(|block| block.facts.is_empty()) {
+        return Ok(());
+    }
     let facts = blocks.iter().flat_map(|block| &block.facts);
-    let is_projected =
-        |fact: &&Fact| context.watch.role(fact.address).is_some_and(|role| role != Role::Followed);
-    facts.filter(is_projected).cloned().collect()
+    chain_rows::add_facts(connection, chain_id, facts).await?;
+    reach(Point::StepFacts);
+    Ok(())
 }
 
 /// Derives the projections of a block range, both ends included, from the stored facts. Returns the number of facts.
@@ -240,16 +280,19 @@ async fn derive_again(
     while first <= tip {
         let last = tip.min(first + width - 1);
         let facts = chain_rows::facts(connection, chain_id, first, last).await?;
-        let changes = projection_rows::derive(connection, context, &facts, &mut current).await?;
+        let facts_here = facts.len();
+        let derivation = Derivation::new(context, facts, current);
+        let derived = derivation.look_up(connection, context).await?;
+        let Derived { changes, current: known } = joined(derived).await?;
         projection_rows::write(connection, chain_id, &changes).await?;
         if telling == Telling::Outbox {
             projection_rows::announce(connection, chain_id, &changes).await?;
         }
-        cache::follow(&mut current, changes);
-        count += facts.len() as u64;
-        if facts.len() < REBUILD_FACTS_LOW {
+        current = known;
+        count += facts_here as u64;
+        if facts_here < REBUILD_FACTS_LOW {
             width *= 2;
-        } else if REBUILD_FACTS_HIGH < facts.len() {
+        } else if REBUILD_FACTS_HIGH < facts_here {
             width = (width / 2).max(1);
         }
         first = last + 1;

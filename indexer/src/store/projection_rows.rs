@@ -1,18 +1,20 @@
 //! Projections and outbox: what the facts of a step change, and what a rollback takes back.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use alloy::hex;
 use sqlx::PgConnection;
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::chain_rows::signed;
-use super::copy::{Copy, CopyText};
-use super::{StoreError, statements};
-use crate::chain::{BlockRef, Fact};
+use super::copy::{Copy, CopyRows};
+use super::{StoreError, cache, statements};
+use crate::chain::{Block, BlockRef, Fact};
 use crate::limits::PROJECT_ROUNDS_MAX;
 use crate::project::row::{Kind, Row};
-use crate::project::state::{Changes, CurrentRows, Key, Version};
-use crate::project::{Context, decode_all, delivered_outputs, project};
+use crate::project::state::{Changes, CurrentRows, Draft, Key};
+use crate::project::{Context, Decoded, decode_all, delivered_outputs, draft};
+use crate::watch::Role;
 
 /// Who hears of changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,28 +23,110 @@ pub(super) enum Telling {
     Outbox,
 }
 
-/// Derives the changes of these facts from the current rows, of which those in `current` need not be looked up.
-pub(super) async fn derive(
-    connection: &mut PgConnection,
+/// What facts change, as far as it follows from the rows that are at hand.
+#[derive(Debug)]
+pub(super) struct Derivation {
+    facts: Vec<Fact>,
+    decoded: Decoded,
+    current: CurrentRows,
+    draft: Draft,
+}
+
+/// What changes, and the rows that are known to be current afterwards.
+#[derive(Debug)]
+pub(super) struct Derived {
+    pub(super) changes: Changes,
+    pub(super) current: CurrentRows,
+}
+
+/// Begins to derive what blocks change, on a thread of its own, so that the connection can be used meanwhile. Rows in `current`
+/// need not be looked up. It may be forgotten at any time.
+pub(super) fn begin_deriving(
     context: Context<'_>,
-    facts: &[Fact],
-    current: &mut CurrentRows,
-) -> Result<Changes, StoreError> {
-    let decoded = decode_all(context, facts);
-    let mut loaded = BTreeSet::new();
-    for _ in 0..PROJECT_ROUNDS_MAX {
-        match project(context, facts, &decoded, current, &loaded) {
-            Ok(changes) => return Ok(changes),
-            Err(missing) => {
-                load(connection, signed(context.chain_id)?, &missing, current).await?;
-                loaded.extend(missing);
+    blocks: Arc<Vec<Block>>,
+    current: CurrentRows,
+) -> JoinHandle<Derivation> {
+    let (chain_id, watch) = (context.chain_id, context.watch.clone());
+    spawn_blocking(move || {
+        let context = Context { chain_id, watch: &watch };
+        let facts = projected(context, &blocks).cloned().collect();
+        Derivation::new(context, facts, current)
+    })
+}
+
+impl Derivation {
+    /// Derives as much as follows from these rows.
+    pub(super) fn new(context: Context<'_>, facts: Vec<Fact>, current: CurrentRows) -> Self {
+        let decoded = decode_all(context, &facts);
+        let draft = draft(context, &facts, &decoded, &current, &BTreeSet::new());
+        Self { facts, decoded, current, draft }
+    }
+
+    /// The same if it was derived from these facts, which are the ones that count; otherwise derived anew.
+    pub(super) fn of<'f>(
+        self,
+        context: Context<'_>,
+        facts: impl Iterator<Item = &'f Fact> + Clone,
+    ) -> Self {
+        if facts.clone().eq(&self.facts) {
+            return self;
+        }
+        Self::new(context, facts.cloned().collect(), self.current)
+    }
+
+    /// Looks up what is missing. What changes is then worked out on a thread of its own.
+    pub(super) async fn look_up(
+        mut self,
+        connection: &mut PgConnection,
+        context: Context<'_>,
+    ) -> Result<JoinHandle<Derived>, StoreError> {
+        let mut loaded = BTreeSet::new();
+        for _ in 0..PROJECT_ROUNDS_MAX {
+            let missing = self.draft.missing(&self.current, &loaded);
+            if missing.is_empty() {
+                return Ok(spawn_blocking(move || self.finish()));
+            }
+            let chain_id = signed(context.chain_id)?;
+            let found = load(connection, chain_id, &missing, &mut self.current).await?;
+            if found == 0 {
+                // Only what is found leads on to further keys.
+                return Ok(spawn_blocking(move || self.finish()));
+            }
+            loaded.extend(missing);
+            if self.draft.is_refuted_by(&self.current) {
+                self.draft = draft(context, &self.facts, &self.decoded, &self.current, &loaded);
             }
         }
+        Err(StoreError::Defect(format!(
+            "a batch still needs further rows after {PROJECT_ROUNDS_MAX} rounds"
+        )))
     }
-    Err(StoreError::Defect(format!(
-        "a batch still needs further rows after {PROJECT_ROUNDS_MAX} rounds"
-    )))
+
+    fn finish(self) -> Derived {
+        let changes = self.draft.finish(&self.current);
+        let current = cache::after(self.current, &changes);
+        Derived { changes, current }
+    }
 }
+
+/// The facts that some projection may be made of.
+pub(super) fn projected<'a>(
+    context: Context<'a>,
+    blocks: &'a [Block],
+) -> impl Iterator<Item = &'a Fact> + Clone {
+    let facts = blocks.iter().flat_map(|block| &block.facts);
+    facts.filter(move |fact| {
+        context.watch.role(fact.address).is_some_and(|role| role != Role::Followed)
+    })
+}
+
+/// What a thread of its own worked out.
+pub(super) async fn joined<T>(worked_out: JoinHandle<T>) -> Result<T, StoreError> {
+    worked_out.await.map_err(|error| StoreError::Defect(error.to_string()))
+}
+
+/// Columns of a version beside those of its projection: chain, id and block range.
+const VERSION_COLUMNS: usize = 3;
 
 /// Writes changes, without telling the outbox.
 pub(super) async fn write(
@@ -67,23 +151,26 @@ pub(super) async fn write(
     // Sorted by entity, so that the versions of one projection are next to each other.
     for versions in changes.versions.chunk_by(|one, other| one.key.0 == other.key.0) {
         let Some(kind) = versions.first().map(|version| version.key.0) else { continue };
-        let columns = statements::columns(kind);
+        let columns = statements::columns(kind)?;
+        let names: Vec<&str> = columns.iter().map(|column| column.name).collect();
         let statement = format!(
-            "copy indexer.{} (chain_id, id, block_range, {}) from stdin",
+            "copy indexer.{} (chain_id, id, block_range, {}) from stdin (format binary)",
             kind.table(),
-            columns.join(", ")
+            names.join(", ")
         );
+        let count = i16::try_from(VERSION_COLUMNS + columns.len())
+            .map_err(|_| StoreError::Defect(format!("{} columns", columns.len())))?;
         let mut copy = Copy::begin(connection, &statement).await?;
-        let mut rows = CopyText::default();
+        let mut rows = CopyRows::new();
         for version in versions {
-            rows.number(chain_id);
-            rows.field(&version.key.1);
-            rows.range(version.from.number, version.until);
+            rows.row(count);
+            rows.int8(chain_id);
+            rows.text(&version.key.1)?;
+            rows.range(version.from.number, version.until)?;
             rows.fields(&version.row, &columns)?;
-            rows.end_row();
             copy.send(&mut rows).await?;
         }
-        copy.finish(&rows).await?;
+        copy.finish(rows).await?;
     }
     claim_answers(connection, changes).await
 }
@@ -94,15 +181,19 @@ pub(super) async fn announce(
     chain_id: i64,
     changes: &Changes,
 ) -> Result<(), StoreError> {
-    let mut versions: Vec<&Version> = changes.versions.iter().collect();
-    // Versions come sorted by entity; readers get them in the order of the chain.
-    versions.sort_by_key(|version| version.from.number);
-    let mut rows = OutboxRows::new(chain_id);
-    for version in versions {
-        let change = if version.replaces { "update" } else { "insert" };
-        rows.push(version.from, &version.key, change, Some(&json(&version.row)?));
+    let mut told: Vec<Told<'_>> = Vec::with_capacity(changes.versions.len());
+    for version in &changes.versions {
+        told.push(Told {
+            block: version.from,
+            kind: version.key.0,
+            id: &version.key.1,
+            change: if version.replaces { "update" } else { "insert" },
+            payload: Some(&version.row),
+        });
     }
-    rows.write(connection).await
+    // Versions come sorted by entity; readers get them in the order of the chain.
+    told.sort_by_key(|row| row.block.number);
+    tell(connection, chain_id, &told).await
 }
 
 /// Takes back every version above the ancestor, and tells the outbox what holds again.
@@ -113,32 +204,39 @@ pub(super) async fn take_back(
     telling: Telling,
 ) -> Result<(), StoreError> {
     let number = signed(ancestor.number)?;
-    let mut rows = OutboxRows::new(chain_id);
+    let mut retracted: Vec<(Kind, BTreeMap<String, Option<Row>>)> = Vec::new();
     for kind in Kind::ALL.iter().copied() {
         let removed = statements::take_back(connection, kind, chain_id, number).await?;
         let reopened = statements::reopen(connection, kind, chain_id, number).await?;
-        let mut retracted: BTreeMap<String, Option<String>> =
+        let mut rows: BTreeMap<String, Option<Row>> =
             removed.into_iter().map(|id| (id, None)).collect();
         for stored in reopened {
             let row = parse(kind, &stored.row)?;
-            retracted.insert(stored.id, Some(json(&row)?));
+            rows.insert(stored.id, Some(row));
         }
-        for (id, document) in retracted {
-            rows.push(ancestor, &(kind, id), "retract", document.as_deref());
+        retracted.push((kind, rows));
+    }
+    if telling == Telling::Nobody {
+        return Ok(());
+    }
+    let mut told: Vec<Told<'_>> = Vec::new();
+    for (kind, rows) in &retracted {
+        for (id, row) in rows {
+            let payload = row.as_ref();
+            told.push(Told { block: ancestor, kind: *kind, id, change: "retract", payload });
         }
     }
-    match telling {
-        Telling::Outbox => rows.write(connection).await,
-        Telling::Nobody => Ok(()),
-    }
+    tell(connection, chain_id, &told).await
 }
 
+/// Adds the rows of these keys to the current ones; returns how many there are.
 async fn load(
     connection: &mut PgConnection,
     chain_id: i64,
     keys: &BTreeSet<Key>,
     current: &mut CurrentRows,
-) -> Result<(), StoreError> {
+) -> Result<usize, StoreError> {
+    let mut found = 0;
     let mut tables: BTreeMap<Kind, Vec<String>> = BTreeMap::new();
     for (kind, id) in keys {
         tables.entry(*kind).or_default().push(id.clone());
@@ -146,13 +244,10 @@ async fn load(
     for (kind, ids) in tables {
         for stored in statements::current(connection, kind, chain_id, &ids).await? {
             current.insert((kind, stored.id), parse(kind, &stored.row)?);
+            found += 1;
         }
     }
-    Ok(())
-}
-
-fn json(row: &Row) -> Result<String, StoreError> {
-    row.to_json().map_err(|error| StoreError::Defect(error.to_string()))
+    Ok(found)
 }
 
 fn parse(kind: Kind, json: &str) -> Result<Row, StoreError> {
@@ -179,56 +274,95 @@ async fn claim_answers(connection: &mut PgConnection, changes: &Changes) -> Resu
 /// One lock for all writers of the outbox, of all chains: see the migration's note on the order of ids.
 const OUTBOX_LOCK: &str = "auspex indexer outbox";
 
+/// The columns of a row of the outbox, in the order in which they are sent.
+const OUTBOX_COLUMNS: i16 = 7;
 const COPY_OUTBOX: &str = "copy indexer.outbox
-     (chain_id, block_number, block_hash, entity, entity_id, change, payload) from stdin";
+     (chain_id, block_number, block_hash, entity, entity_id, change, payload) from stdin (format binary)";
 
-/// Rows of the outbox, in the order in which they are told.
-#[derive(Debug)]
-struct OutboxRows {
-    chain_id: i64,
-    rows: CopyText,
-    count: usize,
+/// One row of the outbox.
+#[derive(Debug, Clone, Copy)]
+struct Told<'a> {
+    block: BlockRef,
+    kind: Kind,
+    id: &'a str,
+    change: &'static str,
+    payload: Option<&'a Row>,
 }
 
-impl OutboxRows {
-    fn new(chain_id: i64) -> Self {
-        Self { chain_id, rows: CopyText::default(), count: 0 }
+/// Writes rows of the outbox, in the order in which they are told.
+async fn tell(
+    connection: &mut PgConnection,
+    chain_id: i64,
+    told: &[Told<'_>],
+) -> Result<(), StoreError> {
+    if told.is_empty() {
+        return Ok(());
     }
-
-    fn push(&mut self, block: BlockRef, key: &Key, change: &str, payload: Option<&str>) {
-        let (kind, id) = key;
-        let rows = &mut self.rows;
-        rows.number(self.chain_id);
-        rows.field(&block.number.to_string());
-        rows.field(&format!("\\x{}", hex::encode(block.hash)));
-        rows.field(kind.table());
-        rows.field(id);
-        rows.field(change);
-        match payload {
-            Some(payload) => rows.field(payload),
+    sqlx::query!(
+        "select pg_advisory_xact_lock(hashtextextended($1, 0))::text as locked",
+        OUTBOX_LOCK
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    let mut copy = Copy::begin(connection, COPY_OUTBOX).await?;
+    let mut rows = CopyRows::new();
+    for row in told {
+        rows.row(OUTBOX_COLUMNS);
+        rows.int8(chain_id);
+        rows.int8(signed(row.block.number)?);
+        rows.bytes(row.block.hash.as_slice())?;
+        rows.text(row.kind.table())?;
+        rows.text(row.id)?;
+        rows.text(row.change)?;
+        match row.payload {
+            Some(payload) => rows.json(payload)?,
             None => rows.null(),
         }
-        rows.end_row();
-        self.count += 1;
+        copy.send(&mut rows).await?;
     }
-
-    async fn write(self, connection: &mut PgConnection) -> Result<(), StoreError> {
-        if self.count == 0 {
-            return Ok(());
-        }
-        sqlx::query!(
-            "select pg_advisory_xact_lock(hashtextextended($1, 0))::text as locked",
-            OUTBOX_LOCK
-        )
-        .fetch_one(&mut *connection)
-        .await?;
-        Copy::begin(connection, COPY_OUTBOX).await?.finish(&self.rows).await?;
-        sqlx::query!(
-            "select pg_notify('auspex_outbox', $1)::text as rung",
-            self.chain_id.to_string()
-        )
+    copy.finish(rows).await?;
+    sqlx::query!("select pg_notify('auspex_outbox', $1)::text as rung", chain_id.to_string())
         .fetch_one(connection)
         .await?;
-        Ok(())
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy::primitives::{Address, B256, Bytes};
+    use alloy::sol_types::SolEvent;
+    use auspex_protocol::bindings::IAgentRegistry;
+
+    use super::*;
+    use crate::watch::WatchList;
+
+    const AGENTS: Address = Address::repeat_byte(1);
+
+    /// A log that cannot be read, which is a row of its own.
+    fn fact(log_index: u32) -> Fact {
+        Fact {
+            block_number: 1,
+            block_hash: B256::ZERO,
+            block_time: 1,
+            log_index,
+            transaction_hash: B256::ZERO,
+            transaction_index: 0,
+            gas_used: None,
+            address: AGENTS,
+            topics: vec![IAgentRegistry::Registered::SIGNATURE_HASH],
+            data: Bytes::new(),
+            sequence: None,
+        }
+    }
+
+    #[test]
+    fn what_was_prepared_for_other_facts_is_derived_anew() {
+        let watch = WatchList::from_roles([(AGENTS, Role::AgentRegistry)].into());
+        let context = Context { chain_id: 1, watch: &watch };
+        let (expected, real) = ([fact(0)], [fact(0), fact(1)]);
+        let prepared = || Derivation::new(context, expected.to_vec(), CurrentRows::new());
+        let count = |derivation: Derivation| derivation.finish().changes.versions.len();
+        assert_eq!(count(prepared().of(context, expected.iter())), 1);
+        assert_eq!(count(prepared().of(context, real.iter())), 2);
     }
 }

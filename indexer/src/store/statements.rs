@@ -3,6 +3,9 @@
 use futures::TryStreamExt;
 use sqlx::PgConnection;
 
+use super::StoreError;
+use super::binary::Type;
+use super::row::Column;
 use crate::project::row::Kind;
 
 /// An entity's id and one of its rows as JSON.
@@ -59,11 +62,16 @@ macro_rules! projections {
         }
 
         /// The columns of a projection beside chain, id and block range, in the order of its rows' type.
-        pub(super) fn columns(kind: Kind) -> Vec<&'static str> {
+        pub(super) fn columns(kind: Kind) -> Result<Vec<Column>, StoreError> {
             let columns = match kind {
                 $(Kind::$kind => $columns,)*
             };
-            columns.split(',').map(str::trim).collect()
+            let column = |text: &'static str| {
+                let (name, holds) = text.trim().split_once(' ')?;
+                Some(Column { name, holds: Type::named(holds)? })
+            };
+            let defect = |text| StoreError::Defect(format!("the column `{text}` of {}", kind.table()));
+            columns.split(',').map(|text| column(text).ok_or_else(|| defect(text))).collect()
         }
 
         /// Takes back the versions that begin above a block; returns their ids.
@@ -151,78 +159,101 @@ macro_rules! projections {
 
 projections! {
     Agent, "agents",
-        "agent_id, registry, owner, agent_uri, wallet, registered_block, \
-         registered_block_hash, registered_at, registered_tx, updated_at";
+        "agent_id numeric, registry bytea, owner bytea, agent_uri text, wallet bytea, \
+         registered_block int8, registered_block_hash bytea, registered_at int8, \
+         registered_tx bytea, updated_at int8";
     AgentMetadata, "agent_metadata",
-        "agent_id, key, value, updated_at";
+        "agent_id numeric, key text, value bytea, updated_at int8";
     Feedback, "feedback",
-        "agent_id, client, feedback_index, value, value_decimals, tag1, tag2, endpoint, \
-         feedback_uri, feedback_hash, revoked, response_count, created_block, created_at, \
-         created_tx, revoked_at, backed_request, backed_amount";
+        "agent_id numeric, client bytea, feedback_index numeric, value numeric, \
+         value_decimals int2, tag1 text, tag2 text, endpoint text, feedback_uri text, \
+         feedback_hash bytea, revoked bool, response_count int4, created_block int8, \
+         created_at int8, created_tx bytea, revoked_at int8, backed_request bytea, \
+         backed_amount numeric";
     FeedbackResponse, "feedback_responses",
-        "feedback_id, agent_id, responder, response_uri, response_hash, created_block, \
-         created_at, created_tx";
+        "feedback_id text, agent_id numeric, responder bytea, response_uri text, \
+         response_hash bytea, created_block int8, created_at int8, created_tx bytea";
     Validation, "validations",
-        "request_hash, agent_id, validator, request_uri, response, response_uri, \
-         response_hash, tag, requested_block, requested_at, requested_tx, responded_at, \
-         responded_tx";
+        "request_hash bytea, agent_id numeric, validator bytea, request_uri text, \
+         response int2, response_uri text, response_hash bytea, tag text, \
+         requested_block int8, requested_at int8, requested_tx bytea, responded_at int8, \
+         responded_tx bytea";
     Offer, "offers",
-        "offer_hash, sequence, agent_id, token, price, operator_set_id, split_hash, \
-         corpus_root, model_hash, duration_min, duration_max, challenge_window, referee, \
-         active, published_block, published_block_hash, published_at, published_tx, \
-         retired_at, retired_tx";
+        "offer_hash bytea, sequence int8, agent_id numeric, token bytea, price numeric, \
+         operator_set_id numeric, split_hash bytea, corpus_root bytea, model_hash bytea, \
+         duration_min int8, duration_max int8, challenge_window int8, referee bytea, \
+         active bool, published_block int8, published_block_hash bytea, published_at int8, \
+         published_tx bytea, retired_at int8, retired_tx bytea";
     Split, "splits",
-        "split_hash, recipients, allocations, total_allocation, distribution_incentive";
+        "split_hash bytea, recipients bytea[], allocations numeric[], \
+         total_allocation numeric, distribution_incentive int4";
     SplitShare, "split_shares",
-        "split_hash, account, position, allocation";
+        "split_hash bytea, account bytea, position int4, allocation numeric";
     SplitTotal, "split_totals",
-        "split_hash, token, settled_total, credited, residue, settlements";
+        "split_hash bytea, token bytea, settled_total numeric, credited numeric, \
+         residue numeric, settlements int8";
     Request, "requests",
-        "request_id, sequence, status, agent_id, payer, offer_hash, operator_set_hash, \
-         split_hash, token, max_amount, fee_bps, fee_recipient, deadline, challenge_window, \
-         referee, callback, callback_gas, input_hash, salt, input, requested_block, \
-         requested_block_hash, requested_at, requested_tx, requested_gas_used, outcome, \
-         output_hash, trace_root, retrieval_root, model_hash, result_amount, valid_until, \
-         signers, transmitter, delivered_block, delivered_block_hash, delivered_at, \
-         delivered_tx, delivered_gas_used, settled_amount, settled_fee, settled_returned, \
-         split_total_before, split_residue, settled_block, settled_block_hash, settled_at, \
-         settled_tx, settled_gas_used, refunded_amount, refunded_block, refunded_block_hash, \
-         refunded_at, refunded_tx, refunded_gas_used, slashed_signer, slashed_amount, \
-         slashed_block, slashed_block_hash, slashed_at, slashed_tx";
+        "request_id bytea, sequence int8, status text, agent_id numeric, payer bytea, \
+         offer_hash bytea, operator_set_hash bytea, split_hash bytea, token bytea, \
+         max_amount numeric, fee_bps int4, fee_recipient bytea, deadline int8, \
+         challenge_window int8, referee bytea, callback bytea, callback_gas int8, \
+         input_hash bytea, salt bytea, input bytea, requested_block int8, \
+         requested_block_hash bytea, requested_at int8, requested_tx bytea, \
+         requested_gas_used int8, outcome text, output_hash bytea, trace_root bytea, \
+         retrieval_root bytea, model_hash bytea, result_amount numeric, valid_until numeric, \
+         signers bytea[], transmitter bytea, delivered_block int8, \
+         delivered_block_hash bytea, delivered_at int8, delivered_tx bytea, \
+         delivered_gas_used int8, settled_amount numeric, settled_fee numeric, \
+         settled_returned numeric, split_total_before numeric, split_residue numeric, \
+         settled_block int8, settled_block_hash bytea, settled_at int8, settled_tx bytea, \
+         settled_gas_used int8, refunded_amount numeric, refunded_block int8, \
+         refunded_block_hash bytea, refunded_at int8, refunded_tx bytea, \
+         refunded_gas_used int8, slashed_signer bytea, slashed_amount numeric, \
+         slashed_block int8, slashed_block_hash bytea, slashed_at int8, slashed_tx bytea";
     RequestNote, "request_notes",
-        "request_id, kind, address, created_block, created_at, created_tx";
+        "request_id bytea, kind text, address bytea, created_block int8, created_at int8, \
+         created_tx bytea";
     SettlementCredit, "settlement_credits",
-        "request_id, kind, position, account, token, amount, created_block, created_at";
+        "request_id bytea, kind text, position int4, account bytea, token bytea, \
+         amount numeric, created_block int8, created_at int8";
     Credit, "credits",
-        "account, token, credited, withdrawn, updated_at";
+        "account bytea, token bytea, credited numeric, withdrawn numeric, updated_at int8";
     BondCredit, "bond_credits",
-        "account, token, credited, withdrawn, updated_at";
+        "account bytea, token bytea, credited numeric, withdrawn numeric, updated_at int8";
     Withdrawal, "withdrawals",
-        "contract, sequence, account, token, amount, created_block, created_at, created_tx";
+        "contract bytea, sequence int8, account bytea, token bytea, amount numeric, \
+         created_block int8, created_at int8, created_tx bytea";
     Operator, "operators",
-        "owner, signer, transmitter, withdrawal, pending_signer, pending_signer_active_at, \
-         pending_withdrawal, pending_withdrawal_active_at, registered_block, registered_at, \
-         registered_tx, updated_at";
+        "owner bytea, signer bytea, transmitter bytea, withdrawal bytea, \
+         pending_signer bytea, pending_signer_active_at numeric, pending_withdrawal bytea, \
+         pending_withdrawal_active_at numeric, registered_block int8, registered_at int8, \
+         registered_tx bytea, updated_at int8";
     Signer, "signers",
-        "signer, owner, status, updated_at";
+        "signer bytea, owner bytea, status text, updated_at int8";
     OperatorSet, "operator_sets",
-        "set_id, admin, pending_admin, bond_token, bond, referee, epoch, threshold, operators, signers, \
-         operator_set_hash, pending_epoch, pending_threshold, pending_operators, \
-         pending_active_at, created_block, created_at, created_tx, updated_at";
+        "set_id numeric, admin bytea, pending_admin bytea, bond_token bytea, bond numeric, \
+         referee bytea, epoch numeric, threshold int2, operators bytea[], signers bytea[], \
+         operator_set_hash bytea, pending_epoch numeric, pending_threshold int2, \
+         pending_operators bytea[], pending_active_at numeric, created_block int8, \
+         created_at int8, created_tx bytea, updated_at int8";
     Epoch, "epochs",
-        "set_id, epoch, threshold, operators, signers, operator_set_hash, started_block, \
-         started_at, started_tx";
+        "set_id numeric, epoch numeric, threshold int2, operators bytea[], signers bytea[], \
+         operator_set_hash bytea, started_block int8, started_at int8, started_tx bytea";
     Bond, "bonds",
-        "set_id, owner, amount, slashed, status, release_at, released_to, updated_at";
+        "set_id numeric, owner bytea, amount numeric, slashed numeric, status text, \
+         release_at numeric, released_to bytea, updated_at int8";
     Slash, "slashes",
-        "set_id, owner, request_id, signer, amount, beneficiary, reward, created_block, \
-         created_at, created_tx";
+        "set_id numeric, owner bytea, request_id bytea, signer bytea, amount numeric, \
+         beneficiary bytea, reward numeric, created_block int8, created_at int8, \
+         created_tx bytea";
     Token, "tokens",
-        "token, allowed, updated_at";
+        "token bytea, allowed bool, updated_at int8";
     FeePolicy, "fee_policies",
-        "policy, fee_bps, fee_recipient, updated_at";
+        "policy bytea, fee_bps int4, fee_recipient bytea, updated_at int8";
     X402Settlement, "x402_settlements",
-        "token, payer, payee, amount, nonce, created_block, created_at, created_tx";
+        "token bytea, payer bytea, payee bytea, amount numeric, nonce bytea, \
+         created_block int8, created_at int8, created_tx bytea";
     UndecodableLog, "undecodable_logs",
-        "address, topic0, reason, created_block, created_at, created_tx";
+        "address bytea, topic0 bytea, reason text, created_block int8, created_at int8, \
+         created_tx bytea";
 }

@@ -139,6 +139,7 @@ pub fn logs(watch: &WatchList, header: &Header, logs: &[RawLog]) -> Result<Vec<F
         ));
     }
     let mut facts = Vec::new();
+    let mut accepted = Vec::new();
     let mut last: Option<&RawLog> = None;
     for log in logs {
         check_place(header, log)?;
@@ -155,7 +156,7 @@ pub fn logs(watch: &WatchList, header: &Header, logs: &[RawLog]) -> Result<Vec<F
         if !watch.keeps(log.address, log.topics.first()) {
             continue;
         }
-        if !watch.is_accepted(&header.logs_bloom, log.address, &log.topics) {
+        if !watch.is_accepted(&header.logs_bloom, log.address, &log.topics, &mut accepted) {
             let detail =
                 format!("block {}: log {} is not in the bloom", header.number, log.log_index);
             return Err(Lie::new(Check::Bloom, detail));

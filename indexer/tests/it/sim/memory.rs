@@ -23,7 +23,7 @@ pub(super) struct Memory {
     pub(super) facts: BTreeMap<u64, Vec<Fact>>,
     pub(super) versions: BTreeMap<Key, Vec<Version>>,
     /// What a reader that follows the outbox believes to hold.
-    pub(super) reader: CurrentRows,
+    pub(super) reader: BTreeMap<Key, Row>,
     /// The next writes fail: before they are made, or after, so that the writer does not know.
     pub(super) fail_before: u32,
     pub(super) fail_after: u32,
@@ -195,7 +195,7 @@ impl Store for MemoryStore {
         if let Some(block) = step.blocks.first() {
             memory.touch(block.header.number);
         }
-        for block in step.blocks {
+        for block in step.blocks.iter() {
             memory.hashes.insert(block.header.number, block.header.hash);
             if !block.facts.is_empty() {
                 memory.facts.insert(block.header.number, block.facts.clone());
