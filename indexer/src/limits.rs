@@ -22,7 +22,7 @@ pub const RANGE_BLOCKS_MIN: u64 = 1;
 pub const RANGE_BLOCKS_MAX: u64 = 2_000;
 
 /// Logs of one query that ranges are made as wide as it takes for.
-pub const RANGE_LOGS_AIM: u64 = 6_000;
+pub const RANGE_LOGS_AIM: u64 = 4_000;
 
 /// Log queries below the finalized block that are under way at once.
 pub const RANGES_IN_FLIGHT_MAX: usize = 6;

@@ -32,10 +32,12 @@ async fn three_nodes_answer_and_one_of_them_delivers() {
     let answer = world.indexer.answer(delivered.result.outputHash).expect("the answer is stored");
     assert_eq!(answer.as_ref(), br#"{"text":"why?"}"#);
 
-    // Done means safe, which anvil puts 32 blocks behind.
+    // Done means safe, which anvil puts 32 blocks behind. The chain goes on, as chains do: a node may have seen the delivery
+    // at a later block than the one that holds it, and looks again when that one is safe.
     world.scene.mine(40).await;
     for node in &nodes {
         eventually("the job is done", || async {
+            world.scene.mine(1).await;
             (node.job_state(request_id).await.as_deref() == Some("done")).then_some(())
         })
         .await;
