@@ -189,9 +189,10 @@ pub async fn known(pool: &PgPool, seen: &[(B256, u64)]) -> anyhow::Result<BTreeS
 }
 
 /// Leases the most urgent due job, if there is one; while the operator drains its nodes, only one that was begun. Among those
-/// whose delivery is made and which wait for the chain, the one that has been due for longest stands for all. A time further
-/// ahead than any that is ever set was set before the database's clock went back, and counts as past: the epoch protects from
-/// whoever may still hold the old lease.
+/// whose delivery is made and which wait for the chain, the one that has been due for longest stands for all. A time twice as
+/// far ahead as any that is ever set was set before the database's clock went back, and counts as past: the epoch protects
+/// from whoever may still hold the old lease. One that is a little further ahead was set by a statement that began a moment
+/// after this one, and was seen by it all the same.
 pub async fn claim(
     pool: &PgPool,
     domain: &Eip712Domain,
@@ -210,11 +211,11 @@ pub async fn claim(
                         select from oracle.identity where draining_since is not null
                     )
                 )
-                and (due_at <= now() or now() + make_interval(secs => $3) < due_at)
+                and (due_at <= now() or now() + 2 * make_interval(secs => $3) < due_at)
                 and (
                     leased_until is null
                     or leased_until <= now()
-                    or now() + make_interval(secs => $2) < leased_until
+                    or now() + 2 * make_interval(secs => $2) < leased_until
                 )
             order by deadline, sequence
             limit 1
@@ -226,7 +227,7 @@ pub async fn claim(
                 and (
                     leased_until is null
                     or leased_until <= now()
-                    or now() + make_interval(secs => $2) < leased_until
+                    or now() + 2 * make_interval(secs => $2) < leased_until
                 )
             order by due_at
             limit 1
@@ -234,11 +235,11 @@ pub async fn claim(
         ), due_after_all as (
             select request_id, deadline, sequence from oracle.jobs
             where state in ('delivering', 'delivered')
-                and now() + make_interval(secs => $3) < due_at
+                and now() + 2 * make_interval(secs => $3) < due_at
                 and (
                     leased_until is null
                     or leased_until <= now()
-                    or now() + make_interval(secs => $2) < leased_until
+                    or now() + 2 * make_interval(secs => $2) < leased_until
                 )
             order by due_at desc
             limit 1

@@ -152,6 +152,23 @@ async fn many_workers_share_many_jobs_without_sharing_one() {
     assert_eq!(all.len(), 40);
 }
 
+/// Two workers claim at nearly the same time: whose statement began first may see the lease of the one that began a moment
+/// later, and its end is further ahead than any lease that it could set itself.
+#[tokio::test]
+async fn a_lease_that_began_a_moment_later_is_kept() {
+    let database = TestDatabase::create().await.expect("a database");
+    let wanted = terms(1, 1_000, vec![Address::ZERO]);
+    discover(&database.pool(), &wanted, 1, 7).await.expect("discover");
+    let first = claimed(&database, "first", LEASE).await.expect("a job");
+    sqlx::query("update oracle.jobs set leased_until = now() + make_interval(secs => $1)")
+        .bind((LEASE + Duration::from_secs(5)).as_secs_f64())
+        .execute(&database.pool())
+        .await
+        .expect("move the lease");
+    assert!(claimed(&database, "second", LEASE).await.is_none());
+    renew(&database.pool(), &first.lease, LEASE).await.expect("still leased");
+}
+
 #[tokio::test]
 async fn a_zombie_can_write_nothing() {
     let database = TestDatabase::create().await.expect("a database");
