@@ -95,9 +95,7 @@ impl Quorum {
         signer: Address,
         signature: Bytes,
     ) -> std::result::Result<(), AttestationError> {
-        if !self.set.signers.contains(&signer) {
-            return Err(AttestationError::NotInSet(signer));
-        }
+        self.check_member(signer)?;
         verify_ecdsa(self.digest, signer, &signature)?;
         self.signatures.entry(signer).or_insert(signature);
         Ok(())
@@ -112,11 +110,16 @@ impl Quorum {
         signer: Address,
         signature: Bytes,
     ) -> std::result::Result<(), AttestationError> {
-        if !self.set.signers.contains(&signer) {
-            return Err(AttestationError::NotInSet(signer));
-        }
+        self.check_member(signer)?;
         self.signatures.entry(signer).or_insert(signature);
         Ok(())
+    }
+
+    fn check_member(&self, signer: Address) -> std::result::Result<(), AttestationError> {
+        match self.set.signers.contains(&signer) {
+            true => Ok(()),
+            false => Err(AttestationError::NotInSet(signer)),
+        }
     }
 
     pub fn signers(&self) -> impl Iterator<Item = Address> + '_ {

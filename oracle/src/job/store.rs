@@ -74,18 +74,6 @@ pub struct Discovered {
     pub seen_block: u64,
 }
 
-/// Makes a job of a request; see [`discover_all`].
-pub async fn discover(
-    pool: &PgPool,
-    terms: &Terms,
-    sequence: u64,
-    seen_block: u64,
-) -> anyhow::Result<Found> {
-    let discovered = Discovered { terms: terms.clone(), sequence, seen_block };
-    let found = discover_all(pool, &[discovered]).await?;
-    Ok(found.first().map_or(Found::Known, |(_, found)| *found))
-}
-
 /// Makes a job of each request, once. A dropped one comes back to life; all others are left alone, and are not in what comes
 /// back. No request may be there twice.
 pub async fn discover_all(
@@ -168,7 +156,7 @@ pub async fn is_known(connection: &mut PgConnection, request_id: B256) -> sqlx::
     .await
 }
 
-/// Those of the requests, each with the block in which the indexer sees it, that [`discover`] would leave alone.
+/// Those of the requests, each with the block in which the indexer sees it, that [`discover_all`] would leave alone.
 pub async fn known(pool: &PgPool, seen: &[(B256, u64)]) -> anyhow::Result<BTreeSet<B256>> {
     let ids: Vec<Vec<u8>> = seen.iter().map(|(id, _)| id.to_vec()).collect();
     let blocks: Vec<i64> =

@@ -12,7 +12,7 @@ use auspex_devnet::postgres::TestDatabase;
 use auspex_oracle::bus::options::BusOptions;
 use auspex_oracle::bus::{Bus, BusLimits};
 use auspex_oracle::identity::Identity;
-use auspex_oracle::job::store::{claim, discover};
+use auspex_oracle::job::store::claim;
 use auspex_oracle::job::terms::Terms;
 use auspex_oracle::job::work::Bells;
 use auspex_oracle::keys::ResultSigner;
@@ -31,7 +31,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::lease::{domain, terms};
+use crate::lease::{discover, domain, terms};
 use crate::scene::chain::key;
 use crate::scene::eventually;
 

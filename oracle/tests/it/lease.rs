@@ -8,8 +8,8 @@ use alloy::sol_types::Eip712Domain;
 use auspex_devnet::postgres::TestDatabase;
 use auspex_oracle::job::plan::State;
 use auspex_oracle::job::store::{
-    Claim, Discovered, FencedError, Found, become_state, claim, counts, delivered_by, discover,
-    discover_all, release, renew, wake, wake_delivered,
+    Claim, Discovered, FencedError, Found, become_state, claim, counts, delivered_by, discover_all,
+    release, renew, wake, wake_delivered,
 };
 use auspex_oracle::job::terms::Terms;
 use auspex_oracle::quorum::store::{Signing, record, sign};
@@ -18,6 +18,7 @@ use auspex_protocol::document::{OutcomeDocument, ResultDocument};
 use auspex_protocol::terms::{
     escrow_domain, input_hash, offer_hash, operator_set_hash, request_id,
 };
+use sqlx::PgPool;
 
 const LEASE: Duration = Duration::from_secs(30);
 
@@ -53,6 +54,18 @@ fn result(terms: &Terms, output: u8) -> ResultDocument {
         amount: 5,
         valid_until: terms.deadline(),
     }
+}
+
+/// Makes a job of one request.
+pub(crate) async fn discover(
+    pool: &PgPool,
+    terms: &Terms,
+    sequence: u64,
+    seen_block: u64,
+) -> anyhow::Result<Found> {
+    let discovered = Discovered { terms: terms.clone(), sequence, seen_block };
+    let found = discover_all(pool, &[discovered]).await?;
+    Ok(found.first().map_or(Found::Known, |(_, found)| *found))
 }
 
 async fn claimed(database: &TestDatabase, worker: &str, lease: Duration) -> Option<Claim> {

@@ -6,7 +6,7 @@ use alloy::primitives::B256;
 use alloy::signers::SignerSync;
 use alloy::signers::local::PrivateKeySigner;
 use auspex_devnet::postgres::TestDatabase;
-use auspex_oracle::job::store::{claim, discover};
+use auspex_oracle::job::store::claim;
 use auspex_oracle::job::terms::Terms;
 use auspex_oracle::limits::MESSAGES_PER_SIGNER_MAX;
 use auspex_oracle::quorum::inbox::{Received, receive};
@@ -16,7 +16,7 @@ use auspex_protocol::document::{OutcomeDocument, ResultDocument};
 use auspex_protocol::message::{Envelope, QuorumMessage, body_of, envelope_digest};
 use auspex_protocol::quorum::result_digest;
 
-use crate::lease::{domain, terms};
+use crate::lease::{discover, domain, terms};
 use crate::scene::chain::key;
 
 struct Table {

@@ -11,7 +11,7 @@ use auspex_devnet::anvil::{Anvil, AnvilOptions};
 use auspex_devnet::postgres::TestDatabase;
 use auspex_oracle::chain::Chain;
 use auspex_oracle::config::SecretUrl;
-use auspex_oracle::job::store::{claim, discover};
+use auspex_oracle::job::store::claim;
 use auspex_oracle::keys::Transmitter;
 use auspex_oracle::meter::Meters;
 use auspex_oracle::transaction::intent::{Call, intend};
@@ -22,7 +22,7 @@ use auspex_protocol::deployment::Deployment;
 use serde_json::Value;
 use tokio::sync::{Mutex, Notify};
 
-use crate::lease::{domain, terms};
+use crate::lease::{discover, domain, terms};
 use crate::scene::chain::{anvil, key};
 
 pub(super) const KEY: B256 = B256::repeat_byte(0x77);
