@@ -12,7 +12,7 @@ endif
 MODEL = $(or $(AUSPEX_MODEL_DIR),$(or $(AUSPEX_TOOLS),$(HOME)/.cache/auspex/tools)/model)
 AUSPEX = $(or $(CARGO_TARGET_DIR),target)/debug/auspex
 
-.PHONY: help setup build demo dev test test-rust test-contracts test-subgraph test-long check bench bench-inference clean-worlds sqlx-prepare mutation bench-decoder bench-indexer bench-oracle
+.PHONY: help setup build demo dev test test-rust test-contracts test-subgraph test-long check bench bench-inference clean-worlds sqlx-prepare mutation fuzz bench-decoder bench-indexer bench-oracle
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -44,6 +44,9 @@ test-subgraph:
 test-long: setup ## the long profiles: more seeds, more fuzzing, more kills
 	contracts/test-all --long
 	AUSPEX_TEST_PROFILE=long cargo test --workspace --locked
+
+fuzz: ## fuzz what strangers may send to the indexer, a minute for each of five targets
+	indexer/fuzz/run
 
 mutation: ## change the contracts bit by bit and expect their tests to fail; it goes on where it was stopped
 	contracts/mutation

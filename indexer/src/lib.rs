@@ -15,6 +15,8 @@ pub mod digest;
 pub mod entity;
 pub mod follow;
 pub mod fork;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod health;
 pub mod limits;
 pub mod project;

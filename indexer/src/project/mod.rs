@@ -1,6 +1,8 @@
 //! From verified logs to rows. Pure: the same facts give the same rows on every machine, in every batch size.
 
 pub mod agent;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub mod money;
 pub mod offer;
 pub mod operator;

@@ -2,10 +2,6 @@ use std::collections::BTreeMap;
 
 use alloy::primitives::{Bytes, U256};
 use alloy::sol_types::SolEvent;
-use auspex_protocol::bindings::IAgentRegistry::IAgentRegistryEvents;
-use auspex_protocol::bindings::IEntryPolicy::IEntryPolicyEvents;
-use auspex_protocol::bindings::IOperatorRegistry::IOperatorRegistryEvents;
-use auspex_protocol::bindings::IRequestEscrow::IRequestEscrowEvents;
 use auspex_protocol::bindings::{
     IAgentRegistry, IERC20, IERC721, IOperatorRegistry, IPlatformToken,
 };
@@ -13,6 +9,7 @@ use auspex_protocol::deployment::BURN_ADDRESS;
 use proptest::prelude::*;
 
 use super::agent::{Agent, AgentMetadata};
+use super::fuzz::known_events;
 use super::money::BondCredit;
 use super::operator::{Bond, BondStatus, OperatorSet, Slash};
 use super::other::X402Settlement;
@@ -20,8 +17,6 @@ use super::reputation::Feedback;
 use super::row::{Kind, Projection};
 use super::*;
 use crate::abi::IReputationRegistry;
-use crate::abi::IReputationRegistry::IReputationRegistryEvents;
-use crate::abi::IValidationRegistry::IValidationRegistryEvents;
 use crate::watch::Role;
 
 const AGENTS: Address = Address::repeat_byte(0xa0);
@@ -308,24 +303,6 @@ fn an_event_about_nothing_known_is_set_aside_and_the_rest_goes_on() {
     let changes = changes(&facts);
     assert!(last::<other::UndecodableLog>(&changes).reason.contains("never registered"));
     assert_eq!(last::<Agent>(&changes).agent_id.0, U256::from(6));
-}
-
-/// Every event that a projection is made of, with the role of its contract.
-fn known_events() -> Vec<(Role, B256)> {
-    let of = |role, selectors: &[[u8; 32]]| -> Vec<(Role, B256)> {
-        selectors.iter().map(|selector| (role, B256::from(*selector))).collect()
-    };
-    [
-        of(Role::RequestEscrow, IRequestEscrowEvents::SELECTORS),
-        of(Role::OperatorRegistry, IOperatorRegistryEvents::SELECTORS),
-        of(Role::EntryPolicy, IEntryPolicyEvents::SELECTORS),
-        of(Role::AgentRegistry, IAgentRegistryEvents::SELECTORS),
-        of(Role::AgentRegistry, &[IERC721::Transfer::SIGNATURE_HASH.0]),
-        of(Role::ReputationRegistry, IReputationRegistryEvents::SELECTORS),
-        of(Role::ValidationRegistry, IValidationRegistryEvents::SELECTORS),
-        of(Role::Token, &[IPlatformToken::AuthorizationUsed::SIGNATURE_HASH.0]),
-    ]
-    .concat()
 }
 
 /// Words as they stand in an event's data: mostly small numbers and offsets, so that much of it can be read.

@@ -58,7 +58,7 @@ pub async fn fetch(uri: &str, policy: &FilePolicy) -> Result<Vec<u8>, FetchError
 }
 
 /// RFC 2397: `[mediatype][;base64],data`.
-fn read_data(rest: &str) -> Result<Vec<u8>, FetchError> {
+pub(super) fn read_data(rest: &str) -> Result<Vec<u8>, FetchError> {
     let refused = |why: &str| FetchError::Refused(format!("data URI: {why}"));
     let (head, body) = rest.split_once(',').ok_or_else(|| refused("no comma"))?;
     let bytes = match head.strip_suffix(";base64") {
@@ -99,6 +99,21 @@ fn percent_decoded(text: &str) -> Vec<u8> {
 
 /// A content id is a name, not a place; a gateway is asked for it. The gateways are configured by the operator.
 async fn fetch_ipfs(path: &str, policy: &FilePolicy) -> Result<Vec<u8>, FetchError> {
+    let path = content_path(path)?;
+    let mut last = FetchError::Unavailable("no IPFS gateway is configured".into());
+    for gateway in &policy.gateways {
+        match fetch_url(at_gateway(gateway, path)?, policy, true).await {
+            Ok(bytes) => return Ok(bytes),
+            // What one gateway refuses another may serve.
+            Err(FetchError::Refused(why)) => last = FetchError::Unavailable(why),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// What stands behind `ipfs://`, when it is a content id with a path that no gateway could read as anything else.
+pub(super) fn content_path(path: &str) -> Result<&str, FetchError> {
     let path = path.strip_prefix("ipfs/").unwrap_or(path);
     let cid = path.split('/').next().unwrap_or_default();
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
@@ -108,18 +123,13 @@ async fn fetch_ipfs(path: &str, policy: &FilePolicy) -> Result<Vec<u8>, FetchErr
     if !is_cid || !is_path {
         return Err(FetchError::Refused("ipfs URI: not a content id with a plain path".into()));
     }
-    let mut last = FetchError::Unavailable("no IPFS gateway is configured".into());
-    for gateway in &policy.gateways {
-        let joined = format!("{}/{path}", gateway.as_str().trim_end_matches('/'));
-        let url = Url::parse(&joined).map_err(|error| FetchError::Refused(error.to_string()))?;
-        match fetch_url(url, policy, true).await {
-            Ok(bytes) => return Ok(bytes),
-            // What one gateway refuses another may serve.
-            Err(FetchError::Refused(why)) => last = FetchError::Unavailable(why),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
+    Ok(path)
+}
+
+/// Where `gateway` has the content of such a path.
+pub(super) fn at_gateway(gateway: &Url, path: &str) -> Result<Url, FetchError> {
+    let joined = format!("{}/{path}", gateway.as_str().trim_end_matches('/'));
+    Url::parse(&joined).map_err(|error| FetchError::Refused(error.to_string()))
 }
 
 /// Follows redirects by hand: each target is checked like the first address. `trusted` is for a gateway's own address.

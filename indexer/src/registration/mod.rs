@@ -1,6 +1,8 @@
 //! Agents' registration files: what the URI on chain says, fetched with care, because anybody can put any URI there.
 
 pub mod fetch;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub mod guard;
 mod store;
 

@@ -5,7 +5,7 @@
 
 mod address;
 mod error;
-mod graphql;
+pub(crate) mod graphql;
 mod health;
 mod layer;
 pub mod limits;

@@ -1,6 +1,8 @@
 //! Where blocks come from: endpoints that may be slow, behind, broken or lying, and the pool that chooses among them.
 
 pub mod clock;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub mod hint;
 pub mod pool;
 pub mod refusal;

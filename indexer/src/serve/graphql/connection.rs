@@ -10,6 +10,27 @@ use super::error::Refusal;
 use super::plan::{Connection, ConnectionField, EdgeField, Item, PageField};
 use super::sql::{Scope, Writer};
 
+/// The statement that counts a connection's rows, where the total is asked for, and the one that reads a page of them.
+pub(super) fn statements(
+    scope: Scope,
+    connection: &Connection,
+) -> Result<(Option<Writer>, Writer), Refusal> {
+    let collection = &connection.collection;
+    let counted = connection.fields.iter().any(|f| matches!(f, ConnectionField::TotalCount(_)));
+    let total = counted.then(|| {
+        let mut writer = Writer::new(scope);
+        writer.count(collection.entity, &collection.filter);
+        writer
+    });
+    let after = match &connection.after {
+        Some(text) => Some(cursor::read(&collection.order, text)?),
+        None => None,
+    };
+    let mut page = Writer::new(scope);
+    page.connection(collection, after.as_ref(), &selections(connection));
+    Ok((total, page))
+}
+
 /// Answers a connection.
 pub(super) async fn read(
     database: &mut PgConnection,
@@ -17,23 +38,15 @@ pub(super) async fn read(
     connection: &Connection,
 ) -> Result<String, Refusal> {
     let collection = &connection.collection;
-    let counted = connection.fields.iter().any(|f| matches!(f, ConnectionField::TotalCount(_)));
-    let total = if counted {
-        let mut writer = Writer::new(scope);
-        writer.count(collection.entity, &collection.filter);
-        let row = writer.query.build().fetch_one(&mut *database).await?;
-        row.try_get::<i64, _>("total")?
-    } else {
-        0
+    let (total, mut page) = statements(scope, connection)?;
+    let total = match total {
+        Some(mut writer) => {
+            let row = writer.query.build().fetch_one(&mut *database).await?;
+            row.try_get::<i64, _>("total")?
+        }
+        None => 0,
     };
-    let after = match &connection.after {
-        Some(text) => Some(cursor::read(&collection.order, text)?),
-        None => None,
-    };
-    let selections = selections(connection);
-    let mut writer = Writer::new(scope);
-    writer.connection(collection, after.as_ref(), &selections);
-    let found = writer.query.build().fetch_all(&mut *database).await?;
+    let found = page.query.build().fetch_all(&mut *database).await?;
     let mut rows = Vec::with_capacity(found.len());
     for row in &found {
         let ordered: Option<String> = row.try_get("ordered")?;

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
+use async_graphql::dynamic::Schema;
 use async_graphql::parser::types::{
     DocumentOperations, ExecutableDocument, OperationDefinition, OperationType,
 };
@@ -49,21 +50,7 @@ impl Engine {
     }
 
     async fn read(&self, query: &Query) -> Result<String, Vec<ErrorView>> {
-        let document = document::parse(&query.query).map_err(views)?;
-        document::check(&document).map_err(views)?;
-        let operation = chosen(&document, query.operation_name.as_deref()).map_err(views)?.clone();
-        if operation.node.ty == OperationType::Subscription {
-            return Err(views(Refusal::Document {
-                message: "A subscription needs a stream: ask with `Accept: text/event-stream`, or on /graphql/ws".into(),
-                position: Some((operation.pos.line, operation.pos.column)),
-            }));
-        }
-        let variables = query.variables.clone().unwrap_or_default();
-        let fragments = document.fragments.clone();
-        let introspected = self.introspect(query, document, &variables).await?;
-        let bound = literal::bind(&operation.node, &variables).map_err(views)?;
-        let roots = planner::plan(&operation.node.selection_set.node, &fragments, &bound)
-            .map_err(|failure| vec![failure.view()])?;
+        let Planned { roots, introspected } = planned(&self.state.schema, query).await?;
         let only_introspection = roots
             .iter()
             .all(|root| matches!(root.read, plan::Read::Introspection | plan::Read::Typename));
@@ -79,27 +66,6 @@ impl Engine {
         Ok(written(&outcome, &introspected))
     }
 
-    /// Validates the document, and answers what it asks about the schema; every other field comes back as null.
-    async fn introspect(
-        &self,
-        query: &Query,
-        document: ExecutableDocument,
-        variables: &Variables,
-    ) -> Result<Value, Vec<ErrorView>> {
-        let mut request =
-            Request::new(query.query.as_str()).variables(variables.clone()).only_introspection();
-        if let Some(name) = &query.operation_name {
-            request = request.operation_name(name);
-        }
-        request.set_parsed_query(document);
-        let response = self.state.schema.execute(request).await;
-        if response.errors.is_empty() {
-            Ok(response.data)
-        } else {
-            Err(response.errors.iter().map(view).collect())
-        }
-    }
-
     async fn run(&self, roots: &[plan::Root]) -> Result<Outcome, Failure> {
         let deployment = self.state.chains.get(self.chain).ok_or(Refusal::Internal)?;
         let name = super::transport::deployment_name(deployment.chain_id);
@@ -108,6 +74,53 @@ impl Engine {
         // Nothing was written, so it is the same how the transaction ends; but it has to end before the connection goes back.
         database.rollback().await.map_err(Refusal::from)?;
         outcome
+    }
+}
+
+/// What a request reads, and what the schema alone could answer of it.
+pub(super) struct Planned {
+    pub(super) roots: Vec<plan::Root>,
+    introspected: Value,
+}
+
+/// Everything between a request and the database.
+pub(super) async fn planned(schema: &Schema, query: &Query) -> Result<Planned, Vec<ErrorView>> {
+    let document = document::parse(&query.query).map_err(views)?;
+    document::check(&document).map_err(views)?;
+    let operation = chosen(&document, query.operation_name.as_deref()).map_err(views)?.clone();
+    if operation.node.ty == OperationType::Subscription {
+        return Err(views(Refusal::Document {
+            message: "A subscription needs a stream: ask with `Accept: text/event-stream`, or on /graphql/ws".into(),
+            position: Some((operation.pos.line, operation.pos.column)),
+        }));
+    }
+    let variables = query.variables.clone().unwrap_or_default();
+    let fragments = document.fragments.clone();
+    let introspected = introspect(schema, query, document, &variables).await?;
+    let bound = literal::bind(&operation.node, &variables).map_err(views)?;
+    let roots = planner::plan(&operation.node.selection_set.node, &fragments, &bound)
+        .map_err(|failure| vec![failure.view()])?;
+    Ok(Planned { roots, introspected })
+}
+
+/// Validates the document, and answers what it asks about the schema; every other field comes back as null.
+async fn introspect(
+    schema: &Schema,
+    query: &Query,
+    document: ExecutableDocument,
+    variables: &Variables,
+) -> Result<Value, Vec<ErrorView>> {
+    let mut request =
+        Request::new(query.query.as_str()).variables(variables.clone()).only_introspection();
+    if let Some(name) = &query.operation_name {
+        request = request.operation_name(name);
+    }
+    request.set_parsed_query(document);
+    let response = schema.execute(request).await;
+    if response.errors.is_empty() {
+        Ok(response.data)
+    } else {
+        Err(response.errors.iter().map(view).collect())
     }
 }
 

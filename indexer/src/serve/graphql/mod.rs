@@ -16,6 +16,8 @@ mod document;
 mod engine;
 mod error;
 mod filter;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod head;
 mod literal;
 mod meta;

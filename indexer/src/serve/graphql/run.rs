@@ -115,9 +115,7 @@ impl Running<'_> {
         id: &Value,
         items: &[Item],
     ) -> Result<String, Refusal> {
-        let id = scalar(&Kind::Id, "id", id)?;
-        let mut writer = Writer::new(scope);
-        writer.one(entity, &id, items);
+        let mut writer = one(scope, entity, id, items)?;
         let row = writer.query.build().fetch_optional(&mut *self.database).await?;
         match row {
             Some(row) => Ok(row.try_get("row")?),
@@ -144,4 +142,17 @@ impl Running<'_> {
     async fn block(&mut self, view: &View) -> Result<i64, Refusal> {
         head::resolve(self.database, self.chain_id, self.deployment, &self.head, view).await
     }
+}
+
+/// The statement that reads the row with this id.
+pub(super) fn one(
+    scope: Scope,
+    entity: &'static Entity,
+    id: &Value,
+    items: &[Item],
+) -> Result<Writer, Refusal> {
+    let id = scalar(&Kind::Id, "id", id)?;
+    let mut writer = Writer::new(scope);
+    writer.one(entity, &id, items);
+    Ok(writer)
 }

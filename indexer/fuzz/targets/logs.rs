@@ -1,0 +1,9 @@
+//! libFuzzer's program for [`Target::Logs`]; `make fuzz` builds and runs it.
+
+#![no_main]
+
+use auspex_indexer::fuzz::Target;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    Target::Logs.run(bytes);
+});
