@@ -118,7 +118,7 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<()> {
             "MiB",
             MEMORY_MIB_BAR,
         ));
-        if wants(Part::Ponder) && ponder::is_there() {
+        if wants(Part::Ponder) {
             let peers = server.database("ponder").await?;
             // What a peer does not finish takes nothing from our own figures.
             let measured = ponder::measure(&transfers, &peers, &database, rate, &mut table).await;

@@ -1,4 +1,5 @@
-//! Ponder on the same chain, into a database of the same PostgreSQL, to the same rows.
+//! Ponder on the same chain, into a database of the same PostgreSQL, to the same rows. Its limit of requests is opened when it
+//! is installed.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -36,11 +37,6 @@ const PEERS_DIGEST: &str = r"
         ',' order by block_number, log_index))
     from peer.transfer";
 
-/// True when it is installed.
-pub(crate) fn is_there() -> bool {
-    Path::new(FOLDER).join(PROGRAM).exists()
-}
-
 /// Follows the chain of transfers with Ponder. `ours` is a database in which Auspex has the same chain, and `our_rate` its
 /// events per second.
 pub(crate) async fn measure(
@@ -50,6 +46,10 @@ pub(crate) async fn measure(
     our_rate: f64,
     table: &mut Table,
 ) -> anyhow::Result<()> {
+    ensure!(
+        Path::new(FOLDER).join(PROGRAM).exists(),
+        "it is not in {FOLDER}; bench/peers/ponder/install puts it there"
+    );
     let node = Replay::start(chain::CHAIN_ID, branch.clone(), branch.head(), (0, 0)).await?;
     let peer = Ponder::start(node.url(), database.url(), branch.head())?;
     let expected = i64::try_from(chain::events(branch))?;

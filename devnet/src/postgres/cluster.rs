@@ -22,8 +22,9 @@ use crate::user::User;
 /// Where root keeps data for a user who cannot reach the folder that was asked for.
 const SYSTEM_DATA: &str = "/var/lib/auspex";
 
-/// Only this machine's local connections, and all of them, without a password.
-const HBA: &str = "local all all trust\nhost all all 127.0.0.1/32 trust\n";
+/// Only this machine's local connections, and all of them, without a password. A standby follows through the socket.
+const HBA: &str =
+    "local all all trust\nlocal replication all trust\nhost all all 127.0.0.1/32 trust\n";
 
 /// An initialised cluster that this process has locked, and that no server uses.
 #[derive(Debug)]
@@ -35,9 +36,24 @@ pub(super) struct Cluster {
     _lock: File,
 }
 
+/// What a cluster that is not there yet is made from.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Origin<'a> {
+    Nothing,
+    /// The server that listens on this socket and port; the cluster will follow it.
+    Primary {
+        socket: &'a Path,
+        port: u16,
+    },
+}
+
 impl Cluster {
     /// Creates the cluster on first use. Anything that was left half-made is made anew.
-    pub(super) async fn open(bin: &Path, data_dir: &Path) -> anyhow::Result<Cluster> {
+    pub(super) async fn open(
+        bin: &Path,
+        data_dir: &Path,
+        origin: Origin<'_>,
+    ) -> anyhow::Result<Cluster> {
         let data_dir = std::path::absolute(data_dir).context("make data directory absolute")?;
         let folder = reachable_folder(&data_dir)?;
         let lock = lock(&folder)?;
@@ -58,7 +74,7 @@ impl Cluster {
         if data.exists() {
             await_predecessor(&data).await?;
         } else {
-            initialise(bin, &folder, &data, user.as_ref()).await?;
+            initialise(bin, &folder, &data, user.as_ref(), origin).await?;
         }
         let (socket, short_socket) = socket_folder(&folder, user.as_ref())?;
         Ok(Cluster { folder, socket, user, _short_socket: short_socket, _lock: lock })
@@ -214,34 +230,28 @@ fn is_postgres(pid: i32) -> bool {
     alive && words.next().is_some_and(|name| name.ends_with("postgres"))
 }
 
-/// Runs `initdb` beside the final name and renames, so that a cluster is complete or absent.
+/// Makes the cluster beside its final name and renames it, so that a cluster is complete or absent.
 async fn initialise(
     bin: &Path,
     folder: &Path,
     data: &Path,
     user: Option<&User>,
+    origin: Origin<'_>,
 ) -> anyhow::Result<()> {
     let unfinished = tempfile::Builder::new()
         .prefix(".unfinished-")
+        // PostgreSQL refuses a cluster that others could read.
+        .permissions(Permissions::from_mode(0o700))
         .tempdir_in(folder)
         .with_context(|| format!("create folder in {}", folder.display()))?;
     give_to(unfinished.path(), user)?;
+    let (program, more) = match origin {
+        Origin::Nothing => ("initdb", initdb_args()),
+        Origin::Primary { socket, port } => ("pg_basebackup", base_backup_args(socket, port)),
+    };
     let mut args = vec!["-D".into(), unfinished.path().into()];
-    args.extend(
-        [
-            "--username=postgres",
-            "--auth=trust",
-            "--encoding=UTF8",
-            // The same order and case rules on every machine, whatever its C library.
-            "--locale=C",
-            "--locale-provider=builtin",
-            "--builtin-locale=C.UTF-8",
-            "--no-instructions",
-            "--no-sync",
-        ]
-        .map(OsString::from),
-    );
-    let log = folder.join("initdb.log");
+    args.extend(more);
+    let log = folder.join(format!("{program}.log"));
     let since = log::length(&log);
     let process = Process::start(ProcessConfig {
         args,
@@ -249,13 +259,13 @@ async fn initialise(
         env_remove: foreign_environment(),
         current_dir: Some(unfinished.path().to_path_buf()),
         run_as: user.cloned(),
-        ..ProcessConfig::new("initdb", bin.join("initdb"), &log)
+        ..ProcessConfig::new(program, bin.join(program), &log)
     })?;
     let ended = tokio::time::timeout(INITDB_DEADLINE, process.ended()).await;
-    match ended.context("initdb did not end in time")? {
+    match ended.with_context(|| format!("{program} did not end in time"))? {
         Ended::Code(0) => {}
         ended => bail!(
-            "initdb failed ({ended}) in {}; it needs PostgreSQL 17 or newer: {}",
+            "{program} failed ({ended}) in {}; it needs PostgreSQL 17 or newer: {}",
             folder.display(),
             log::tail(&log, since),
         ),
@@ -267,6 +277,40 @@ async fn initialise(
     // The folder has moved, there is nothing left to remove.
     let _ = unfinished.keep();
     Ok(())
+}
+
+fn initdb_args() -> Vec<OsString> {
+    [
+        "--username=postgres",
+        "--auth=trust",
+        "--encoding=UTF8",
+        // The same order and case rules on every machine, whatever its C library.
+        "--locale=C",
+        "--locale-provider=builtin",
+        "--builtin-locale=C.UTF-8",
+        "--no-instructions",
+        "--no-sync",
+    ]
+    .map(OsString::from)
+    .to_vec()
+}
+
+fn base_backup_args(socket: &Path, port: u16) -> Vec<OsString> {
+    let mut args: Vec<OsString> = vec!["--host".into(), socket.into()];
+    args.extend(
+        [
+            "--port",
+            &port.to_string(),
+            "--username=postgres",
+            "--checkpoint=fast",
+            "--wal-method=stream",
+            // What makes the copy follow its origin.
+            "--write-recovery-conf",
+            "--no-sync",
+        ]
+        .map(OsString::from),
+    );
+    args
 }
 
 /// A socket's address is short; a data directory with a long name gets its socket elsewhere.

@@ -25,7 +25,7 @@ mod cluster;
 pub mod pgvector;
 mod test_database;
 
-use cluster::Cluster;
+use cluster::{Cluster, Origin};
 pub use test_database::TestDatabase;
 
 /// How to run the server.
@@ -68,7 +68,17 @@ impl Postgres {
     /// The data directory is in use, belongs to somebody else or cannot be reached; the port is taken; the
     /// server has no pgvector; it does not answer within [`POSTGRES_START_DEADLINE`].
     pub async fn start(bin: &Path, config: PostgresConfig) -> anyhow::Result<Postgres> {
-        Self::start_inner(bin, config, None).await
+        Self::start_inner(bin, config, None, Origin::Nothing).await
+    }
+
+    /// Starts a standby of this server: a copy in a data directory of its own that follows by streaming replication and
+    /// takes no writes. The copy is made on first use; afterwards the standby goes on where it was.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start); this server does not run; its cluster is older than the permission to follow it.
+    pub async fn standby(&self, bin: &Path, config: PostgresConfig) -> anyhow::Result<Postgres> {
+        let origin = Origin::Primary { socket: self.cluster.socket(), port: self.port() };
+        Self::start_inner(bin, config, None, origin).await
     }
 
     /// With a folder that is to vanish if this process dies without stopping the server.
@@ -76,12 +86,13 @@ impl Postgres {
         bin: &Path,
         config: PostgresConfig,
         remove_when_orphaned: Option<PathBuf>,
+        origin: Origin<'_>,
     ) -> anyhow::Result<Postgres> {
         // The stable name may be a link in a folder that the server's user cannot enter.
         let bin = &bin
             .canonicalize()
             .with_context(|| format!("find PostgreSQL's programs in {}", bin.display()))?;
-        let cluster = Cluster::open(bin, &config.data_dir).await?;
+        let cluster = Cluster::open(bin, &config.data_dir, origin).await?;
         for attempt in 1.. {
             let port = port::reserve_or(config.port)?;
             let started =

@@ -14,6 +14,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgConnection, PgPool};
 use tokio::sync::{mpsc, oneshot};
 
+use super::cluster::Origin;
 use super::{Durability, Postgres, PostgresConfig};
 use crate::limits::{TEST_DATABASE_QUEUE, TEST_POOL_CONNECTIONS_MAX};
 use crate::migrations::MIGRATOR;
@@ -159,7 +160,8 @@ impl Server {
             restart: Restart::Never,
         };
         let postgres =
-            Postgres::start_inner(&bin, config, Some(folder.path().to_path_buf())).await?;
+            Postgres::start_inner(&bin, config, Some(folder.path().to_path_buf()), Origin::Nothing)
+                .await?;
         postgres.ensure_database(TEMPLATE).await?;
         let mut connection = PgConnection::connect(&postgres.url(TEMPLATE))
             .await

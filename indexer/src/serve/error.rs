@@ -7,6 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::limits::STATEMENT_TIME_MAX;
+use super::trouble::Trouble;
 
 /// Why a request is refused. Messages say what, which field, which limit, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -98,32 +99,21 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// A full pool or a lost connection is the database being away, which a client may wait out; anything else is our fault.
 impl From<sqlx::Error> for ApiError {
     fn from(error: sqlx::Error) -> Self {
-        // PostgreSQL's `query_canceled`, which a statement gets at its time limit.
-        const QUERY_CANCELED: &str = "57014";
-        // PostgreSQL's `read_only_sql_transaction`.
-        const READ_ONLY: &str = "25006";
-        match error {
-            sqlx::Error::Database(database) if database.code().as_deref() == Some(READ_ONLY) => {
-                Self::Unavailable(
-                    "this server only reads; ask the indexer that follows the chain".into(),
-                )
-            }
-            sqlx::Error::Database(database)
-                if database.code().as_deref() == Some(QUERY_CANCELED) =>
-            {
-                Self::TimedOut(format!(
-                    "the question took longer than {} s, the limit; ask for less at once",
-                    STATEMENT_TIME_MAX.as_secs()
-                ))
-            }
-            sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Io(_) => {
+        match Trouble::of(&error) {
+            Trouble::ReadOnly => Self::Unavailable(
+                "this server only reads; ask the indexer that follows the chain".into(),
+            ),
+            Trouble::TookTooLong => Self::TimedOut(format!(
+                "the question took longer than {} s, the limit; ask for less at once",
+                STATEMENT_TIME_MAX.as_secs()
+            )),
+            Trouble::Away => {
                 tracing::warn!(%error, "the database cannot be reached");
                 Self::Unavailable("the database cannot be reached; try again in a moment".into())
             }
-            other => Self::Internal(other.into()),
+            Trouble::Ours => Self::Internal(error.into()),
         }
     }
 }

@@ -95,8 +95,12 @@ pub const STREAM_READERS_MAX: usize = 5_000;
 /// Outbox rows that are read at once.
 pub const STREAM_PAGE_ROWS: i64 = 500;
 
-/// How often the outbox is looked at when no notification comes.
+/// How often the outbox is looked at when notifications should come and none does.
 pub const STREAM_POLL: Duration = Duration::from_millis(500);
+/// How often it is looked at where no notification can come, as on a replica of PostgreSQL.
+pub const STREAM_POLL_UNRUNG: Duration = Duration::from_millis(50);
+/// How often it is tried whether notifications come after all.
+pub const STREAM_LISTEN_RETRY: Duration = Duration::from_secs(5);
 
 /// How often a comment tells the reader of a quiet stream that it is alive.
 pub const STREAM_HEARTBEAT: Duration = Duration::from_secs(15);

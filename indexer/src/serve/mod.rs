@@ -19,6 +19,7 @@ mod snapshot;
 mod socket;
 mod state;
 mod stream;
+mod trouble;
 
 pub use listener::ConnectionLimits;
 pub use state::ServeState;

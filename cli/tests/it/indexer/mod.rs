@@ -6,4 +6,5 @@ mod history;
 mod liar;
 mod model;
 mod process;
+mod replica;
 mod standby;

@@ -19,7 +19,7 @@ const CHAIN_ID: u64 = 9_001;
 const PAST: u64 = 150;
 const LAGS: (u64, u64) = (40, 80);
 const LAST: Last = Last::NumberedEvery(1);
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK_PAUSE: Duration = Duration::from_millis(30);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -136,7 +136,7 @@ async fn wait_for_head(pool: &PgPool, branch: &Branch) {
     wait_for("the head to be indexed", async || tip(pool, CHAIN_ID).await == head).await;
 }
 
-async fn wait_for(what: &str, happened: impl AsyncFn() -> bool) {
+pub(super) async fn wait_for(what: &str, happened: impl AsyncFn() -> bool) {
     let started = Instant::now();
     while !happened().await {
         assert!(started.elapsed() < PATIENCE, "{what} did not happen within {PATIENCE:?}");
@@ -144,7 +144,7 @@ async fn wait_for(what: &str, happened: impl AsyncFn() -> bool) {
     }
 }
 
-async fn status(url: &str) -> Value {
+pub(super) async fn status(url: &str) -> Value {
     get(&format!("{url}/v1/status")).await
 }
 
@@ -158,6 +158,6 @@ fn chain(status: &Value) -> &Value {
     &status["chains"][0]
 }
 
-fn indexed(status: &Value) -> u64 {
+pub(super) fn indexed(status: &Value) -> u64 {
     chain(status)["indexed"]["number"].as_u64().expect("an indexed block")
 }

@@ -4,6 +4,7 @@ use async_graphql::Pos;
 use serde::Serialize;
 
 use crate::serve::limits;
+use crate::serve::trouble::Trouble;
 
 /// One refusal.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -131,22 +132,16 @@ impl Failure {
     }
 }
 
-/// What a failed statement means to a client. The cause is logged here, because it is not shown.
+/// The cause is logged here, because a client is not shown it.
 impl From<sqlx::Error> for Refusal {
     fn from(error: sqlx::Error) -> Self {
-        // PostgreSQL's `query_canceled`, which a statement gets at its time limit.
-        const QUERY_CANCELED: &str = "57014";
-        match &error {
-            sqlx::Error::Database(database)
-                if database.code().as_deref() == Some(QUERY_CANCELED) =>
-            {
-                Self::Time
-            }
-            sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Io(_) => {
+        match Trouble::of(&error) {
+            Trouble::TookTooLong => Self::Time,
+            Trouble::Away => {
                 tracing::warn!(%error, "the database cannot be reached");
                 Self::Unavailable
             }
-            _ => {
+            Trouble::ReadOnly | Trouble::Ours => {
                 tracing::error!(%error, "a GraphQL statement failed");
                 Self::Internal
             }

@@ -10,13 +10,16 @@ mod sse;
 mod store;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use sqlx::PgPool;
 use sqlx::postgres::PgListener;
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::limits::{STREAM_EVENTS_KEPT, STREAM_PAGE_ROWS, STREAM_POLL};
+use super::limits::{
+    STREAM_EVENTS_KEPT, STREAM_LISTEN_RETRY, STREAM_PAGE_ROWS, STREAM_POLL, STREAM_POLL_UNRUNG,
+};
 
 pub(super) use event::Event;
 pub(super) use reader::{Filter, Message, follow};
@@ -54,14 +57,17 @@ impl Hub {
     pub(super) async fn run(&self, shutdown: CancellationToken) {
         let _close = self.closed.clone().drop_guard();
         let mut bell: Option<PgListener> = None;
+        let mut tried: Option<Instant> = None;
         loop {
-            if bell.is_none() {
+            if bell.is_none() && tried.is_none_or(|tried| STREAM_LISTEN_RETRY < tried.elapsed()) {
                 bell = listen(&self.pool).await;
+                tried = Some(Instant::now());
             }
             if let Err(error) = self.drain().await {
                 tracing::warn!(%error, "the outbox could not be read");
                 bell = None;
             }
+            let poll = if bell.is_some() { STREAM_POLL } else { STREAM_POLL_UNRUNG };
             let rung = async {
                 match &mut bell {
                     Some(listener) => listener.recv().await.is_ok(),
@@ -71,7 +77,7 @@ impl Hub {
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 alive = rung => if !alive { bell = None },
-                () = tokio::time::sleep(STREAM_POLL) => {}
+                () = tokio::time::sleep(poll) => {}
             }
         }
     }
