@@ -14,7 +14,7 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 
 use auspex_oracle::failpoint::Point;
-use auspex_oracle::transaction::store::resume;
+use auspex_oracle::transaction::custody::resume;
 use nix::sys::signal::Signal;
 
 use self::process::played;
