@@ -224,7 +224,7 @@ async fn who_does_not_stream_is_asked_for_less() {
     ];
     let (script, remote, _guard) = scripted(turns).await;
     assert_eq!(ask(&remote).await.0.unwrap(), "Anyone.");
-    let asked = script.asked.lock().unwrap();
+    let asked = std::mem::take(&mut *script.asked.lock().unwrap());
     let wanted: Vec<_> =
         asked.iter().map(|body| (&body["stream"], &body["stream_options"])).collect();
     let counted = json!({"include_usage": true});

@@ -74,7 +74,7 @@ impl Aws {
 async fn container(State(aws): State<Arc<Aws>>, uri: Uri, headers: HeaderMap) -> Response {
     let proof = headers.get("authorization").map(|value| value.to_str().unwrap());
     if proof != Some(PROOF) || uri.query() != Some("id=CANARY-of-the-task") {
-        let words = format!("{} does not have the role\u{7}", proof.unwrap_or("nobody"));
+        let words = format!("{} does not have the role of {uri}\u{7}", proof.unwrap_or("nobody"));
         return (StatusCode::FORBIDDEN, words).into_response();
     }
     aws.document()

@@ -1,6 +1,7 @@
 //! Credentials of a container's role: ECS's tasks and EKS's pod identities are told in the environment where to ask.
 
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
@@ -13,6 +14,13 @@ use super::{Fetched, document, guarded, near_client};
 
 /// What ECS's relative URIs are relative to.
 const AGENT: &str = "http://169.254.170.2";
+
+/// Where ECS's and EKS's agents are, which speak without encryption on the machine's own link.
+pub(super) const AGENTS: [IpAddr; 3] = [
+    IpAddr::V4(Ipv4Addr::new(169, 254, 170, 2)),
+    IpAddr::V4(Ipv4Addr::new(169, 254, 170, 23)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23)),
+];
 
 const RELATIVE: &str = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI";
 const FULL: &str = "AWS_CONTAINER_CREDENTIALS_FULL_URI";
@@ -38,10 +46,10 @@ impl Container {
     pub(super) fn find(variable: &impl Fn(&str) -> Option<String>) -> anyhow::Result<Option<Self>> {
         let url = match (variable(RELATIVE), variable(FULL)) {
             (Some(path), _) if path.starts_with('/') => {
-                guarded(RELATIVE, &format!("{AGENT}{path}"))?
+                guarded(RELATIVE, &format!("{AGENT}{path}"), &AGENTS)?
             }
             (Some(_), _) => bail!("{RELATIVE}: does not begin with /"),
-            (None, Some(url)) => guarded(FULL, &url)?,
+            (None, Some(url)) => guarded(FULL, &url, &AGENTS)?,
             (None, None) => return Ok(None),
         };
         let token = match (variable(TOKEN_FILE), variable(TOKEN)) {
@@ -70,7 +78,9 @@ impl Container {
             value.set_sensitive(true);
             request = request.header(AUTHORIZATION, value);
         }
-        document::read(&document::ask(&self.place(), request, token.as_ref()).await?)
+        let token = token.as_ref().map(ExposeSecret::expose_secret);
+        let secrets = [token, Some(self.url.path()), self.url.query()];
+        document::read(&document::ask(&self.place(), request, &secrets).await?)
     }
 
     /// The host, which is all that is not secret.

@@ -6,7 +6,7 @@ use reqwest::{RequestBuilder, StatusCode};
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use super::{Credentials, Fetched, redact};
+use super::{Credentials, Fetched};
 use crate::limits::{CREDENTIALS_BYTES_MAX, REMOTE_COMPLAINT_CHARACTERS};
 
 #[derive(Deserialize)]
@@ -31,19 +31,22 @@ pub(super) fn read(bytes: &[u8]) -> anyhow::Result<Fetched> {
     Ok(Fetched { credentials, ends: document.expiration })
 }
 
-/// Sends a request and reads the reply. A refusal's words are repeated, short and without `shown`, the secret that was sent.
+/// Sends a request and reads the reply. A refusal's words are repeated, short and without the secrets that it was sent.
 pub(super) async fn ask(
     what: &str,
     request: RequestBuilder,
-    shown: Option<&SecretString>,
+    secrets: &[Option<&str>],
 ) -> anyhow::Result<Vec<u8>> {
     let (status, reply) = exchange(request).await.with_context(|| what.to_owned())?;
     if status.is_success() {
         return Ok(reply);
     }
-    let words = String::from_utf8_lossy(&reply).into_owned();
-    let words = shown.map_or_else(|| words.clone(), |secret| redact(&words, secret));
-    let words: String = words.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut words = String::from_utf8_lossy(&reply).into_owned();
+    // What is shorter is no secret, and may be a part of any word.
+    for secret in secrets.iter().flatten().filter(|secret| 1 < secret.len()) {
+        words = words.replace(secret, "***");
+    }
+    let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
     let words: String = words
         .chars()
         .filter(|character| !character.is_control())

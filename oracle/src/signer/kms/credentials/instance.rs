@@ -1,5 +1,7 @@
 //! Credentials of an EC2 instance's role, from its metadata service in version 2, which wants a token first.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
 use anyhow::{Context, bail};
 use reqwest::{Client, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
@@ -9,6 +11,11 @@ use super::{Fetched, document, guarded, near_client};
 
 const SERVICE: &str = "http://169.254.169.254/";
 const SERVICE_V6: &str = "http://[fd00:ec2::254]/";
+
+const ADDRESSES: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+];
 
 /// Seconds that a token counts. It is used for one fetch.
 const TOKEN_SECONDS: &str = "60";
@@ -34,7 +41,7 @@ impl Instance {
             false => SERVICE,
         };
         let given = variable(ENDPOINT);
-        let service = guarded(ENDPOINT, given.as_deref().unwrap_or(fixed))?;
+        let service = guarded(ENDPOINT, given.as_deref().unwrap_or(fixed), &ADDRESSES)?;
         Ok(Some(Self { client: near_client()?, service }))
     }
 
@@ -43,7 +50,7 @@ impl Instance {
             .client
             .put(self.path(&["latest", "api", "token"])?)
             .header("x-aws-ec2-metadata-token-ttl-seconds", TOKEN_SECONDS);
-        let token = document::ask("the metadata service's token", request, None).await?;
+        let token = document::ask("the metadata service's token", request, &[]).await?;
         let token = String::from_utf8(token).ok().context("the metadata token is not text")?;
         let token = SecretString::from(token.trim());
         let roles = ["latest", "meta-data", "iam", "security-credentials", ""];
@@ -59,7 +66,8 @@ impl Instance {
         let role = role.context("the instance has no role; attach an instance profile")?;
         let path = ["latest", "meta-data", "iam", "security-credentials", role];
         let what = "the metadata service's credentials";
-        document::read(&document::ask(what, self.get(&path, &token)?, Some(&token)).await?)
+        let secrets = [Some(token.expose_secret())];
+        document::read(&document::ask(what, self.get(&path, &token)?, &secrets).await?)
     }
 
     fn get(&self, path: &[&str], token: &SecretString) -> anyhow::Result<reqwest::RequestBuilder> {

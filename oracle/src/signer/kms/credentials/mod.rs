@@ -11,6 +11,7 @@ mod instance;
 mod web_identity;
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -231,31 +232,26 @@ fn environment(variable: &impl Fn(&str) -> Option<String>) -> anyhow::Result<Opt
 }
 
 /// A URL from an environment variable to which something secret is sent, or from which it comes. It is refused when
-/// somebody on the way could read that, which means that it is neither encrypted nor on this machine.
-fn guarded(name: &'static str, text: &str) -> anyhow::Result<Url> {
+/// somebody on the way could read that, which means that it is neither encrypted nor on this machine nor one of `near`.
+fn guarded(name: &'static str, text: &str, near: &[IpAddr]) -> anyhow::Result<Url> {
     // Neither error repeats the text: a secret may stand in the wrong variable.
     let url = Url::parse(text).ok().filter(Url::has_host);
     let url = url.with_context(|| format!("{name}: is not a URL with a host"))?;
-    let near = match url.host() {
-        Some(Host::Ipv4(ip)) => ip.is_loopback() || NEAR_V4.contains(&ip.octets()),
-        Some(Host::Ipv6(ip)) => ip.is_loopback() || NEAR_V6.contains(&ip.segments()),
-        Some(Host::Domain(host)) => host == "localhost",
-        None => false,
+    let is_near = |ip: IpAddr| ip.is_loopback() || near.contains(&ip);
+    let is_safe = match (url.scheme(), url.host()) {
+        ("https", _) => true,
+        ("http", Some(Host::Ipv4(ip))) => is_near(ip.into()),
+        ("http", Some(Host::Ipv6(ip))) => is_near(ip.into()),
+        ("http", Some(Host::Domain(host))) => host == "localhost",
+        _ => false,
     };
-    match url.scheme() {
-        "https" => Ok(url),
-        "http" if near => Ok(url),
-        _ => bail!(
-            "{name}: has to be an https URL, or http on this machine or at the fixed addresses of ECS, EKS and EC2"
-        ),
+    if !is_safe {
+        bail!(
+            "{name}: has to be an https URL, or http on this machine or at AWS's own fixed address"
+        );
     }
+    Ok(url)
 }
-
-/// The agents of ECS and EKS, and the instance's metadata.
-const NEAR_V4: [[u8; 4]; 3] = [[169, 254, 170, 2], [169, 254, 170, 23], [169, 254, 169, 254]];
-/// EKS's agent and the instance's metadata.
-const NEAR_V6: [[u16; 8]; 2] =
-    [[0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23], [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254]];
 
 /// A client for what is on this machine or next to it: no proxy could reach that, and a proxy would be shown secrets.
 fn near_client() -> anyhow::Result<Client> {
@@ -354,12 +350,13 @@ mod tests {
             "http://169.254.170.23/v1/credentials",
             "http://[fd00:ec2::23]/v1/credentials",
         ] {
-            assert!(guarded("X", good).is_ok(), "{good}");
+            assert!(guarded("X", good, &container::AGENTS).is_ok(), "{good}");
         }
         for bad in [
             "http://example.com/",
             "http://localhost.example.com/",
             "http://169.254.170.3/",
+            "http://169.254.169.254/",
             "http://0.0.0.0/",
             "http://192.168.1.1/",
             "http://[fd00:ec2::24]/",
@@ -370,7 +367,7 @@ mod tests {
             "/v2/credentials/CANARY",
             "CANARY",
         ] {
-            let error = guarded("X", bad).unwrap_err().to_string();
+            let error = guarded("X", bad, &container::AGENTS).unwrap_err().to_string();
             assert!(error.starts_with("X: ") && !error.contains("CANARY"), "{bad}: {error}");
         }
     }

@@ -44,7 +44,7 @@ impl WebIdentity {
         let china = if region.starts_with("cn-") { ".cn" } else { "" };
         let fixed = format!("https://sts.{region}.amazonaws.com{china}/");
         let given = variable(ENDPOINT);
-        let service = guarded(ENDPOINT, given.as_deref().unwrap_or(&fixed))?;
+        let service = guarded(ENDPOINT, given.as_deref().unwrap_or(&fixed), &[])?;
         let client = Client::builder()
             // A redirect would carry the token to a stranger.
             .redirect(redirect::Policy::none())
@@ -71,7 +71,7 @@ impl WebIdentity {
             .post(self.service.clone())
             .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
             .body(form);
-        let reply = document::ask("AWS STS", request, Some(&token)).await?;
+        let reply = document::ask("AWS STS", request, &[Some(token.expose_secret())]).await?;
         let Some(fetched) = std::str::from_utf8(&reply).ok().and_then(read) else {
             bail!("AWS STS: the reply has no credentials");
         };
