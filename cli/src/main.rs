@@ -16,6 +16,7 @@ mod connection;
 mod database;
 mod indexer_client;
 mod output;
+mod screen;
 mod telemetry;
 mod token;
 mod units;

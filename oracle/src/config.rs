@@ -45,6 +45,11 @@ pub struct Config {
     #[arg(long, env = "AUSPEX_BROKER_PASSWORD_FILE")]
     pub broker_password_file: Option<PathBuf>,
 
+    /// The processes that share this operator's database divide the broker's messages among them instead of each reading
+    /// all. The broker has to know shared subscriptions (`$share/...`); one that does not stays silent.
+    #[arg(long, env = "AUSPEX_BROKER_SHARE")]
+    pub broker_share: bool,
+
     /// PEM file of the authority that signed the broker's certificate; the system's authorities without it.
     #[arg(long, env = "AUSPEX_BROKER_CA_FILE")]
     pub broker_ca_file: Option<PathBuf>,

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::board::{self, Board, Finality};
 use crate::heads::Heads;
 use crate::identity::{advance_sequence, seen_sequence};
-use crate::job::store::{Discovered, Found, discover_all, known};
+use crate::job::found::{Discovered, Found, discover_all, known};
 use crate::job::terms::Terms;
 use crate::limits::{DISCOVERY_PAGES_MAX, DISCOVERY_WHOLE};
 use crate::meter::Meters;

@@ -10,7 +10,7 @@ use axum::{Json, Router};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::job::store::counts;
+use crate::job::summary::counts;
 use crate::meter::Ages;
 use crate::status::{Status, Watch};
 

@@ -81,6 +81,10 @@ pub const BUS_IN_FLIGHT_MAX: u16 = 50;
 /// Broker messages that were received and not yet applied. Beyond it reading from the broker pauses.
 pub const BUS_RECEIVED_MAX: usize = 256;
 
+/// Acknowledgements of applied messages that the broker's client holds and has not written. Brokers have fewer messages
+/// under way to one client than this.
+pub const BUS_UNACKNOWLEDGED_MAX: usize = 1024;
+
 /// Parts of unfinished answers that wait for the broker's client; a further one is lost.
 pub const PARTIALS_WAITING_MAX: usize = 64;
 
@@ -212,7 +216,7 @@ pub const REMOTE_SIGNER_KEYS_MAX: usize = 10_000;
 /// Largest reply of a remote signer in bytes.
 pub const REMOTE_SIGNER_REPLY_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Time allowed for one call of a KMS. All tries together stay below the time that a node waits for its signer.
+/// Time allowed for one call of a KMS and the credentials for it. All tries together stay below the time that a node waits for its signer.
 pub const KMS_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// How often a KMS is asked for one thing.
@@ -220,6 +224,18 @@ pub const KMS_TRIES: u32 = 3;
 
 /// Pause before a KMS is asked a second time; doubles.
 pub const KMS_PAUSE: Duration = Duration::from_millis(200);
+
+/// Time allowed to fetch credentials of AWS, as a part of [`KMS_TIMEOUT`].
+pub const CREDENTIALS_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Credentials of AWS are fetched again this long before they end. AWS has the next ones ready by then.
+pub const CREDENTIALS_MARGIN: Duration = Duration::from_secs(5 * 60);
+
+/// Least time between two fetches of credentials of AWS.
+pub const CREDENTIALS_PAUSE: Duration = Duration::from_secs(10);
+
+/// Largest reply with credentials of AWS in bytes.
+pub const CREDENTIALS_BYTES_MAX: usize = 64 * 1024;
 
 /// Characters of a remote signer's complaint that are repeated.
 pub const REMOTE_COMPLAINT_CHARACTERS: usize = 300;

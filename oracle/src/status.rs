@@ -14,7 +14,7 @@ use crate::chain::Chain;
 use crate::drain;
 use crate::heads::Heads;
 use crate::identity::Identity;
-use crate::job::store::{Summary, counts, recent};
+use crate::job::summary::{Summary, counts, recent};
 use crate::limits::{DISCOVERY_AGE_MAX, HEAD_AGE_MAX};
 use crate::meter::{Meters, ProcessMeters};
 

@@ -7,8 +7,11 @@ use std::time::{Duration, Instant};
 use alloy::primitives::{B256, Bytes};
 use alloy::providers::ext::AnvilApi;
 use anyhow::{Context, ensure};
+use auspex_devnet::anvil::AnvilOptions;
 use auspex_devnet::postgres::TestDatabase;
 use auspex_devnet::proxy::{Fault, FaultProxy};
+use tokio::time::MissedTickBehavior;
+use tokio_util::task::AbortOnDropHandle;
 use url::Url;
 
 use crate::listing::{Listing, Times};
@@ -29,6 +32,13 @@ const GROWTH_BAR: f64 = 1.05;
 const TOGETHER: usize = 50;
 /// Requests of the memory part that wait for their delivery at once.
 const MEMORY_WAITING_MAX: usize = 1_000;
+/// Between two blocks of the memory part, each of which holds a transaction of the payer at most.
+const MEMORY_BLOCK: Duration = Duration::from_millis(250);
+/// Requests of that transaction: as many as the escrow takes.
+const MEMORY_TOGETHER: usize = 64;
+/// Blocks of the memory part whose state and transactions the chain keeps. A node asks for no block that is older than the
+/// finalized one, which is 64 blocks back. The chain copies its whole state for each: with many it stands still.
+const MEMORY_BLOCKS_KEPT: u32 = 72;
 /// Seconds before a request's deadline.
 const TIME: u64 = 80_000;
 /// The longest that is waited for a part's deliveries.
@@ -58,6 +68,19 @@ impl Bench {
         let database = TestDatabase::create().await?;
         let (rpc_url, database_url) = (scene.anvil.http_url(), database.url().parse()?);
         Self::with(model, scene, database, None, [rpc_url, database_url]).await
+    }
+
+    /// On a chain that forgets old blocks, and makes them when it is told to.
+    async fn start_forgetting() -> anyhow::Result<Self> {
+        let chain =
+            AnvilOptions { blocks_kept: Some(MEMORY_BLOCKS_KEPT), ..AnvilOptions::for_tests() };
+        let scene = Scene::on(chain, 1, 1, None).await;
+        let database = TestDatabase::create().await?;
+        let (rpc_url, database_url) = (scene.anvil.http_url(), database.url().parse()?);
+        let bench = Self::with(None, scene, database, None, [rpc_url, database_url]).await?;
+        bench.scene.provider.anvil_set_interval_mining(0).await?;
+        bench.scene.provider.anvil_set_auto_mine(false).await?;
+        Ok(bench)
     }
 
     async fn start_behind_proxies() -> anyhow::Result<Self> {
@@ -117,6 +140,20 @@ impl Bench {
         self.scene.provider.anvil_set_interval_mining(0).await?;
         self.scene.provider.anvil_set_auto_mine(true).await?;
         Ok(())
+    }
+
+    /// Makes a block now and then until the returned handle is dropped.
+    fn mine_every(&self, interval: Duration) -> AbortOnDropHandle<()> {
+        let provider = self.scene.provider.clone();
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(interval);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                ticks.tick().await;
+                // What waits for the block notices when none comes.
+                let _ = provider.evm_mine(None).await;
+            }
+        }))
     }
 
     async fn ask(&self, count: usize) -> Vec<B256> {
@@ -264,28 +301,32 @@ pub(crate) async fn burst(table: &mut Table, count: usize) -> anyhow::Result<()>
 
 /// The node's memory over many requests, as fast as it takes them. None waits for long, so that what grows is what is kept.
 pub(crate) async fn memory(table: &mut Table, count: usize) -> anyhow::Result<()> {
-    let bench = Bench::start(None).await?;
-    bench.mine_at_once().await?;
+    let bench = Bench::start_forgetting().await?;
+    let _miner = bench.mine_every(MEMORY_BLOCK);
     let mut asked = Vec::new();
-    let mut early = None;
+    // By tenths of the requests.
+    let mut sizes = Vec::new();
     let mut delivered = 0;
     let started = Instant::now();
     while asked.len() < count {
         let before = asked.len().saturating_sub(MEMORY_WAITING_MAX);
         bench.delivered(&asked[delivered..before]).await?;
         delivered = before;
-        asked.extend(bench.ask(TOGETHER.min(count - asked.len())).await);
-        if early.is_none() && count / 10 <= asked.len() {
-            early = Some(bench.node.resident_mib()?);
+        asked.extend(bench.ask(MEMORY_TOGETHER.min(count - asked.len())).await);
+        while sizes.len() < 9 && (sizes.len() + 1) * count / 10 <= asked.len() {
+            sizes.push(bench.node.resident_mib()?);
         }
     }
     bench.delivered(&asked[delivered..]).await?;
+    sizes.push(bench.node.resident_mib()?);
     let rate = count as f64 / started.elapsed().as_secs_f64();
-    let (early, late) = (early.context("too few requests")?, bench.node.resident_mib()?);
     let name = |what: &str| format!("memory, {count} requests: {what}");
     table.push(Row::plain(name("delivered"), rate, "requests/s"));
-    table.push(Row::plain(name("after a tenth"), early, "MiB"));
-    table.push(Row::plain(name("at the end"), late, "MiB"));
+    for (tenth, size) in (1..).zip(&sizes) {
+        table.push(Row::plain(name(&format!("after {tenth} of 10 parts")), *size, "MiB"));
+    }
+    let early = sizes.first().context("too few requests")?;
+    let late = sizes.last().context("too few requests")?;
     table.push(Row::at_most(name("end to a tenth"), late / early, "", GROWTH_BAR));
     Ok(())
 }

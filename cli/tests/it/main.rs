@@ -6,6 +6,7 @@ mod demo;
 mod faults;
 mod indexer;
 mod ledger;
+mod live_view;
 mod main_job;
 mod operator;
 mod readme;

@@ -41,6 +41,9 @@ pub struct AnvilOptions {
     pub block_time: Option<Duration>,
     /// Blocks only when a call asks for one, with transactions in the order in which they came, and calls of any size.
     pub on_demand: bool,
+    /// How many of the newest blocks keep their state and their transactions; all do without it. A chain that is to make a
+    /// great many blocks wants a limit: anvil copies its whole state for each.
+    pub blocks_kept: Option<u32>,
     /// Where the chain is kept; without it the chain is gone when it stops.
     pub state_file: Option<PathBuf>,
     /// How often the state file is written, in whole seconds. The whole chain is written each time, so
@@ -59,6 +62,7 @@ impl AnvilOptions {
             chain_id: CHAIN_ID,
             block_time: None,
             on_demand: false,
+            blocks_kept: None,
             state_file: None,
             state_interval: Duration::from_secs(1),
             log: None,
@@ -180,6 +184,11 @@ fn arguments(options: &AnvilOptions, port: u16, folder: &Path) -> anyhow::Result
     }
     if options.on_demand {
         args.extend(["--no-mining", "--order", "fifo", "--no-request-size-limit"].map(Into::into));
+    }
+    if let Some(count) = options.blocks_kept {
+        for option in ["--prune-history", "--transaction-block-keeper"] {
+            args.extend([option.into(), count.to_string().into()]);
+        }
     }
     if let Some(file) = &options.state_file {
         let file = std::path::absolute(file).context("make state file absolute")?;

@@ -41,6 +41,17 @@ async fn safe_and_finalized_lag_behind_the_head() {
 }
 
 #[tokio::test]
+async fn a_chain_that_forgets_still_knows_its_finalized_state() {
+    let chain = start(AnvilOptions { blocks_kept: Some(70), ..AnvilOptions::for_tests() }).await;
+    let provider = http(&chain);
+    provider.anvil_mine(Some(100), None).await.expect("mine");
+    for tag in [BlockNumberOrTag::Latest, BlockNumberOrTag::Safe, BlockNumberOrTag::Finalized] {
+        provider.get_balance(PAYEE).block_id(tag.into()).await.expect("a balance");
+    }
+    provider.get_balance(PAYEE).block_id(10.into()).await.expect_err("forgotten");
+}
+
+#[tokio::test]
 async fn blocks_come_by_themselves_when_a_block_time_is_given() {
     let chain = start(AnvilOptions {
         block_time: Some(Duration::from_millis(100)),

@@ -75,7 +75,7 @@ impl Writer {
         }
     }
 
-    /// The text, and the hash of its transcript. A model of ours shows the text while it writes.
+    /// The text, and the hash of its transcript. The text is shown while it is written.
     async fn write(
         &self,
         messages: &[Message],
@@ -83,7 +83,9 @@ impl Writer {
     ) -> Result<(String, B256), WrittenError> {
         match self {
             Self::Remote(remote) => {
-                Ok((remote.complete(messages, WRITTEN_TOKENS_MAX).await?, B256::ZERO))
+                let show = |text: &str| unfinished.show(&so_far(text));
+                let text = remote.complete(messages, WRITTEN_TOKENS_MAX, show).await?;
+                Ok((text, B256::ZERO))
             }
             Self::Local(generator) => {
                 let prompt = generator.chat_prompt(messages, None)?;

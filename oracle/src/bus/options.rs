@@ -21,6 +21,8 @@ pub struct BusOptions {
     url: SecretUrl,
     password: Option<SecretString>,
     tls: Option<Tls>,
+    /// Several processes of one operator divide the messages among them.
+    share: bool,
 }
 
 #[derive(Clone)]
@@ -57,12 +59,22 @@ impl BusOptions {
             }
             other => bail!("--broker-url: the scheme is {other:?}, but mqtt and mqtts are known"),
         };
-        Ok(Some(Self { url, password, tls }))
+        Ok(Some(Self { url, password, tls, share: config.broker_share }))
     }
 
     /// A broker without credentials or encryption.
     pub fn plain(url: SecretUrl) -> Self {
-        Self { url, password: None, tls: None }
+        Self { url, password: None, tls: None, share: false }
+    }
+
+    /// The same broker, whose messages the processes of one operator divide among them.
+    pub fn shared(self) -> Self {
+        Self { share: true, ..self }
+    }
+
+    /// Whether the processes of one operator divide the messages among them.
+    pub(super) fn is_shared(&self) -> bool {
+        self.share
     }
 
     /// Options of one client. The name is new each time, so that a session of a client that was given up cannot be
@@ -76,6 +88,8 @@ impl BusOptions {
         options.set_keep_alive(keep_alive);
         options.set_clean_session(true);
         options.set_inflight(BUS_IN_FLIGHT_MAX);
+        // Nobody else has a message that came to us out of a shared subscription: the broker keeps it until it is applied.
+        options.set_manual_acks(self.share);
         options.set_max_packet_size(2 * MESSAGE_BYTES_MAX, 2 * MESSAGE_BYTES_MAX);
         // An empty retained message takes the heartbeat off the broker when we are gone.
         options.set_last_will(LastWill::new(will_topic, Vec::new(), QoS::AtLeastOnce, true));

@@ -3,9 +3,13 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use alloy::primitives::B256;
+use alloy::primitives::{Address, B256};
 use auspex_protocol::message::{QuorumMessage, RequestNotice};
-use rumqttc::{AsyncClient, Event, EventLoop, Outgoing, Packet, Publish, QoS, SubscribeFilter};
+use auspex_protocol::topic::Topics;
+use rumqttc::{
+    AsyncClient, Event, EventLoop, Outgoing, Packet, Publish, QoS, SubscribeFilter,
+    SubscribeReasonCode,
+};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
@@ -15,12 +19,16 @@ use crate::bus::{Bus, Ended};
 use crate::failpoint::{Point, pass};
 use crate::identity::IdentityError;
 use crate::job::store::wake;
-use crate::limits::{BUS_IN_FLIGHT_MAX, BUS_RECEIVED_MAX, HEARTBEAT_FRESH, PARTIALS_UNDER_WAY_MAX};
+use crate::limits::{
+    BUS_IN_FLIGHT_MAX, BUS_RECEIVED_MAX, BUS_UNACKNOWLEDGED_MAX, HEARTBEAT_FRESH,
+    PARTIALS_UNDER_WAY_MAX,
+};
 use crate::outbox;
 use crate::quorum::inbox::{Received, receive};
 
 /// Requests to the client that may wait in its channel.
-const CHANNEL: usize = 2 * BUS_IN_FLIGHT_MAX as usize + PARTIALS_UNDER_WAY_MAX;
+const CHANNEL: usize =
+    2 * BUS_IN_FLIGHT_MAX as usize + PARTIALS_UNDER_WAY_MAX + BUS_UNACKNOWLEDGED_MAX;
 
 /// A message that is with the broker.
 struct Sent {
@@ -122,9 +130,8 @@ impl Session<'_> {
     }
 
     fn subscribe(&mut self) -> Result<(), Ended> {
-        let topics = &self.bus.topics;
-        let filters = [topics.quorums(), topics.heartbeats(), topics.requests()]
-            .map(|topic| SubscribeFilter::new(topic, QoS::AtLeastOnce));
+        let filters = filters(&self.bus.topics, self.bus.identity.owner, self.is_shared())
+            .map(|filter| SubscribeFilter::new(filter, QoS::AtLeastOnce));
         self.client.try_subscribe_many(filters).map_err(full)?;
         self.bus.meters.bus_connections.add(1);
         self.bus.meters.bus_connected.set(1);
@@ -135,6 +142,10 @@ impl Session<'_> {
         self.bus.bells.discovery.notify_one();
         self.bus.bells.bus.notify_one();
         Ok(())
+    }
+
+    fn is_shared(&self) -> bool {
+        self.bus.options.is_shared()
     }
 
     async fn handle(&mut self, event: Event) -> Result<(), Ended> {
@@ -162,7 +173,19 @@ impl Session<'_> {
                 }
                 Ok(())
             }
-            Event::Incoming(Packet::Publish(publish)) => self.take_in(&publish).await,
+            Event::Incoming(Packet::Publish(publish)) => {
+                self.take_in(&publish).await?;
+                if self.is_shared() {
+                    self.client.try_ack(&publish).map_err(full)?;
+                }
+                Ok(())
+            }
+            Event::Incoming(Packet::SubAck(ack)) => {
+                if ack.return_codes.contains(&SubscribeReasonCode::Failure) {
+                    tracing::warn!("the broker refuses a subscription; the board carries on");
+                }
+                Ok(())
+            }
             Event::Incoming(Packet::Disconnect) => {
                 Err(Ended::Connection("the broker disconnected us".into()))
             }
@@ -287,7 +310,7 @@ impl Session<'_> {
     /// a stolen key cannot be used to stop it.
     fn suspect(
         &self,
-        signer: alloy::primitives::Address,
+        signer: Address,
         version: &str,
         sent_at: u64,
         was_there_before: bool,
@@ -346,6 +369,23 @@ impl Session<'_> {
         };
         let _ = timeout(Duration::from_secs(1), leaving).await;
     }
+}
+
+/// What is listened to. Messages about requests only fill the inbox, which all processes of an operator have in common, and
+/// wake workers, any of which may claim the job: one process is enough for each. Heartbeats are for every process, because
+/// each looks for a stranger with our key, and because a retained message is never shared.
+///
+/// A group has one filter only: rumqttd keeps one place per group, whatever its filters are.
+fn filters(topics: &Topics, owner: Address, share: bool) -> [String; 3] {
+    let (quorums, requests) = (topics.quorums(), topics.requests());
+    let [quorums, requests] = match share {
+        true => [
+            format!("$share/auspex-{owner:#x}-quorum/{quorums}"),
+            format!("$share/auspex-{owner:#x}-requests/{requests}"),
+        ],
+        false => [quorums, requests],
+    };
+    [quorums, topics.heartbeats(), requests]
 }
 
 fn ticks(period: Duration) -> tokio::time::Interval {

@@ -2,9 +2,11 @@
 
 pub mod check;
 pub mod finish;
+pub mod found;
 pub mod gauge;
 pub mod plan;
 mod settle;
 pub mod store;
+pub mod summary;
 pub mod terms;
 pub mod work;

@@ -2,8 +2,10 @@
 //! it, [`remote`] asks other people's models through it, [`wire`] is what both say.
 
 mod chat;
+mod events;
 mod failure;
 pub mod remote;
+mod reply;
 mod rerank;
 pub mod serve;
 mod vectors;

@@ -7,13 +7,10 @@ use auspex_inference::decoder::Message;
 use reqwest::header::RETRY_AFTER;
 use reqwest::{Client, Response, StatusCode, redirect};
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::wire::ChatResponse;
+use super::reply::{Flaw, REPLY_BYTES_MAX, Reply};
 use crate::config::SecretUrl;
-
-/// Largest answer that is read, in bytes.
-const RESPONSE_BYTES_MAX: usize = 1024 * 1024;
 
 /// How often a request is sent before it is given up.
 const TRIES: u32 = 4;
@@ -53,12 +50,27 @@ pub enum RemoteError {
     Answer { url: SecretUrl, reason: String },
 }
 
-/// What one try brought.
-enum Try {
-    Answer(Vec<u8>),
+/// What a server is asked for. Who does not know one takes the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// A stream that ends with the count of tokens.
+    CountedStream,
+    Stream,
+    /// One document.
+    Document,
+}
+
+/// Why one try brought no answer. The texts are clean.
+enum Failed {
     /// It may pass; the server may have said when.
     Later(String, Option<Duration>),
-    Refused(u16, String),
+    /// `of_stream` when the complaint is about a field that asks for a stream.
+    Refused {
+        status: u16,
+        complaint: String,
+        of_stream: bool,
+    },
+    Nonsense(String),
 }
 
 impl Remote {
@@ -84,25 +96,33 @@ impl Remote {
         &self.model
     }
 
-    /// What the model says next, without randomness as far as the server keeps that.
+    /// What the model says next, without randomness as far as the server keeps that. While it is said, `show` is given the
+    /// whole text as it stands; a try that breaks off is followed by one that begins anew.
     pub async fn complete(
         &self,
         messages: &[Message],
         max_tokens: usize,
+        mut show: impl FnMut(&str) + Send,
     ) -> Result<String, RemoteError> {
-        let body = json!({
-            "model": self.model, "messages": messages, "max_tokens": max_tokens,
-            "temperature": 0, "seed": 0, "stream": false,
-        });
+        let mut form = Form::CountedStream;
         let mut pause = PAUSE;
         let mut tries = 1;
         loop {
-            let (reason, wanted) = match self.attempt(&body).await {
-                Try::Answer(bytes) => return self.read(&bytes),
-                Try::Refused(status, complaint) => {
-                    return Err(RemoteError::Refused { url: self.url.clone(), status, complaint });
+            let body = self.body(messages, max_tokens, form);
+            let (reason, wanted) = match self.attempt(&body, &mut show).await {
+                Ok(text) => return Ok(text),
+                Err(Failed::Refused { status, complaint, of_stream }) => {
+                    let Some(next) = form.next().filter(|_| of_stream) else {
+                        let url = self.url.clone();
+                        return Err(RemoteError::Refused { url, status, complaint });
+                    };
+                    form = next;
+                    continue;
                 }
-                Try::Later(reason, wanted) => (reason, wanted),
+                Err(Failed::Nonsense(reason)) => {
+                    return Err(RemoteError::Answer { url: self.url.clone(), reason });
+                }
+                Err(Failed::Later(reason, wanted)) => (reason, wanted),
             };
             if tries == TRIES {
                 return Err(RemoteError::Unreachable { url: self.url.clone(), reason });
@@ -114,44 +134,90 @@ impl Remote {
         }
     }
 
-    async fn attempt(&self, body: &serde_json::Value) -> Try {
+    fn body(&self, messages: &[Message], max_tokens: usize, form: Form) -> Value {
+        let mut body = json!({
+            "model": self.model, "messages": messages, "max_tokens": max_tokens,
+            "temperature": 0, "seed": 0, "stream": form != Form::Document,
+        });
+        if form == Form::CountedStream {
+            body["stream_options"] = json!({ "include_usage": true });
+        }
+        body
+    }
+
+    async fn attempt(
+        &self,
+        body: &Value,
+        show: &mut (impl FnMut(&str) + Send),
+    ) -> Result<String, Failed> {
         let base = self.url.reveal().as_str().trim_end_matches('/');
         let mut request = self.client.post(format!("{base}/chat/completions")).json(body);
         if let Some(key) = &self.key {
             request = request.bearer_auth(key.expose_secret());
         }
-        let response = match request.send().await {
-            Ok(response) => response,
-            Err(error) => return Try::Later(self.clean(&chain(&error)), None),
-        };
+        let response = request.send().await.map_err(|error| self.later(&chain(&error)))?;
         let status = response.status();
+        if status.is_success() {
+            return self.listen(response, show).await;
+        }
         let wanted = response.headers().get(RETRY_AFTER);
         let wanted = wanted.and_then(|value| value.to_str().ok()?.parse().ok());
         let wanted = wanted.map(Duration::from_secs);
-        let bytes = match bounded(response).await {
-            Ok(bytes) => bytes,
-            Err(reason) => return Try::Later(self.clean(&reason), None),
-        };
-        if status.is_success() {
-            return Try::Answer(bytes);
-        }
-        let complaint = self.clean(&String::from_utf8_lossy(&bytes));
+        let bytes = bounded(response).await.map_err(|reason| self.later(&reason))?;
+        let words = String::from_utf8_lossy(&bytes);
+        let complaint = self.clean(&words);
         let passes = status.is_server_error()
             || [StatusCode::TOO_MANY_REQUESTS, StatusCode::REQUEST_TIMEOUT].contains(&status);
         if passes {
-            Try::Later(format!("HTTP {status}: {complaint}"), wanted)
-        } else {
-            Try::Refused(status.as_u16(), complaint)
+            return Err(Failed::Later(format!("HTTP {status}: {complaint}"), wanted));
+        }
+        let of_stream = words.contains("stream");
+        Err(Failed::Refused { status: status.as_u16(), complaint, of_stream })
+    }
+
+    /// Reads an answer while it is said.
+    async fn listen(
+        &self,
+        mut response: Response,
+        show: &mut (impl FnMut(&str) + Send),
+    ) -> Result<String, Failed> {
+        let mut reply = Reply::default();
+        while !reply.is_ended() {
+            match response.chunk().await {
+                Ok(Some(bytes)) => {
+                    if reply.push(&bytes).map_err(|flaw| self.failed(flaw))? {
+                        show(reply.text());
+                    }
+                }
+                Ok(None) => break,
+                // Only the count of tokens can be missing.
+                Err(_) if reply.is_finished() => break,
+                Err(error) => return Err(self.later(&chain(&error))),
+            }
+        }
+        let (text, usage) = reply.end().map_err(|flaw| self.failed(flaw))?;
+        if let Some(usage) = usage {
+            tracing::debug!(
+                server = %self.url, model = self.model,
+                prompt_tokens = usage.prompt_tokens, completion_tokens = usage.completion_tokens,
+                "a remote model answered"
+            );
+        }
+        Ok(text)
+    }
+
+    fn failed(&self, flaw: Flaw) -> Failed {
+        match flaw {
+            Flaw::Passing(reason) => self.later(&reason),
+            Flaw::Nonsense(reason) => Failed::Nonsense(self.clean(&reason)),
+            Flaw::Refused(status, complaint) => {
+                Failed::Refused { status, complaint: self.clean(&complaint), of_stream: false }
+            }
         }
     }
 
-    fn read(&self, bytes: &[u8]) -> Result<String, RemoteError> {
-        let wrong = |reason: String| RemoteError::Answer { url: self.url.clone(), reason };
-        let response: ChatResponse =
-            serde_json::from_slice(bytes).map_err(|error| wrong(error.to_string()))?;
-        let said = response.choices.into_iter().next().and_then(|choice| choice.message);
-        said.and_then(|said| said.content)
-            .ok_or_else(|| wrong("it has no message with content".to_owned()))
+    fn later(&self, reason: &str) -> Failed {
+        Failed::Later(self.clean(reason), None)
     }
 
     /// Somebody else's words, short, printable, and without what is secret, which servers repeat.
@@ -165,12 +231,23 @@ impl Remote {
     }
 }
 
+impl Form {
+    fn next(self) -> Option<Self> {
+        match self {
+            Self::CountedStream => Some(Self::Stream),
+            Self::Stream => Some(Self::Document),
+            Self::Document => None,
+        }
+    }
+}
+
+/// The words of a refusal.
 async fn bounded(mut response: Response) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     while let Some(piece) = response.chunk().await.map_err(|error| chain(&error))? {
         bytes.extend_from_slice(&piece);
-        if RESPONSE_BYTES_MAX < bytes.len() {
-            return Err(format!("it sends more than {RESPONSE_BYTES_MAX} bytes"));
+        if REPLY_BYTES_MAX < bytes.len() {
+            return Err(format!("it sends more than {REPLY_BYTES_MAX} bytes"));
         }
     }
     Ok(bytes)

@@ -50,8 +50,8 @@ pub struct KeyOptions {
     )]
     pub web3signer_transmitter: Option<Address>,
 
-    /// The region of AWS KMS, for keys that are given by their id there. The credentials are those of AWS's own tools:
-    /// AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, in the environment.
+    /// The region of AWS KMS, for keys that are given by their id there. The credentials are found as AWS's own tools find
+    /// them: keys in the environment, a web identity, the container's role, the instance's role.
     #[arg(long, env = "AWS_REGION")]
     pub kms_region: Option<String>,
 
@@ -121,7 +121,7 @@ impl KeyOptions {
         })
     }
 
-    /// The KMS that the options name, with the credentials in this process's environment.
+    /// The KMS that the options name, with the credentials that this process's environment names.
     pub fn kms(&self) -> anyhow::Result<KmsService> {
         let region = self.kms_region.as_deref().unwrap_or_default();
         KmsService::find(region, self.kms_endpoint.as_ref(), |name| std::env::var(name).ok())

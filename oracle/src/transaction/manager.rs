@@ -1,10 +1,13 @@
 //! The loop that makes intents true: read the chain and the books, plan, act.
 
+mod act;
+mod weigh;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use alloy::eips::BlockNumberOrTag;
-use alloy::primitives::{Address, B256};
+use alloy::primitives::Address;
 use anyhow::Context;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use sqlx::PgPool;
@@ -12,26 +15,17 @@ use tokio::sync::{Mutex, Notify};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::chain::{Chain, ChainError, Head};
-use crate::failpoint::{Point, pass};
-use crate::job::plan::Presence;
+use self::weigh::room;
+use crate::chain::{Chain, ChainError};
 use crate::keys::{SignerError, Transmitter};
-use crate::limits::{
-    CHAIN_QUESTIONS_MAX, DELIVERY_GAS_MAX, NOTING_DEFERRED_MAX, SPENT_READ_AGE_MAX,
-    TRANSACTIONS_IN_FLIGHT_MAX,
-};
+use crate::limits::{CHAIN_QUESTIONS_MAX, NOTING_DEFERRED_MAX, SPENT_READ_AGE_MAX};
 use crate::meter::{Meter, Meters};
-use crate::transaction::batch::{self, Experience};
-use crate::transaction::books::{self, Books, OpenSlot, Waiting};
+use crate::transaction::batch::Experience;
+use crate::transaction::books::{self, Books, OpenSlot};
 use crate::transaction::branch::Branch;
+use crate::transaction::custody::{Custody, CustodyError};
 use crate::transaction::fee::Market;
-use crate::transaction::intent::Call;
-use crate::transaction::plan::{
-    Action, ChainView, Inclusion, IntentId, Outcome, Policy, Queued, Slot, View, plan,
-};
-use crate::transaction::reply::Reply;
-use crate::transaction::sign::{self, Signed, Terms};
-use crate::transaction::store::{self, Custody, CustodyError};
+use crate::transaction::plan::{Action, ChainView, Policy, Queued, Slot, View, plan};
 
 /// Works on one transmitter's nonces.
 #[derive(Debug)]
@@ -255,266 +249,6 @@ impl Manager {
         }
         Ok(())
     }
-
-    /// Finds out how much gas queued intents need. One that would revert waits: its job will find out why.
-    async fn weigh(&self, queue: impl Iterator<Item = &mut Waiting>) -> anyhow::Result<()> {
-        let unweighed = queue.filter(|waiting| waiting.wanted && waiting.gas_limit.is_none());
-        let weighing: Vec<_> = unweighed.map(|waiting| self.weigh_one(waiting).boxed()).collect();
-        stream::iter(weighing).buffer_unordered(CHAIN_QUESTIONS_MAX).try_collect().await
-    }
-
-    async fn weigh_one(&self, waiting: &mut Waiting) -> anyhow::Result<()> {
-        let (gas_limit, reason) = match self.chain.estimate(self.key.address(), &waiting.call).await
-        {
-            Ok(gas) => (Some(with_reserve(gas).min(DELIVERY_GAS_MAX)), None),
-            Err(ChainError::Reverts { message, .. }) => (None, Some(message)),
-            Err(error) => return Err(error.into()),
-        };
-        if let Some(reason) = &reason {
-            tracing::info!(intent = waiting.intent.0, reason, "the delivery would revert now");
-        }
-        store::weighed(&self.pool, waiting.intent, gas_limit, reason.as_deref()).await?;
-        waiting.would_revert = gas_limit.is_none();
-        waiting.gas_limit = gas_limit;
-        Ok(())
-    }
-
-    /// Puts deliveries that wait at the same time into one transaction where that is cheaper, weighed as a whole. While as
-    /// many transactions as allowed are under way nothing is put together: what comes until then may still come along.
-    async fn batch(
-        &self,
-        custody: &Custody,
-        memory: &mut Memory,
-        books: &mut Books,
-        chain_time: u64,
-    ) -> anyhow::Result<()> {
-        if books.stopped.is_some() {
-            return Ok(());
-        }
-        for _ in 0..room(books) {
-            let together = batch::gather(&books.queue, chain_time);
-            let escrow = self.chain.deployment().request_escrow;
-            if together.is_empty() {
-                return Ok(());
-            }
-            let Some(call) = batch::combine(escrow, &together) else { return Ok(()) };
-            let carried: Vec<IntentId> = together.iter().map(|waiting| waiting.intent).collect();
-            let gas = self.weigh_together(memory, &call, &together).await?;
-            let gas_limit = gas.map(with_reserve).filter(|gas| batch::pays(*gas, &together));
-            let Some(gas_limit) = gas_limit else {
-                // One of them is at fault, or all are lighter than expected, which shows when each is weighed alone.
-                let known = together.iter().all(|waiting| waiting.gas_limit.is_some());
-                let queue = books.queue.iter_mut();
-                self.weigh(queue.filter(|waiting| carried.contains(&waiting.intent))).await?;
-                if known {
-                    return Ok(());
-                }
-                continue;
-            };
-            let formed = store::form_batch(&self.pool, custody, &carried, &call, gas_limit).await?;
-            let Some(intent) = formed else { return Ok(()) };
-            self.meters.deliveries_batched.add(carried.len() as u64);
-            tracing::info!(
-                intent = intent.0,
-                deliveries = carried.len(),
-                "deliveries travel together"
-            );
-            books.queue.retain(|waiting| !carried.contains(&waiting.intent));
-            let batch = Waiting {
-                intent,
-                wanted: true,
-                call,
-                gas_limit: Some(gas_limit),
-                would_revert: false,
-                deadline: None,
-                first_try: true,
-            };
-            books.queue.insert(0, batch);
-        }
-        Ok(())
-    }
-
-    /// Gas that a batch comes through with now; `None` when it would revert.
-    async fn weigh_together(
-        &self,
-        memory: &mut Memory,
-        call: &Call,
-        together: &[&Waiting],
-    ) -> anyhow::Result<Option<u64>> {
-        let (sender, now) = (self.key.address(), Instant::now());
-        let expected = memory.experience.and_then(|known| known.expected(together.len(), now));
-        // What costs more than it saves as expected may do so no more.
-        let expected = expected.filter(|gas| batch::pays(with_reserve(*gas), together));
-        if let Some(gas) = expected
-            && self.chain.suffices(sender, call, gas).await?
-        {
-            return Ok(Some(gas));
-        }
-        match self.chain.estimate(sender, call).await {
-            Ok(gas) => {
-                memory.experience = Some(Experience::of(gas, together.len(), now));
-                Ok(Some(gas))
-            }
-            Err(ChainError::Reverts { .. }) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    async fn act(
-        &self,
-        custody: &Custody,
-        memory: &mut Memory,
-        books: &Books,
-        head: Head,
-        action: &Action,
-    ) -> anyhow::Result<()> {
-        match action {
-            Action::Adopt { next_nonce } => {
-                self.meters.nonces_adopted.add(1);
-                tracing::error!(
-                    known = books.next_nonce,
-                    used = next_nonce,
-                    "the transmitter's key sent transactions that are not in this database"
-                );
-                store::adopt(&self.pool, custody, *next_nonce).await?;
-            }
-            Action::Record { intent, inclusion } => {
-                self.record(custody, books, head, *intent, inclusion.as_ref()).await?;
-            }
-            Action::Settle { intent, outcome } => {
-                // Unless it is known to be stored, what was spent is added up again.
-                let spent = memory.spent.take();
-                store::settle(&self.pool, custody, *intent, *outcome).await?;
-                let settled = books.slots.iter().find(|open| open.slot.intent == *intent);
-                let paid = settled.and_then(|open| open.slot.observed).map_or(0, |seen| seen.cost);
-                memory.spent = spent.map(|(spent, at)| (spent.saturating_add(paid), at));
-                match outcome {
-                    Outcome::Confirmed => self.meters.intents_confirmed.add(1),
-                    Outcome::Failed => self.meters.intents_failed.add(1),
-                    Outcome::Replaced => self.meters.intents_replaced.add(1),
-                }
-                self.work.notify_one();
-            }
-            Action::Stop { reverts } => {
-                let reason = format!("{reverts} deliveries in a row reverted");
-                tracing::error!(reason, "no more deliveries are sent until an operator resumes");
-                store::stop(&self.pool, custody, &reason).await?;
-                self.meters.blocked.set(1);
-            }
-            Action::Resend { hash } => {
-                let raw = store::raw(&self.pool, *hash).await?;
-                self.meters.transactions_resent.add(1);
-                self.send(*hash, &raw).await?;
-            }
-            Action::Raise { intent, nonce, fees, gas_limit, cancels } => {
-                let terms = self.terms(*nonce, *fees, *gas_limit);
-                let signed = if *cancels {
-                    sign::cancel(&self.key, terms).await?
-                } else {
-                    let call = books::call(&self.pool, *intent).await?;
-                    sign::call(&self.key, terms, &call).await?
-                };
-                pass(Point::ReplacementSigned);
-                store::replace(&self.pool, custody, *intent, &signed).await?;
-                self.meters.transactions_raised.add(1);
-                self.send_signed(&signed).await?;
-            }
-            Action::Fill { nonce, fees } => {
-                let terms = self.terms(*nonce, *fees, crate::limits::CANCEL_GAS);
-                let signed = sign::cancel(&self.key, terms).await?;
-                pass(Point::FillerSigned);
-                store::fill(&self.pool, custody, *nonce, &signed).await?;
-                self.send_signed(&signed).await?;
-            }
-            Action::Send { intent, nonce, fees, gas_limit } => {
-                let waiting = books
-                    .queue
-                    .iter()
-                    .find(|waiting| waiting.intent == *intent)
-                    .context("find the intent to send")?;
-                let terms = self.terms(*nonce, *fees, *gas_limit);
-                let signed = sign::call(&self.key, terms, &waiting.call).await?;
-                pass(Point::TransactionSigned);
-                store::assign(&self.pool, custody, *intent, *nonce, &signed).await?;
-                self.meters.transactions_sent.add(1);
-                tracing::info!(intent = intent.0, nonce, hash = %signed.hash, "transaction sent");
-                self.send_signed(&signed).await?;
-            }
-            Action::Report(blocked) => {
-                self.meters.blocked.set(1);
-                tracing::warn!(reason = %blocked, "deliveries wait");
-            }
-        }
-        Ok(())
-    }
-
-    async fn record(
-        &self,
-        custody: &Custody,
-        books: &Books,
-        head: Head,
-        intent: IntentId,
-        inclusion: Option<&Inclusion>,
-    ) -> Result<(), anyhow::Error> {
-        // One delivery that came through has delivered what it carries; what a batch's receipt does not name, somebody else
-        // may have delivered.
-        let open = slot_of(books, intent)?;
-        let requests = books::requests(&self.pool, intent).await?;
-        let in_doubt: Vec<B256> = match inclusion {
-            None => Vec::new(),
-            Some(inclusion) if inclusion.succeeded && requests.len() < 2 => Vec::new(),
-            Some(_) => requests.iter().filter(|id| !open.delivered.contains(id)).copied().collect(),
-        };
-        let asking: Vec<_> = in_doubt.iter().map(|id| self.is_delivered(*id).boxed()).collect();
-        let answers: Vec<(B256, bool)> =
-            stream::iter(asking).buffered(CHAIN_QUESTIONS_MAX).try_collect().await?;
-        let others = answers.into_iter().filter(|(_, delivered)| *delivered).map(|(id, _)| id);
-        let delivered: Vec<B256> = open.delivered.iter().copied().chain(others).collect();
-        match inclusion {
-            Some(inclusion) => tracing::info!(
-                intent = intent.0,
-                block = inclusion.block_number,
-                succeeded = inclusion.succeeded,
-                requests = requests.len(),
-                delivered = delivered.len(),
-                "transaction included"
-            ),
-            None => tracing::warn!(intent = intent.0, "a reorg took a transaction out"),
-        }
-        store::include(&self.pool, custody, intent, inclusion, &delivered, head.time).await?;
-        self.work.notify_one();
-        Ok(())
-    }
-
-    async fn is_delivered(&self, request_id: B256) -> Result<(B256, bool), ChainError> {
-        let presence = self.chain.presence(request_id, BlockNumberOrTag::Latest).await?;
-        Ok((request_id, presence == Presence::Delivered))
-    }
-
-    fn terms(&self, nonce: u64, fees: crate::transaction::fee::Fees, gas_limit: u64) -> Terms {
-        Terms { chain_id: self.chain.deployment().chain_id, nonce, fees, gas_limit }
-    }
-
-    async fn send_signed(&self, signed: &Signed) -> anyhow::Result<()> {
-        self.send(signed.hash, &signed.raw).await
-    }
-
-    /// Hands stored bytes to an endpoint. What it says is noted and decides nothing: the chain does.
-    async fn send(&self, hash: B256, raw: &alloy::primitives::Bytes) -> anyhow::Result<()> {
-        let sent = self.chain.send(raw).await;
-        pass(Point::TransactionSent);
-        match sent {
-            Ok(()) => store::handed_over(&self.pool, hash, None).await,
-            Err((reply, message)) => {
-                // The nonce is used: the receipts of the next look say by what.
-                if reply != Reply::NonceUsed {
-                    self.meters.transactions_refused.add(1);
-                    tracing::warn!(%hash, ?reply, message, "no endpoint took the transaction");
-                }
-                store::handed_over(&self.pool, hash, Some(&message)).await
-            }
-        }
-    }
 }
 
 async fn ask<T>(question: impl Future<Output = Result<T, ChainError>>) -> anyhow::Result<T> {
@@ -538,12 +272,6 @@ impl Lap {
     }
 }
 
-/// Transactions that may be sent beside those under way.
-fn room(books: &Books) -> usize {
-    let in_flight = books.slots.iter().filter(|open| open.slot.observed.is_none()).count();
-    TRANSACTIONS_IN_FLIGHT_MAX.saturating_sub(in_flight)
-}
-
 /// How long the oldest transaction that is not mined has been waiting.
 fn oldest(slots: &[Slot]) -> Duration {
     let waiting = slots.iter().filter(|slot| slot.observed.is_none());
@@ -551,20 +279,7 @@ fn oldest(slots: &[Slot]) -> Duration {
     signed.max().unwrap_or_default()
 }
 
-/// The gas that a transaction is given when a simulation used `gas`: the state that it meets may be another.
-fn with_reserve(gas: u64) -> u64 {
-    gas.saturating_add(gas / 5)
-}
-
 /// True when a step failed because another process has taken the nonces over.
 pub fn lost_custody(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| matches!(cause.downcast_ref(), Some(CustodyError::Lost)))
-}
-
-fn slot_of(books: &Books, intent: IntentId) -> anyhow::Result<&OpenSlot> {
-    books
-        .slots
-        .iter()
-        .find(|open| open.slot.intent == intent)
-        .with_context(|| format!("find the transactions of intent {}", intent.0))
 }

@@ -4,9 +4,11 @@
 pub mod batch;
 pub mod books;
 pub mod branch;
+pub mod custody;
 pub mod fee;
 pub mod intent;
 pub mod manager;
+pub mod outcome;
 pub mod plan;
 pub mod reply;
 pub mod sign;

@@ -24,6 +24,7 @@ use auspex_protocol::message::{QuorumMessage, RequestNotice};
 use auspex_protocol::quorum::result_digest;
 use auspex_protocol::topic::Topics;
 use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS};
+use sqlx::PgPool;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -36,9 +37,36 @@ use crate::scene::chain::key;
 use crate::scene::eventually;
 
 mod encrypted;
+mod shared;
 
+const OWNER: Address = Address::repeat_byte(8);
 const OURS: B256 = B256::repeat_byte(1);
 const THEIRS: B256 = B256::repeat_byte(2);
+
+/// One process's side of the broker.
+fn bus(pool: PgPool, options: BusOptions, ack_timeout: Duration) -> Bus {
+    Bus {
+        pool,
+        domain: domain(),
+        topics: Topics::new(31337, Address::repeat_byte(3)),
+        options,
+        identity: Identity {
+            owner: OWNER,
+            signer: key(OURS).address(),
+            database_id: Uuid::from_u128(1),
+        },
+        signer: ResultSigner::new(key(OURS)),
+        heads: watch::channel(None).1,
+        meters: Arc::new(Meters::default()),
+        bells: Bells::default(),
+        partials: Arc::new(Queue::default()),
+        limits: BusLimits {
+            ack_timeout,
+            sweep: Duration::from_millis(200),
+            heartbeat: Duration::from_millis(300),
+        },
+    }
+}
 
 struct Station {
     database: TestDatabase,
@@ -61,31 +89,9 @@ impl Station {
         let database = TestDatabase::create().await.expect("a database");
         let terms = terms(1, 900, vec![key(OURS).address(), key(THEIRS).address()]);
         discover(&database.pool(), &terms, 1, 1).await.expect("new");
-        let topics = Topics::new(31337, Address::repeat_byte(3));
-        let meters = Arc::new(Meters::default());
-        let bells = Bells::default();
-        let partials = Arc::new(Queue::default());
-        let bus = Bus {
-            pool: database.pool(),
-            domain: domain(),
-            topics: topics.clone(),
-            options,
-            identity: Identity {
-                owner: Address::repeat_byte(8),
-                signer: key(OURS).address(),
-                database_id: Uuid::new_v4(),
-            },
-            signer: ResultSigner::new(key(OURS)),
-            heads: watch::channel(None).1,
-            meters: Arc::clone(&meters),
-            bells: bells.clone(),
-            partials: Arc::clone(&partials),
-            limits: BusLimits {
-                ack_timeout,
-                sweep: Duration::from_millis(200),
-                heartbeat: Duration::from_millis(300),
-            },
-        };
+        let bus = bus(database.pool(), options, ack_timeout);
+        let (topics, meters) = (bus.topics.clone(), Arc::clone(&bus.meters));
+        let (bells, partials) = (bus.bells.clone(), Arc::clone(&bus.partials));
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(bus.run(shutdown.clone()));
         Self { database, terms, topics, meters, bells, partials, shutdown, task }

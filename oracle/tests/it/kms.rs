@@ -24,6 +24,8 @@ use hmac::{Hmac, Mac};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+mod credentials;
+
 /// The first key of anvil, which everybody knows.
 const KEY: B256 = b256!("ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80");
 const ADDRESS: Address = address!("f39Fd6e51aad88F6F4ce6aB8827279cffFb92266");
@@ -47,6 +49,8 @@ enum Turn {
     Fail,
     /// Repeats the secret in its complaint.
     Deny,
+    /// Knows the credentials no more.
+    Expire,
 }
 
 #[derive(Default)]
@@ -54,6 +58,8 @@ struct Fake {
     turns: Mutex<VecDeque<Turn>>,
     /// The digests that it was asked to sign.
     digests: Mutex<Vec<String>>,
+    /// The session tokens that it was shown.
+    tokens: Mutex<Vec<String>>,
     spec: Mutex<Option<&'static str>>,
 }
 
@@ -91,6 +97,8 @@ async fn serve(State(fake): State<Arc<Fake>>, headers: HeaderMap, body: Bytes) -
         return (StatusCode::BAD_REQUEST, complaint.to_string()).into_response();
     }
     assert_eq!(headers["content-type"], "application/x-amz-json-1.1");
+    let token = headers["x-amz-security-token"].to_str().unwrap().to_owned();
+    fake.tokens.lock().unwrap().push(token);
     let order: Value = serde_json::from_slice(&body).unwrap();
     assert_eq!(order["KeyId"], KEY_ID);
     let turn = fake.turns.lock().unwrap().pop_front().unwrap_or(Turn::Honest);
@@ -98,6 +106,7 @@ async fn serve(State(fake): State<Arc<Fake>>, headers: HeaderMap, body: Bytes) -
         Turn::Throttle => Some((400, "com.amazon#ThrottlingException", "Rate exceeded".to_owned())),
         Turn::Fail => Some((500, "KMSInternalException", String::new())),
         Turn::Deny => Some((400, "AccessDeniedException", format!("not with {SECRET} or {TOKEN}"))),
+        Turn::Expire => Some((400, "ExpiredTokenException", format!("{TOKEN} has ended"))),
         Turn::Honest | Turn::HighS | Turn::OtherKey | Turn::Garbage => None,
     };
     if headers["x-amz-target"] == "TrentService.Sign" {

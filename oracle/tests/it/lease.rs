@@ -6,11 +6,12 @@ use std::time::Duration;
 use alloy::primitives::{Address, B256};
 use alloy::sol_types::Eip712Domain;
 use auspex_devnet::postgres::TestDatabase;
+use auspex_oracle::job::found::{Discovered, Found, discover_all};
 use auspex_oracle::job::plan::State;
 use auspex_oracle::job::store::{
-    Claim, Discovered, FencedError, Found, become_state, claim, counts, delivered_by, discover_all,
-    release, renew, wake, wake_delivered,
+    Claim, FencedError, become_state, claim, delivered_by, release, renew, wake, wake_delivered,
 };
+use auspex_oracle::job::summary::counts;
 use auspex_oracle::job::terms::Terms;
 use auspex_oracle::quorum::store::{Signing, record, sign};
 use auspex_protocol::bindings::IRequestEscrow::{Offer, OperatorSet, Request};

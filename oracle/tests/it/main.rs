@@ -18,6 +18,7 @@ mod openai;
 mod operation;
 mod partial;
 mod quorum;
+mod remote;
 mod retrieval;
 mod scene;
 mod signer;

@@ -1,25 +1,19 @@
-//! OpenAI's interface on the wire, in both directions: our models behind it, and other servers
-//! through it. `oracle/scripts/check_openai_client.py` does the same with the official client.
+//! OpenAI's interface on the wire: our models behind it. `oracle/scripts/check_openai_client.py` does the same with the official client.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use auspex_inference::Reranker;
-use auspex_inference::decoder::{Generator, Message, Options, Storage};
-use auspex_oracle::openai::remote::{Remote, RemoteError};
+use auspex_inference::decoder::{Generator, Options, Storage};
 use auspex_oracle::openai::serve::{self, Models};
-use axum::http::{HeaderMap, StatusCode};
-use axum::routing::post;
-use axum::{Json, Router};
+use axum::Router;
+use axum::http::StatusCode;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Public, for these tests only.
-const KEY: &str = "test-key-CANARY";
+pub(crate) const KEY: &str = "test-key-CANARY";
 
 #[tokio::test]
 async fn a_chat_is_answered_whole_and_in_pieces_with_the_same_text() {
@@ -128,53 +122,6 @@ async fn a_key_is_asked_for() {
 }
 
 #[tokio::test]
-async fn a_remote_model_is_our_own_server() {
-    let server = Server::start(Some(KEY)).await;
-    let remote = remote(&format!("{}/v1", server.url), Some(KEY));
-    let text = remote.complete(&[Message::user("Who may refund?")], 8).await.unwrap();
-    let again = remote.complete(&[Message::user("Who may refund?")], 8).await.unwrap();
-    assert_eq!(text, again);
-    let error = remote.complete(&[], 8).await.unwrap_err();
-    assert!(matches!(error, RemoteError::Refused { status: 400, .. }), "{error}");
-}
-
-#[tokio::test]
-async fn what_may_pass_is_tried_again_and_nothing_secret_is_told() {
-    let count = Arc::new(AtomicUsize::new(0));
-    let seen = Arc::clone(&count);
-    let handler = move |headers: HeaderMap| {
-        let seen = Arc::clone(&seen);
-        async move {
-            let authorization = headers["authorization"].to_str().unwrap().to_owned();
-            let body = json!({"error": {"message": format!("busy, {authorization}")}});
-            match seen.fetch_add(1, Ordering::SeqCst) {
-                0 => (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "0")], Json(body)),
-                1 => (StatusCode::BAD_GATEWAY, [("retry-after", "0")], Json(body)),
-                2 => {
-                    let said = json!({"id": "x", "object": "chat.completion", "created": 1, "model": "m",
-                        "choices": [{"index": 0, "message": {"role": "assistant", "content": "Yes [1]."},
-                        "finish_reason": "stop"}]});
-                    (StatusCode::OK, [("retry-after", "0")], Json(said))
-                }
-                _ => (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "0")], Json(body)),
-            }
-        }
-    };
-    let router = Router::new().route("/secret-path/chat/completions", post(handler));
-    let (url, _guard) = listen(router).await;
-    let remote = remote(&format!("{url}/secret-path"), Some(KEY));
-    let messages = [Message::user("Who?")];
-    assert_eq!(remote.complete(&messages, 8).await.unwrap(), "Yes [1].");
-    assert_eq!(count.load(Ordering::SeqCst), 3);
-    let error = remote.complete(&messages, 8).await.unwrap_err();
-    assert_eq!(count.load(Ordering::SeqCst), 7);
-    for text in [error.to_string(), format!("{error:?}"), format!("{remote:?}")] {
-        assert!(!text.contains("CANARY") && !text.contains("secret-path"), "{text}");
-    }
-    assert!(error.to_string().contains("after 4 tries"), "{error}");
-}
-
-#[tokio::test]
 async fn a_cross_encoder_ranks_documents() {
     let server = Server::start(None).await;
     let file = std::fs::read_to_string(cross().join("reference.json")).unwrap();
@@ -222,13 +169,13 @@ async fn what_models_do_is_measured() {
 }
 
 /// A server with the tiny chat model and the tiny cross-encoder.
-struct Server {
-    url: String,
+pub(crate) struct Server {
+    pub(crate) url: String,
     _guard: DropGuard,
 }
 
 impl Server {
-    async fn start(key: Option<&str>) -> Self {
+    pub(crate) async fn start(key: Option<&str>) -> Self {
         let options = Options { storage: Storage::F32, cache_tokens: 256 };
         let generator = tokio::task::spawn_blocking(|| Generator::start(&tiny(), options));
         let generator = generator.await.unwrap().unwrap();
@@ -265,11 +212,6 @@ pub(crate) async fn listen(router: Router) -> (String, DropGuard) {
         async move { axum::serve(listener, router).with_graceful_shutdown(stopped).await },
     );
     (url, stop.drop_guard())
-}
-
-fn remote(url: &str, key: Option<&str>) -> Remote {
-    let key = key.map(SecretString::from);
-    Remote::new(url.parse().unwrap(), key, "tiny".to_owned(), Duration::from_secs(30)).unwrap()
 }
 
 fn tiny() -> PathBuf {

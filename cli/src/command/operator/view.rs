@@ -1,9 +1,8 @@
 //! `auspex operator status`: a running node at a glance, once or live.
 
-use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::Args;
 use serde_json::Value;
 use url::Url;
@@ -11,16 +10,20 @@ use url::Url;
 use crate::command::dev::Interrupt;
 use crate::connection::{ConnectionArguments, shown};
 use crate::output::{Output, fields, table};
+use crate::screen::{Act, Screen};
 
 /// Between two looks of the live view.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A look that lasts longer is given up.
+const ANSWER_WAIT_MAX: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Args)]
 pub(crate) struct StatusArguments {
     /// The node's own HTTP address; without it, the node of the world's operator that --as names, or of its first.
     #[arg(long, env = "AUSPEX_NODE_URL")]
     node: Option<Url>,
-    /// Stay on the screen and look again every second, until Ctrl-C.
+    /// Stay on the screen and look again every second, until q or Ctrl-C.
     #[arg(long)]
     watch: bool,
 }
@@ -59,51 +62,50 @@ async fn read(node: &Url) -> anyhow::Result<Value> {
     response.json().await.context("read the node's status")
 }
 
-/// The terminal's other screen, given back when this is dropped, also after an error.
-struct Screen;
-
-impl Screen {
-    fn open() -> anyhow::Result<Self> {
-        if !std::io::stdout().is_terminal() {
-            bail!("--watch: standard output is not a terminal; leave --watch out");
-        }
-        write!(std::io::stdout(), "\x1b[?1049h\x1b[?25l")?;
-        Ok(Self)
-    }
-
-    fn draw(&self, text: &str) -> anyhow::Result<()> {
-        let mut out = std::io::stdout().lock();
-        // Each line is cleared to its end, so that nothing of the picture before shines through, and nothing flickers.
-        write!(out, "\x1b[H")?;
-        for line in text.lines() {
-            write!(out, "{line}\x1b[K\r\n")?;
-        }
-        write!(out, "\x1b[J")?;
-        Ok(out.flush()?)
-    }
-}
-
-impl Drop for Screen {
-    fn drop(&mut self) {
-        // A terminal that is gone needs nothing back.
-        let _ = write!(std::io::stdout(), "\x1b[?25h\x1b[?1049l");
-    }
-}
-
+/// Looks again and again, until q, Ctrl-C or a supervisor ends it. A look that lasts too long is given up, and never keeps
+/// anybody from leaving.
 async fn watch(node: &Url) -> anyhow::Result<()> {
     let mut interrupt = Interrupt::listen()?;
-    let screen = Screen::open()?;
+    let mut screen = Screen::open()?;
+    let mut status = Err(format!("asking the node at {}", shown(node)));
+    let mut wait = Duration::ZERO;
     loop {
-        let picture = match read(node).await {
-            Ok(status) => show(&status),
-            Err(error) => format!("{error:#}"),
+        draw(&screen, &status)?;
+        let looking = look(node, wait);
+        tokio::pin!(looking);
+        status = loop {
+            tokio::select! {
+                () = interrupt.wait() => return Ok(()),
+                act = screen.act() => match act {
+                    Act::Leave => return Ok(()),
+                    Act::Resize => draw(&screen, &status)?,
+                },
+                status = &mut looking => break status,
+            }
         };
-        screen.draw(&format!("auspex operator status (Ctrl-C leaves)\n\n{picture}"))?;
-        tokio::select! {
-            () = interrupt.wait() => return Ok(()),
-            () = tokio::time::sleep(REFRESH_INTERVAL) => {}
-        }
+        wait = REFRESH_INTERVAL;
     }
+}
+
+/// One look after a while, or why there is nothing to see.
+async fn look(node: &Url, wait: Duration) -> Result<Value, String> {
+    tokio::time::sleep(wait).await;
+    match tokio::time::timeout(ANSWER_WAIT_MAX, read(node)).await {
+        Ok(read) => read.map_err(|error| format!("{error:#}")),
+        Err(_) => Err(format!(
+            "the node at {} has not answered for {} s",
+            shown(node),
+            ANSWER_WAIT_MAX.as_secs()
+        )),
+    }
+}
+
+fn draw(screen: &Screen, status: &Result<Value, String>) -> anyhow::Result<()> {
+    let picture = match status {
+        Ok(status) => show(status),
+        Err(reason) => reason.clone(),
+    };
+    screen.draw(&format!("auspex operator status (q leaves)\n\n{picture}"))
 }
 
 /// The node's status as tables.
@@ -179,10 +181,11 @@ fn show(status: &Value) -> String {
     parts.join("\n")
 }
 
+/// A value for people. What a node passes on from elsewhere must not steer the terminal.
 fn text_of(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
-        Value::String(text) => text.clone(),
+        Value::String(text) => text.replace(char::is_control, " "),
         other => other.to_string(),
     }
 }
@@ -205,9 +208,10 @@ mod tests {
             "version": "0.1.0", "chainId": 31337, "registered": false, "draining": false,
             "notReadyBecause": ["the chain has not been read yet"],
             "transmitter": {"balance": "1500000000000000000", "spentToday": "1", "openIntents": 2},
-            "jobs": [{"state": "signed", "count": 3}],
+            "jobs": [{"state": "signed\u{1b}[2J", "count": 3}],
         });
         let picture = show(&status);
+        assert!(!picture.contains('\u{1b}'), "{picture:?}");
         for part in ["the chain has not been read yet", "NOT registered", "1.500000", "signed"] {
             assert!(picture.contains(part), "{part} is missing:\n{picture}");
         }

@@ -70,6 +70,7 @@ impl Keeper {
             chain_id: self.options.chain_id,
             block_time: None,
             on_demand: true,
+            blocks_kept: None,
             state_file: None,
             state_interval: Duration::ZERO,
             log: Some(self.options.log.clone()),

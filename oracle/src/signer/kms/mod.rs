@@ -5,6 +5,7 @@
 //!
 //! Source: AWS KMS API reference, "GetPublicKey" and "Sign"; RFC 5480 for the form of public keys.
 
+pub mod credentials;
 pub mod options;
 pub mod sigv4;
 
@@ -17,11 +18,12 @@ use alloy::signers::k256::ecdsa::Signature as PairOfScalars;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use chrono::Utc;
-use secrecy::ExposeSecret;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
+use self::credentials::Credentials;
 use self::options::{KmsKeyId, KmsService};
 use self::sigv4::{Scope, authorize};
 use crate::keys::SignerError;
@@ -34,6 +36,10 @@ const PUBLIC_KEY_PREFIX: [u8; 23] = [
     0x30, 0x56, 0x30, 0x10, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x05, 0x2b,
     0x81, 0x04, 0x00, 0x0a, 0x03, 0x42, 0x00,
 ];
+
+/// What AWS calls credentials that it knows no more.
+const ENDED: [&str; 3] =
+    ["ExpiredTokenException", "UnrecognizedClientException", "InvalidClientTokenId"];
 
 /// One key of a KMS.
 #[derive(Clone)]
@@ -70,7 +76,6 @@ impl Kms {
     /// Reads a key's public half, which is where its address is from.
     pub async fn find(service: &KmsService, key: &KmsKeyId) -> Result<Self, SignerError> {
         let client = reqwest::Client::builder()
-            .timeout(KMS_TIMEOUT)
             // A redirect would carry what is to be signed to a stranger.
             .redirect(reqwest::redirect::Policy::none())
             .build()
@@ -159,9 +164,16 @@ impl Kms {
             ("content-type", "application/x-amz-json-1.1".to_owned()),
             ("x-amz-target", format!("TrentService.{action}")),
         ]);
+        let started = Instant::now();
+        let credentials = match self.service.wallet.credentials().await {
+            Ok(credentials) => credentials,
+            Err(error) => return Try::Later(error.to_string()),
+        };
+        let clean = |text: &str| self.clean(text, &credentials);
         let scope = Scope { region: &self.service.region, service: "kms", at: Utc::now() };
-        authorize(&self.service.credentials, &scope, "POST", &mut headers, body.as_bytes());
-        let mut request = self.client.post(url.clone()).body(body.to_owned());
+        authorize(&credentials, &scope, "POST", &mut headers, body.as_bytes());
+        let left = KMS_TIMEOUT.saturating_sub(started.elapsed());
+        let mut request = self.client.post(url.clone()).timeout(left).body(body.to_owned());
         for (name, value) in headers {
             // The client writes this one from the URL.
             if name != "host" {
@@ -170,7 +182,7 @@ impl Kms {
         }
         let mut response = match request.send().await {
             Ok(response) => response,
-            Err(error) => return Try::Later(self.clean(&error.without_url().to_string())),
+            Err(error) => return Try::Later(clean(&error.without_url().to_string())),
         };
         let status = response.status();
         let mut reply = Vec::new();
@@ -181,7 +193,7 @@ impl Kms {
                     reply.extend_from_slice(&part);
                 }
                 Ok(Some(_)) => return Try::Refused("the reply is too long".to_owned()),
-                Err(error) => return Try::Later(self.clean(&error.without_url().to_string())),
+                Err(error) => return Try::Later(clean(&error.without_url().to_string())),
             }
         }
         if status.is_success() {
@@ -191,12 +203,13 @@ impl Kms {
         let text = |name: &str| complaint[name].as_str().unwrap_or_default();
         let message = [text("message"), text("Message")].concat();
         let kind = text("__type").rsplit('#').next().unwrap_or_default();
-        let reason = self.clean(&format!("HTTP {}: {kind} {message}", status.as_u16()));
+        let reason = clean(&format!("HTTP {}: {kind} {message}", status.as_u16()));
         // Throttling is told with status 400.
         let throttled = ["Throttl", "TooManyRequests", "RequestLimitExceeded"];
         let passes = status.is_server_error()
             || status.as_u16() == 429
-            || throttled.iter().any(|name| kind.contains(name));
+            || throttled.iter().any(|name| kind.contains(name))
+            || (ENDED.contains(&kind) && self.service.wallet.forget(&credentials).await);
         if passes { Try::Later(reason) } else { Try::Refused(reason) }
     }
 
@@ -205,15 +218,8 @@ impl Kms {
     }
 
     /// Somebody else's words, short, printable, and without what is secret.
-    fn clean(&self, text: &str) -> String {
-        let mut text = self.service.endpoint.redact(text);
-        let credentials = &self.service.credentials;
-        let token = credentials.session_token.as_ref();
-        for secret in [Some(&credentials.secret_access_key), token].into_iter().flatten() {
-            if !secret.expose_secret().is_empty() {
-                text = text.replace(secret.expose_secret(), "***");
-            }
-        }
+    fn clean(&self, text: &str, credentials: &Credentials) -> String {
+        let text = credentials.redact(&self.service.endpoint.redact(text));
         let visible = text.chars().map(|c| if c.is_control() { ' ' } else { c });
         visible.take(REMOTE_COMPLAINT_CHARACTERS).collect::<String>().trim_end().to_owned()
     }

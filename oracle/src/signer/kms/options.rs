@@ -3,10 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use anyhow::{Context, bail};
-use secrecy::SecretString;
+use anyhow::bail;
 
-use super::sigv4::Credentials;
+use super::credentials::Wallet;
 use crate::config::SecretUrl;
 
 /// A KMS and the credentials for it.
@@ -14,12 +13,12 @@ use crate::config::SecretUrl;
 pub struct KmsService {
     pub region: String,
     pub endpoint: SecretUrl,
-    pub credentials: Credentials,
+    pub wallet: Wallet,
 }
 
 impl KmsService {
-    /// The KMS of a region, or the one at `endpoint`, with the credentials in the environment variables that AWS's own tools
-    /// read: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and, where there is one, `AWS_SESSION_TOKEN`. `variable` reads them.
+    /// The KMS of a region, or the one at `endpoint`, with the credentials that the environment variables of AWS's own tools
+    /// name; see [`Wallet::find`]. `variable` reads one. Nothing is asked yet.
     pub fn find(
         region: &str,
         endpoint: Option<&SecretUrl>,
@@ -44,19 +43,8 @@ impl KmsService {
         if !matches!(url.scheme(), "http" | "https") || !bare || !anonymous {
             bail!("--kms-endpoint: {endpoint}: is not the http or https URL of a host alone");
         }
-        let needed = |name: &str| {
-            variable(name).filter(|value| !value.is_empty()).with_context(|| {
-                format!("{name}: is not in the environment, and a key in AWS KMS needs it")
-            })
-        };
-        let credentials = Credentials {
-            access_key_id: needed("AWS_ACCESS_KEY_ID")?,
-            secret_access_key: needed("AWS_SECRET_ACCESS_KEY")?.into(),
-            session_token: variable("AWS_SESSION_TOKEN")
-                .filter(|value| !value.is_empty())
-                .map(SecretString::from),
-        };
-        Ok(Self { region: region.to_owned(), endpoint, credentials })
+        let wallet = Wallet::find(region, &variable)?;
+        Ok(Self { region: region.to_owned(), endpoint, wallet })
     }
 }
 

@@ -20,15 +20,22 @@ use futures::FutureExt;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
+use super::spy::{Spying, stay_open};
 use crate::scene::node::{answered, parsed};
 
-const ROLE: &str = "AUSPEX_CRASH_ROLE";
+pub(super) const ROLE: &str = "AUSPEX_CRASH_ROLE";
 
 /// What a process of this test does.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Role {
     Node(Vec<String>),
-    Signer { arguments: Vec<String>, deployment: PathBuf },
+    Signer {
+        arguments: Vec<String>,
+        deployment: PathBuf,
+    },
+    Spy(Spying),
+    /// Protects nothing; makes this file when it is at work.
+    Open(PathBuf),
 }
 
 /// True in a process that was started in a role, after it has played it.
@@ -55,6 +62,8 @@ async fn play(role: Role) -> anyhow::Result<()> {
             let deployment = Deployment::named(&deployment)?;
             signer::process::run(config, &deployment, CancellationToken::new()).await
         }
+        Role::Spy(spying) => spying.run(),
+        Role::Open(ready) => stay_open(&ready),
     }
 }
 

@@ -70,7 +70,17 @@ pub(crate) struct Scene {
 impl Scene {
     /// Deploys the contracts and registers `members` operators in a set with `threshold`.
     pub(crate) async fn new(members: u8, threshold: u8, block_time: Option<Duration>) -> Self {
-        let anvil = anvil(AnvilOptions { block_time: None, ..AnvilOptions::for_tests() }).await;
+        Self::on(AnvilOptions::for_tests(), members, threshold, block_time).await
+    }
+
+    /// The same on a chain of one's own choice, which has to make blocks at once while the scene is set.
+    pub(crate) async fn on(
+        chain: AnvilOptions,
+        members: u8,
+        threshold: u8,
+        block_time: Option<Duration>,
+    ) -> Self {
+        let anvil = anvil(chain).await;
         let wallet = accounts::signers().into_iter().fold(
             EthereumWallet::new(accounts::signers()[DEPLOYER].clone()),
             |mut wallet, signer| {
