@@ -46,7 +46,7 @@ pub struct Config {
     pub broker_password_file: Option<PathBuf>,
 
     /// The processes that share this operator's database divide the broker's messages among them instead of each reading
-    /// all. The broker has to know shared subscriptions (`$share/...`); one that does not stays silent.
+    /// all. The broker has to know shared subscriptions (`$share/...`); with one that does not, each reads all anyway.
     #[arg(long, env = "AUSPEX_BROKER_SHARE")]
     pub broker_share: bool,
 

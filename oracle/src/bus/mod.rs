@@ -8,6 +8,7 @@
 
 pub mod options;
 mod session;
+mod sharing;
 
 use std::sync::Arc;
 use std::time::Duration;

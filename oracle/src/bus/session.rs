@@ -5,7 +5,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use alloy::primitives::{Address, B256};
 use auspex_protocol::message::{QuorumMessage, RequestNotice};
-use auspex_protocol::topic::Topics;
 use rumqttc::{
     AsyncClient, Event, EventLoop, Outgoing, Packet, Publish, QoS, SubscribeFilter,
     SubscribeReasonCode,
@@ -15,6 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::bus::sharing::{Sharing, Step, undivided};
 use crate::bus::{Bus, Ended};
 use crate::failpoint::{Point, pass};
 use crate::identity::IdentityError;
@@ -46,6 +46,7 @@ struct Session<'a> {
     unacknowledged: HashMap<u16, Sent>,
     /// Parts of unfinished answers that were handed to the client, which has not written them yet.
     partials_under_way: usize,
+    sharing: Sharing,
 }
 
 /// Connects and works until something goes wrong.
@@ -64,6 +65,7 @@ pub(super) async fn run(bus: &Bus, shutdown: &CancellationToken) -> Ended {
         unnumbered: VecDeque::new(),
         unacknowledged: HashMap::new(),
         partials_under_way: 0,
+        sharing: Sharing::new(bus.options.is_shared(), &bus.topics, bus.signer.address()),
     };
     session.serve(received, shutdown).await
 }
@@ -130,9 +132,7 @@ impl Session<'_> {
     }
 
     fn subscribe(&mut self) -> Result<(), Ended> {
-        let filters = filters(&self.bus.topics, self.bus.identity.owner, self.is_shared())
-            .map(|filter| SubscribeFilter::new(filter, QoS::AtLeastOnce));
-        self.client.try_subscribe_many(filters).map_err(full)?;
+        self.listen(self.sharing.filters(&self.bus.topics, self.bus.identity.owner))?;
         self.bus.meters.bus_connections.add(1);
         self.bus.meters.bus_connected.set(1);
         tracing::info!("connected to the broker");
@@ -144,8 +144,9 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn is_shared(&self) -> bool {
-        self.bus.options.is_shared()
+    fn listen(&self, filters: impl IntoIterator<Item = String>) -> Result<(), Ended> {
+        let filters = filters.into_iter().map(|f| SubscribeFilter::new(f, QoS::AtLeastOnce));
+        self.client.try_subscribe_many(filters).map_err(full)
     }
 
     async fn handle(&mut self, event: Event) -> Result<(), Ended> {
@@ -174,8 +175,10 @@ impl Session<'_> {
                 Ok(())
             }
             Event::Incoming(Packet::Publish(publish)) => {
-                self.take_in(&publish).await?;
-                if self.is_shared() {
+                if !self.sharing.heard(&publish.topic) {
+                    self.take_in(&publish).await?;
+                }
+                if self.bus.options.is_shared() {
                     self.client.try_ack(&publish).map_err(full)?;
                 }
                 Ok(())
@@ -240,6 +243,7 @@ impl Session<'_> {
 
     async fn beat(&mut self) -> Result<(), Ended> {
         let bus = self.bus;
+        self.share()?;
         let head_block = bus.heads.borrow().map_or(0, |heads| heads.latest.number);
         let message = QuorumMessage::Heartbeat { head_block, version: bus.identity.version() };
         let envelope = match bus.signer.seal(&bus.domain, &message, now()).await {
@@ -256,6 +260,24 @@ impl Session<'_> {
         self.client.try_publish(topic, QoS::AtLeastOnce, true, payload).map_err(full)?;
         self.unnumbered.push_back(Sent { row: None, at: Instant::now() });
         Ok(())
+    }
+
+    /// Finds out whether the broker shares.
+    fn share(&mut self) -> Result<(), Ended> {
+        match self.sharing.step() {
+            Step::Nothing => Ok(()),
+            Step::Probe => {
+                let topic = self.sharing.own_topic();
+                self.client.try_publish(topic, QoS::AtLeastOnce, false, "probe").map_err(full)?;
+                self.unnumbered.push_back(Sent { row: None, at: Instant::now() });
+                Ok(())
+            }
+            Step::GiveUp => {
+                tracing::warn!("the broker shares no messages; this process reads every one");
+                // Not to heartbeats again: the broker would show those that it keeps as if they had been there before us.
+                self.listen(undivided(&self.bus.topics))
+            }
+        }
     }
 
     fn watch(&self) -> Result<(), Ended> {
@@ -369,23 +391,6 @@ impl Session<'_> {
         };
         let _ = timeout(Duration::from_secs(1), leaving).await;
     }
-}
-
-/// What is listened to. Messages about requests only fill the inbox, which all processes of an operator have in common, and
-/// wake workers, any of which may claim the job: one process is enough for each. Heartbeats are for every process, because
-/// each looks for a stranger with our key, and because a retained message is never shared.
-///
-/// A group has one filter only: rumqttd keeps one place per group, whatever its filters are.
-fn filters(topics: &Topics, owner: Address, share: bool) -> [String; 3] {
-    let (quorums, requests) = (topics.quorums(), topics.requests());
-    let [quorums, requests] = match share {
-        true => [
-            format!("$share/auspex-{owner:#x}-quorum/{quorums}"),
-            format!("$share/auspex-{owner:#x}-requests/{requests}"),
-        ],
-        false => [quorums, requests],
-    };
-    [quorums, topics.heartbeats(), requests]
 }
 
 fn ticks(period: Duration) -> tokio::time::Interval {

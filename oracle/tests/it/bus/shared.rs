@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use auspex_oracle::node::Node;
+use tokio::net::TcpStream;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::*;
@@ -114,6 +115,51 @@ async fn the_processes_of_an_operator_divide_the_messages() {
     left.join().await;
     assert_eq!(left.each_arrives_once().await, [60]);
     station.stop().await;
+}
+
+/// A broker that does not know shared subscriptions: it takes them for names like any other, on which nobody ever speaks.
+async fn unknowing(broker: u16) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+    let port = listener.local_addr().expect("an address").port();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let upstream = TcpStream::connect(("127.0.0.1", broker)).await.expect("broker");
+            let (mut from_client, mut to_client) = client.into_split();
+            let (mut from_broker, mut to_broker) = upstream.into_split();
+            tokio::spawn(async move { tokio::io::copy(&mut from_broker, &mut to_client).await });
+            tokio::spawn(async move {
+                let mut bytes = vec![0; 1 << 16];
+                while let Ok(count @ 1..) = from_client.read(&mut bytes).await {
+                    let said = &mut bytes[..count];
+                    while let Some(at) = said.windows(7).position(|word| word == b"$share/") {
+                        said[at] = b'x';
+                    }
+                    if to_broker.write_all(said).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    port
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_cannot_share_is_found_out() {
+    let broker = TestBroker::start().await.expect("a broker");
+    let url = format!("mqtt://127.0.0.1:{}", unknowing(broker.port()).await);
+    let options = BusOptions::plain(url.parse().expect("a URL")).shared();
+    let station = Station::with(options.clone(), ACK_TIMEOUT).await;
+    let other = bus(station.database.pool(), options, ACK_TIMEOUT);
+    let members = vec![Arc::clone(&station.meters), Arc::clone(&other.meters)];
+    let stop = CancellationToken::new();
+    let other = tokio::spawn(other.run(stop.clone()));
+    // Nothing comes as long as the broker is believed; then each process reads everything.
+    let both = Publisher { station: &station, port: broker.port(), members };
+    both.join().await;
+    station.stop().await;
+    stop.cancel();
+    other.await.expect("no panic").expect("a clean stop");
 }
 
 /// A process of an operator that takes messages, acknowledges none and applies none.
