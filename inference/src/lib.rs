@@ -28,6 +28,7 @@ mod encoder;
 mod engine;
 mod error;
 mod files;
+mod gpu;
 mod int8;
 mod kernels;
 pub mod limits;

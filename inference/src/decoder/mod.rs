@@ -16,6 +16,7 @@ mod config;
 mod engine;
 mod error;
 mod files;
+mod gpu;
 mod grammar;
 pub mod limits;
 mod loaded;
@@ -28,6 +29,7 @@ mod shards;
 mod template;
 mod tokens;
 mod transcript;
+mod weights;
 
 pub use engine::{Completion, Event, Finish, Generator, Options, Output, StartError};
 pub use error::{GenerateError, PromptError};

@@ -1,0 +1,52 @@
+// The product of a few rows: LANES threads share an output's units in turn, and each has four outputs, so
+// that many loads are on their way at once. The lanes' sums are added in their order: an element has the
+// same bits here and in the kernels for tiles.
+
+const LANES: u32 = 32u;
+const COLUMNS: u32 = 4u;
+
+var<workgroup> partial: array<vec4<f32>, THREADS>;
+
+@compute @workgroup_size(THREADS)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    let count = info[COUNT_AT];
+    let lane = thread % LANES;
+    let first_column = group.x * (THREADS / LANES) * COLUMNS;
+    let column = first_column + thread / LANES * COLUMNS;
+    let first_row = group.y * ROWS;
+    let a = weight_row(column);
+    let b = weight_row(column + 1u);
+    let c = weight_row(column + 2u);
+    let d = weight_row(column + 3u);
+    var sums: array<vec4<f32>, ROWS>;
+    for (var row = 0u; row < ROWS; row += 1u) {
+        sums[row] = vec4<f32>(0.0f);
+    }
+    for (var unit = lane; unit < UNITS; unit += LANES) {
+        let of_a = unit_of(a, unit);
+        let of_b = unit_of(b, unit);
+        let of_c = unit_of(c, unit);
+        let of_d = unit_of(d, unit);
+        for (var row = 0u; row < ROWS; row += 1u) {
+            if first_row + row < count {
+                sums[row] = add_unit(sums[row], first_row + row, unit, of_a, of_b, of_c, of_d);
+            }
+        }
+    }
+    for (var row = 0u; row < ROWS; row += 1u) {
+        partial[thread] = sums[row];
+        workgroupBarrier();
+        // Two neighbouring outputs for each thread.
+        if thread < THREADS / LANES * COLUMNS / 2u && first_row + row < count {
+            let start = thread / 2u * LANES;
+            let second = thread % 2u == 1u;
+            var total = vec2<f32>(0.0f);
+            for (var index = 0u; index < LANES; index += 1u) {
+                let part = partial[start + index];
+                total += select(part.xy, part.zw, second);
+            }
+            finish(first_row + row, first_column + 2u * thread, total);
+        }
+        workgroupBarrier();
+    }
+}
