@@ -71,6 +71,14 @@ pub enum StartError {
         /// What differs, by how much, and the limit.
         reason: String,
     },
+    /// The device has too little memory, or failed while the model was loaded.
+    #[error("device {device}: {reason}")]
+    Device {
+        /// The device.
+        device: DeviceChoice,
+        /// What it lacks.
+        reason: String,
+    },
     /// The system gave no thread, or the thread panicked while it loaded.
     #[error("start the model's thread: {0}")]
     Thread(String),

@@ -51,6 +51,11 @@ impl Gpu {
         Buffer { gpu: self.clone(), handle }
     }
 
+    /// What the device calls itself.
+    pub(crate) fn name(&self) -> String {
+        self.client.properties().identity.name.clone()
+    }
+
     /// Bytes of the largest buffer that a kernel can read on this device.
     pub(crate) fn largest_buffer(&self) -> u64 {
         self.client.properties().memory.max_page_size

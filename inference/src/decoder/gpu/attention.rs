@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Positions that are attended to together, and the threads that do it.
-pub(super) const CHUNK: usize = 128;
+pub(crate) const CHUNK: usize = 128;
 
 /// Threads that place one head of one token.
 const PLACE_THREADS: u32 = 64;

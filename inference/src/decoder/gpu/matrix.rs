@@ -24,7 +24,7 @@ use crate::gpu::{Buffer, Constant, Gpu, Kernel, bindings};
 const FLOATS: usize = 16;
 
 /// Rows that the larger kernel for a few rows computes with one reading of the weights.
-const FEW: usize = 8;
+const FEW: usize = 4;
 
 /// Up to so many rows weights are read again rather than computed in tiles.
 const FEW_MAX: usize = 16;
@@ -113,20 +113,22 @@ impl GpuMatrix {
 
     /// Queues the product of so many rows of `left`; what becomes of it, the matrix's role says.
     pub(super) fn product(&self, pass: &Pass, left: &Left, rows: usize, out: &Buffer) {
+        // Neighbouring workgroups compute other rows with the same weights, which are then read from a
+        // cache.
         for part in &self.parts {
             let mut buffers = vec![&part.weights, &left.values, out, &pass.info];
             buffers.extend(&part.steps);
             buffers.extend(&left.scales);
             buffers.extend(&self.bias);
             if FEW_MAX < rows {
-                let groups = [part.count.div_ceil(TILE), rows.div_ceil(TILE), 1];
+                let groups = [rows.div_ceil(TILE), part.count.div_ceil(TILE), 1];
                 part.many_rows.launch(groups, &buffers);
                 continue;
             }
             let columns = part.threads as usize / LANES * COLUMNS;
             let (kernel, rows_together) =
                 if rows == 1 { (&part.one_row, 1) } else { (&part.few_rows, FEW) };
-            kernel.launch([part.count.div_ceil(columns), rows.div_ceil(rows_together), 1], &buffers);
+            kernel.launch([rows.div_ceil(rows_together), part.count.div_ceil(columns), 1], &buffers);
         }
     }
 

@@ -35,7 +35,7 @@ use crate::{
     error::LoadError,
     gpu::{Buffer, Gpu},
 };
-pub(crate) use attention::GpuCache as Cache;
+pub(crate) use attention::{CHUNK, GpuCache as Cache};
 
 /// A decoder in a device's memory. It has no state: keys and values are in a [`Cache`].
 #[derive(Debug)]
@@ -149,7 +149,7 @@ impl GpuModel {
         mut observe: impl FnMut(&Buffer, usize) -> Result<(), String>,
     ) -> Result<Rows, String> {
         let vocabulary = self.config.vocabulary;
-        let pass = Pass::new(&self.gpu, spans, chosen, attention::CHUNK, vocabulary)?;
+        let pass = Pass::new(&self.gpu, spans, chosen, CHUNK, vocabulary)?;
         let Scratch { states, normed, projected, queries, attended, gated } = &self.scratch;
         let rows = pass.rows;
         self.embedding.as_ref().unwrap_or(&self.head).gather(&pass, states);

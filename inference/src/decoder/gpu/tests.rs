@@ -5,7 +5,7 @@ use super::{
         limits::BLOCK_TOKENS,
         matrix::Storage,
         model::Span,
-        parity::{MODELS, Scene, TOLERANCE, bits},
+        parity::{self, MODELS, Scene, TOLERANCE, bits},
         shards::Shards,
     },
     Cache, GpuModel, read,
@@ -91,40 +91,128 @@ fn every_layer_and_the_logits_agree_with_pytorch() {
     }
 }
 
+/// What holds in every storage: the CPU is near, and neither pieces of the prompt nor other sequences
+/// change a bit. Single tokens, a few rows and many are computed by different kernels.
+fn agrees(name: &'static str, storage: Storage, tolerance: f32) {
+    let scene = Scene::read(name);
+    let prompt = &scene.reference.prompt;
+    let model = whole(&scene, storage);
+    let own = last_logits(&model, prompt, &[41]);
+    let expected = parity::last_logits(&scene.model(storage), prompt, &[41]);
+    let error = difference(&own, &expected) / largest_of(&expected);
+    eprintln!("{name} {storage}: {error:e}");
+    assert!(error <= tolerance, "{name} {storage}: {error}");
+    for pieces in [&[32, 1, 1, 1, 1, 1, 1, 1, 1, 1][..], &[17, 1, 2, 21], &[16, 9, 16], &[40, 1]] {
+        let cut = last_logits(&model, prompt, pieces);
+        assert_eq!(bits(&cut), bits(&own), "{name} {storage} {pieces:?}");
+    }
+    let mut cache = cache(&model, 9);
+    let spans = [
+        Span { blocks: &[0, 1, 2], start: 0, tokens: &prompt[7..] },
+        Span { blocks: &[8, 3, 5], start: 0, tokens: prompt },
+        Span { blocks: &[4], start: 0, tokens: &prompt[..3] },
+    ];
+    let together = model.pass(&mut cache, &spans, &[33, 34 + 40, 34 + 41 + 2]).unwrap();
+    assert_eq!(bits(together.row(1)), bits(&own), "{name} {storage} among others");
+}
+
 #[test]
-fn every_storage_agrees_with_the_cpu() {
-    for name in MODELS {
-        let scene = Scene::read(name);
-        let prompt = &scene.reference.prompt;
-        // An input that is rounded to 8 bits to the other side moves all that follows.
-        for (storage, tolerance) in [
-            (Storage::F32, TOLERANCE),
-            (Storage::F16, TOLERANCE),
-            (Storage::Int8, 2e-2),
-            (Storage::Int4, 2e-2),
-        ] {
-            let expected =
-                super::super::parity::last_logits(&scene.model(storage), prompt, &[prompt.len()]);
-            let model = whole(&scene, storage);
-            let own = last_logits(&model, prompt, &[prompt.len()]);
-            let error = difference(&own, &expected) / largest_of(&expected);
-            eprintln!("{name} {storage}: {error:e}");
-            assert!(error <= tolerance, "{name} {storage}: {error}");
-        }
+fn floats_agree_with_the_cpu_and_with_themselves() {
+    agrees("llama3", Storage::F32, TOLERANCE);
+    agrees("qwen3", Storage::F16, TOLERANCE);
+}
+
+#[test]
+fn integers_agree_with_the_cpu_and_with_themselves() {
+    // An input that is rounded to 8 bits to the other side would move all that follows.
+    agrees("qwen2", Storage::Int8, 2e-2);
+    agrees("qwen3", Storage::Int4, 2e-2);
+}
+
+#[test]
+fn contexts_of_many_chunks_have_the_same_bits_in_pieces_and_are_near_the_cpus() {
+    let mut scene = Scene::read("qwen2");
+    // A window that ends inside a chunk, and none.
+    scene.config.windows = vec![Some(100), None];
+    let tokens: Vec<u32> = (0..250).map(|index| 5 + index * 7 % 300).collect();
+    let model = whole(&scene, Storage::F32);
+    // Many rows go through their chunks one after the other, few rows have them computed side by side.
+    let at_once = last_logits(&model, &tokens, &[250]);
+    for pieces in [&[249, 1][..], &[120, 100, 28, 1, 1]] {
+        assert_eq!(bits(&last_logits(&model, &tokens, pieces)), bits(&at_once), "{pieces:?}");
+    }
+    let expected = parity::last_logits(&scene.model(Storage::F32), &tokens, &[250]);
+    let error = difference(&at_once, &expected);
+    assert!(error <= TOLERANCE * largest_of(&expected), "{error}");
+}
+
+#[test]
+fn greedy_sequences_are_pytorchs() {
+    let scene = Scene::read("llama3");
+    let model = whole(&scene, Storage::F32);
+    let reference = &scene.reference;
+    let mut sequence = reference.prompt.clone();
+    let blocks: Vec<u32> =
+        (0..(sequence.len() + reference.greedy.len()).div_ceil(BLOCK_TOKENS) as u32).collect();
+    let mut cache = cache(&model, blocks.len());
+    let mut start = 0;
+    for (expected, gap) in reference.greedy.iter().zip(&reference.gaps) {
+        let span = Span { blocks: &blocks, start, tokens: &sequence[start..] };
+        let last = sequence.len() - start - 1;
+        let logits = model.pass(&mut cache, &[span], &[last]).unwrap().values;
+        start = sequence.len();
+        assert!(TOLERANCE * largest_of(&logits) < *gap, "the reference's gap decides nothing");
+        let best = (0..logits.len()).max_by(|a, b| logits[*a].total_cmp(&logits[*b])).unwrap();
+        assert_eq!(best as u32, *expected, "after {start} tokens");
+        sequence.push(*expected);
     }
 }
 
 #[test]
-fn a_prompt_in_pieces_has_the_same_bits() {
-    // Single tokens, few and many rows are computed by different kernels.
-    let scene = Scene::read("qwen3");
-    let prompt = &scene.reference.prompt;
-    for storage in [Storage::F32, Storage::F16, Storage::Int8, Storage::Int4] {
-        let model = whole(&scene, storage);
-        let whole = last_logits(&model, prompt, &[41]);
-        for pieces in [&[32, 1, 1, 1, 1, 1, 1, 1, 1, 1][..], &[17, 1, 1, 22], &[16, 9, 16], &[40, 1]] {
-            let cut = last_logits(&model, prompt, pieces);
-            assert_eq!(bits(&cut), bits(&whole), "{storage} {pieces:?}");
-        }
-    }
+fn a_vocabulary_of_many_buffers_gives_the_same_logits() {
+    let scene = Scene::read("llama3");
+    let prompt = &scene.reference.prompt[..9];
+    // A row of the vocabulary has 64 bytes, the largest matrix that is kept whole is smaller than this.
+    let expand = 2 * scene.config.inner * scene.config.hidden * 2;
+    let whole = last_logits(&whole(&scene, Storage::F16), prompt, &[9]);
+    let parts = last_logits(&model(&scene, Storage::F16, expand as u64), prompt, &[9]);
+    assert!(expand < scene.config.vocabulary * scene.config.hidden * 2);
+    assert_eq!(bits(&parts), bits(&whole));
+
+    let mut shards = Shards::open(&scene.files.shards).unwrap();
+    let small = GpuModel::load(
+        &mut shards,
+        scene.config.clone(),
+        Storage::F16,
+        gpu(),
+        expand as u64 - 1,
+    );
+    let error = small.unwrap_err().to_string();
+    assert!(error.contains("mlp.gate_proj") && error.contains("reads at most"), "{error}");
+}
+
+#[test]
+fn what_a_device_cannot_hold_is_refused_with_its_limit() {
+    let mut scene = Scene::read("llama3");
+    let gpu = gpu();
+    let blocks = usize::try_from(gpu.largest_buffer()).unwrap() / 64;
+    let error = Cache::new(&gpu, &scene.config, blocks).unwrap_err();
+    assert!(error.contains("choose fewer"), "{error}");
+    let config = &mut scene.config;
+    config.head_size = 1024;
+    let mut shards = Shards::open(&scene.files.shards).unwrap();
+    let refused = GpuModel::load(&mut shards, scene.config.clone(), Storage::F32, gpu, u64::MAX);
+    let error = refused.unwrap_err().to_string();
+    assert!(error.contains("head_dim is 1024"), "{error}");
+}
+
+#[test]
+fn a_token_that_is_unknown_is_refused() {
+    let scene = Scene::read("llama3");
+    let model = whole(&scene, Storage::F16);
+    let mut cache = cache(&model, 1);
+    let token = scene.config.vocabulary as u32;
+    let span = Span { blocks: &[0], start: 0, tokens: &[token] };
+    let error = model.pass(&mut cache, &[span], &[0]).unwrap_err();
+    assert!(error.contains("none of the"), "{error}");
 }

@@ -13,8 +13,8 @@ var<workgroup> right: array<array<f32, TILE>, DEPTH>;
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let count = info[COUNT_AT];
-    let first_row = group.y * TILE;
-    let first_column = group.x * TILE;
+    let first_row = group.x * TILE;
+    let first_column = group.y * TILE;
     let row_of_thread = thread / 16u * 4u;
     let column_of_thread = thread % 16u * 4u;
     // What the thread brings: a quarter of a unit of one row and of one output.
