@@ -359,7 +359,7 @@ fn linear(states: &Panels, layer: &Packed, finish: Finish<'_>, out: &mut Panels,
 mod tests {
     use std::collections::HashMap;
 
-    use burn::tensor::Device;
+    use burn::tensor::{Device, FloatDType};
     use safetensors::{Dtype, tensor::TensorView};
 
     use super::*;
@@ -371,7 +371,7 @@ mod tests {
         let bytes = random_weights(&config);
         let weights = Weights::parse(Path::new("model.safetensors"), &bytes).unwrap();
         let own = CpuModel::load(&weights, &config, 32).unwrap();
-        let burn = Model::load(&weights, &config, &Device::flex(), 32).unwrap();
+        let burn = Model::load(&weights, &config, &Device::flex(), 32, FloatDType::F32).unwrap();
 
         let sequences: Vec<Sequence> = [5, 1, 17, 5, 30, 16]
             .iter()
@@ -379,7 +379,8 @@ mod tests {
             .map(Sequence::single)
             .collect();
         let batch = Batch::pack(&sequences.iter().collect::<Vec<_>>());
-        let (own, burn) = (own.hidden_states(&batch), burn.hidden_states(&batch).unwrap());
+        let burn: Vec<f32> = burn.states(&batch).into_data().try_into_vec().unwrap();
+        let own = own.hidden_states(&batch);
         assert_eq!(own.len(), 74 * 64);
         assert_eq!(own.len(), burn.len());
         let largest =

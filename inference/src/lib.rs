@@ -41,6 +41,7 @@ mod self_test;
 mod sts;
 mod team;
 mod tokens;
+mod warm_up;
 mod weights;
 
 pub use cross::{CrossEncoder, probability};
@@ -48,6 +49,7 @@ pub use device::{Adapter, DeviceChoice, DeviceError, adapters};
 pub use encoder::Encoder;
 pub use engine::{Engine, EngineError, Reranker, StartError};
 pub use error::{EncodeError, LoadError};
+pub use gpu::{DeviceLimits, Effort, MeasureError, measure_device};
 pub use profile::{Profile, ProfileError};
 pub use quantize::{QUANTIZED_MAX, dot_i8, quantize};
 pub use self_test::{TOLERANCE_CPU, TOLERANCE_GPU};

@@ -1,7 +1,10 @@
 //! The encoder as burn's tensor operations, for GPUs; shapes are in rows of tokens.
+//!
+//! Where the device computes in `f16`, products read their two sides in it and sum in `f32`; everything
+//! between products stays in `f32`, because a norm's epsilon and the sums of residuals need its range.
 
 use burn::tensor::{
-    Device, Int, Tensor, TensorData,
+    DType, Device, FloatDType, Int, Tensor, TensorData,
     activation::{gelu, silu},
     module::{attention, layer_norm},
     ops::AttentionModuleOptions,
@@ -63,7 +66,7 @@ enum Activation {
 
 #[derive(Debug)]
 struct Linear {
-    /// `[inputs, outputs]`
+    /// `[inputs, outputs]`, in the type that products are computed in.
     weight: Tensor<2>,
     /// `[1, outputs]`
     bias: Option<Tensor<2>>,
@@ -76,15 +79,17 @@ struct Norm {
 }
 
 impl Model {
-    /// `tokens_max` is the longest sequence that the model will be given.
+    /// `tokens_max` is the longest sequence that the model will be given, `products` the type that products
+    /// read.
     pub(crate) fn load(
         weights: &Weights<'_>,
         config: &BertConfig,
         device: &Device,
         tokens_max: usize,
+        products: FloatDType,
     ) -> Result<Self, LoadError> {
         let hidden = config.hidden_size;
-        let load = Loader { weights, device };
+        let load = Loader { weights, device, products };
         let architecture = config.architecture();
         let types = load
             .matrix("embeddings.token_type_embeddings.weight", [config.type_vocab_size, hidden])?;
@@ -121,9 +126,27 @@ impl Model {
         })
     }
 
-    /// The last layer's hidden states of every token: `[tokens, hidden_size]`, row-major. `Err`
-    /// says why the device failed.
-    pub(crate) fn hidden_states(&self, batch: &Batch) -> Result<Vec<f32>, String> {
+    /// The mean of the last layer's hidden states of every sequence, in the batch's order. They are taken on
+    /// the device, because reading all states would take as long as computing them. `Err` says why the
+    /// device failed.
+    pub(crate) fn means(&self, batch: &Batch) -> Result<Vec<Vec<f64>>, String> {
+        let states = self.states(batch);
+        let hidden = self.heads * self.head_size;
+        let means = batch.runs.iter().map(|run| {
+            let rows = states.clone().narrow(0, run.start, run.rows().len());
+            let sequences: Tensor<3> = rows.reshape([run.count, run.length, hidden]);
+            sequences.mean_dim(1).reshape([run.count, hidden])
+        });
+        let means: Tensor<2> = Tensor::cat(means.collect(), 0);
+        let data = means.try_into_data().map_err(|error| error.to_string())?;
+        let means: Vec<f32> =
+            data.try_into_vec().map_err(|error| format!("read the means: {error:?}"))?;
+        let wide = |mean: &[f32]| mean.iter().copied().map(f64::from).collect();
+        Ok(means.chunks_exact(hidden).map(wide).collect())
+    }
+
+    /// The last layer's hidden states of every token: `[tokens, hidden_size]`.
+    pub(crate) fn states(&self, batch: &Batch) -> Tensor<2> {
         let mut states = self.norm.apply(self.embed(batch), self.epsilon);
         for layer in &self.layers {
             let attended = layer.output.apply(self.attend(layer, states.clone(), batch));
@@ -131,8 +154,7 @@ impl Model {
             let expanded = layer.expand(states.clone());
             states = layer.norm.apply(states + layer.contract.apply(expanded), self.epsilon);
         }
-        let data = states.try_into_data().map_err(|error| error.to_string())?;
-        data.try_into_vec().map_err(|error| format!("read the hidden states: {error:?}"))
+        states
     }
 
     fn embed(&self, batch: &Batch) -> Tensor<2> {
@@ -270,7 +292,12 @@ impl Linear {
     }
 
     fn apply(&self, rows: Tensor<2>) -> Tensor<2> {
-        let product = rows.matmul(self.weight.clone());
+        let product = match self.weight.dtype() {
+            DType::F16 => {
+                rows.cast(FloatDType::F16).matmul(self.weight.clone()).cast(FloatDType::F32)
+            }
+            _ => rows.matmul(self.weight.clone()),
+        };
         match &self.bias {
             Some(bias) => product + bias.clone(),
             None => product,
@@ -284,10 +311,16 @@ impl Norm {
     }
 }
 
+/// The type that products read on `device`.
+pub(crate) fn products_on(device: &Device) -> FloatDType {
+    if device.supports_dtype(DType::F16) { FloatDType::F16 } else { FloatDType::F32 }
+}
+
 /// Reads tensors of the weights file onto the device.
 struct Loader<'a> {
     weights: &'a Weights<'a>,
     device: &'a Device,
+    products: FloatDType,
 }
 
 impl Loader<'_> {
@@ -317,7 +350,11 @@ impl Loader<'_> {
             }
         }
         let weight = TensorData::new(transposed, [inputs, outputs]);
-        Ok(Tensor::from_data(weight, self.device))
+        let weight: Tensor<2> = Tensor::from_data(weight, self.device);
+        Ok(match self.products {
+            FloatDType::F16 => weight.cast(FloatDType::F16),
+            _ => weight,
+        })
     }
 
     fn norm(&self, name: &str, length: usize) -> Result<Norm, LoadError> {

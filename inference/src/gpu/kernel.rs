@@ -72,9 +72,7 @@ impl Kernel {
 /// by the same kernel, and buffers are parts of larger ones.
 pub(crate) fn bindings(buffers: &[(&str, &str)]) -> String {
     let declare = |(index, (name, kind)): (usize, &(&str, &str))| {
-        format!(
-            "@group(0) @binding({index}) var<storage, read_write> {name}: array<{kind}>;\n"
-        )
+        format!("@group(0) @binding({index}) var<storage, read_write> {name}: array<{kind}>;\n")
     };
     buffers.iter().enumerate().map(declare).collect()
 }

@@ -127,7 +127,8 @@ impl Buffer {
     /// The words, once every kernel before has run; a buffer may be a little larger than what was asked
     /// for. `Err` says why the device failed.
     pub(crate) fn read(&self) -> Result<Vec<[u8; 4]>, String> {
-        let bytes = self.client().read_one(self.handle.clone()).map_err(|error| error.to_string())?;
+        let bytes =
+            self.client().read_one(self.handle.clone()).map_err(|error| error.to_string())?;
         Ok(bytes.as_chunks::<4>().0.to_vec())
     }
 }

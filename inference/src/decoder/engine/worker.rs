@@ -71,8 +71,7 @@ fn prepare(dir: &Path, options: &Options) -> Result<(Worker, Option<Team>), Star
         Network::Gpu(..) => None,
     };
     let blocks = cache_tokens.div_ceil(BLOCK_TOKENS);
-    let reader =
-        network.reader(blocks).map_err(|reason| StartError::Device { device, reason })?;
+    let reader = network.reader(blocks).map_err(|reason| StartError::Device { device, reason })?;
     let worker = Worker {
         reader,
         pool: Pool::new(blocks),

@@ -23,6 +23,9 @@ const TOGETHER_MAX: usize = 8;
 /// Up to so many rows each chunk has a workgroup of its own; more rows fill a device by themselves.
 const SPLIT_ROWS_MAX: usize = 32;
 
+/// Up to so many chunks are computed one after the other, because joining them takes a kernel more.
+const WHOLE_CHUNKS: usize = 2;
+
 /// Most words in which chunks are kept until they are joined: 64 MiB.
 const SPLIT_WORDS_MAX: usize = 16 * 1024 * 1024;
 
@@ -61,6 +64,18 @@ pub(super) fn turns(gpu: &Gpu, config: &DecoderConfig) -> Buffer {
     gpu.upload(&turns)
 }
 
+/// What all kernels that know heads know of them.
+pub(super) fn constants(config: &DecoderConfig) -> Vec<(&'static str, Constant)> {
+    vec![
+        ("HEADS", Constant::Unsigned(config.heads)),
+        ("KEY_HEADS", Constant::Unsigned(config.key_heads)),
+        ("SIZE", Constant::Unsigned(config.head_size)),
+        ("BLOCK", Constant::Unsigned(BLOCK_TOKENS)),
+        ("ROWS_AT", Constant::Unsigned(ROWS_AT)),
+        ("EPSILON", Constant::Float(config.epsilon)),
+    ]
+}
+
 /// Heads that one workgroup computes: the largest share of a group that its registers hold.
 fn together(config: &DecoderConfig) -> usize {
     let group = config.group();
@@ -94,12 +109,13 @@ pub(super) fn check(gpu: &Gpu, config: &DecoderConfig) -> Result<(), String> {
 /// One layer's attention.
 #[derive(Debug)]
 pub(super) struct Attention {
-    place: Kernel,
+    /// Where heads are normalised, what does that and places them, and the scales. Elsewhere the product
+    /// that makes them does.
+    place: Option<(Kernel, Buffer)>,
     whole: Kernel,
     split: Kernel,
     join: Kernel,
     turns: Buffer,
-    head_scales: Buffer,
     gpu: Gpu,
     heads: usize,
     key_heads: usize,
@@ -117,14 +133,8 @@ impl Attention {
         turns: &Buffer,
     ) -> Self {
         let together = together(config);
-        let constants = [
-            ("HEADS", Constant::Unsigned(config.heads)),
-            ("KEY_HEADS", Constant::Unsigned(config.key_heads)),
-            ("SIZE", Constant::Unsigned(config.head_size)),
-            ("BLOCK", Constant::Unsigned(BLOCK_TOKENS)),
-            ("ROWS_AT", Constant::Unsigned(ROWS_AT)),
-            ("EPSILON", Constant::Float(config.epsilon)),
-            ("HEAD_NORM", Constant::Flag(head_norms.is_some())),
+        let mut constants = constants(config);
+        constants.extend([
             ("GROUP", Constant::Unsigned(config.group())),
             ("QUARTERS", Constant::Unsigned(config.head_size / 4)),
             ("TOGETHER", Constant::Unsigned(together)),
@@ -132,17 +142,25 @@ impl Attention {
             ("CHUNKS_AT", Constant::Unsigned(CHUNKS_AT)),
             ("WINDOW", Constant::Unsigned(window.unwrap_or(0))),
             ("SCALE", Constant::Float(1.0 / (config.head_size as f32).sqrt())),
-        ];
-        let place = bindings(&[
-            ("projected", "f32"),
-            ("turns", "f32"),
-            ("head_scales", "f32"),
-            ("info", "u32"),
-            ("queries", "f32"),
-            ("keys", "f32"),
-            ("values", "f32"),
         ]);
-        let place = [&place, include_str!("sum.wgsl"), include_str!("place.wgsl")];
+        let place = head_norms.map(|norms| {
+            let declared = bindings(&[
+                ("projected", "f32"),
+                ("head_scales", "f32"),
+                ("info", "u32"),
+                ("queries", "f32"),
+                ("keys", "f32"),
+                ("values", "f32"),
+                ("turns", "f32"),
+            ]);
+            let parts = [
+                &declared,
+                include_str!("sum.wgsl"),
+                include_str!("heads.wgsl"),
+                include_str!("place.wgsl"),
+            ];
+            (Kernel::new(&parts, PLACE_THREADS, &constants), gpu.upload(&norms.concat()))
+        });
         let attend = bindings(&[
             ("queries", "vec4<f32>"),
             ("keys", "vec4<f32>"),
@@ -151,21 +169,20 @@ impl Attention {
             ("out", "vec4<f32>"),
         ]);
         let join = bindings(&[("chunks", "vec4<f32>"), ("info", "u32"), ("out", "vec4<f32>")]);
-        let (numbers, join_chunks) = (include_str!("numbers.wgsl"), include_str!("join_chunks.wgsl"));
+        let (numbers, join_chunks) =
+            (include_str!("numbers.wgsl"), include_str!("join_chunks.wgsl"));
         let attend = |split: bool| {
             let parts = [&attend, numbers, join_chunks, include_str!("attend.wgsl")];
             let constants = [&constants[..], &[("SPLIT", Constant::Flag(split))]].concat();
             Kernel::new(&parts, CHUNK as u32, &constants)
         };
         let join = [&join, numbers, join_chunks, include_str!("join.wgsl")];
-        let head_scales = head_norms.map_or_else(|| vec![1.0], |norms| norms.concat());
         Self {
-            place: Kernel::new(&place, PLACE_THREADS, &constants),
+            place,
             whole: attend(false),
             split: attend(true),
             join: Kernel::new(&join, CHUNK as u32, &constants),
             turns: turns.clone(),
-            head_scales: gpu.upload(&head_scales),
             gpu: gpu.clone(),
             heads: config.heads,
             key_heads: config.key_heads,
@@ -175,8 +192,21 @@ impl Attention {
         }
     }
 
-    /// Queues a pass: `projected` are queries, keys and values of its rows; keys and values go into
-    /// `memory`, what is attended into `out`.
+    /// What the product of queries, keys and values writes to, and the turns where it places them.
+    pub(super) fn outs<'a>(
+        &'a self,
+        [keys, values]: &'a [Buffer; 2],
+        projected: &'a Buffer,
+        queries: &'a Buffer,
+    ) -> Vec<&'a Buffer> {
+        match &self.place {
+            None => vec![queries, keys, values, &self.turns],
+            Some(_) => vec![projected],
+        }
+    }
+
+    /// Queues a pass, behind the product that wrote to [`outs`](Self::outs) of the same buffers; what is
+    /// attended goes into `out`.
     pub(super) fn run(
         &self,
         pass: &Pass,
@@ -186,10 +216,12 @@ impl Attention {
         out: &Buffer,
     ) {
         let [keys, values] = memory;
-        let heads = self.heads + 2 * self.key_heads;
         let info = &pass.info;
-        let buffers = [projected, &self.turns, &self.head_scales, info, queries, keys, values];
-        self.place.launch([pass.rows, heads, 1], &buffers);
+        if let Some((place, head_scales)) = &self.place {
+            let heads = self.heads + 2 * self.key_heads;
+            let buffers = [projected, head_scales, info, queries, keys, values, &self.turns];
+            place.launch([pass.rows, heads, 1], &buffers);
+        }
 
         let groups = self.heads / self.together;
         // A window of this size lies in so many chunks at most.
@@ -197,7 +229,7 @@ impl Attention {
         let chunks = pass.chunks.min(in_window);
         // The place of a chunk is worked out from the longest row's number of chunks.
         let words = pass.rows * self.heads * pass.chunks * (self.head_size + 4);
-        if chunks <= 1 || SPLIT_ROWS_MAX < pass.rows || SPLIT_WORDS_MAX < words {
+        if chunks <= WHOLE_CHUNKS || SPLIT_ROWS_MAX < pass.rows || SPLIT_WORDS_MAX < words {
             self.whole.launch([pass.rows, groups, 1], &[queries, keys, values, info, out]);
             return;
         }

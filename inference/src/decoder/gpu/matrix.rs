@@ -9,14 +9,16 @@ use rayon::prelude::*;
 
 use super::{
     super::{
+        config::DecoderConfig,
         matrix::{
             BLOCK, Storage,
             pack::{check_f16, int4_levels, int8_levels, to_f16},
         },
         weights::{Raw, Role},
     },
+    attention,
     pass::{CHOSEN_COUNT, Pass, ROW_COUNT, ROWS_AT},
-    rows::Left,
+    rows::{self, Left, Norms},
 };
 use crate::gpu::{Buffer, Constant, Gpu, Kernel, bindings};
 
@@ -48,6 +50,8 @@ const GATHER_THREADS: u32 = 64;
 pub(super) struct GpuMatrix {
     parts: Vec<Part>,
     bias: Option<Buffer>,
+    /// Whether the kernels for a few rows normalise what they read.
+    norm: bool,
     bytes: usize,
 }
 
@@ -67,7 +71,12 @@ struct Part {
 
 impl GpuMatrix {
     /// Packs `raw` into buffers of at most `largest` bytes. `Err` says why that cannot be done.
-    pub(super) fn upload(gpu: &Gpu, raw: &Raw, largest: u64) -> Result<Self, String> {
+    pub(super) fn upload(
+        gpu: &Gpu,
+        raw: &Raw,
+        config: &DecoderConfig,
+        largest: u64,
+    ) -> Result<Self, String> {
         let Raw { weight, bias, inputs, role, storage } = raw;
         storage.check(*inputs)?;
         if *storage == Storage::F16 {
@@ -81,7 +90,8 @@ impl GpuMatrix {
             Storage::Int4 => inputs / 2,
         };
         let fitting = usize::try_from(largest).unwrap_or(usize::MAX) / bytes_of_row;
-        let whole = *role == Role::Expand;
+        // What becomes of an output of these depends on another one.
+        let whole = matches!(role, Role::Expand | Role::Projection);
         if fitting == 0 || (whole && fitting < outputs) {
             return Err(format!(
                 "a layer of {outputs} outputs needs a buffer of {} bytes, the device reads at most \
@@ -89,7 +99,7 @@ impl GpuMatrix {
                 if whole { outputs * bytes_of_row } else { bytes_of_row }
             ));
         }
-        let shape = Shape { inputs: *inputs, outputs, role: *role, storage: *storage, biased: !bias.is_empty() };
+        let shape = Shape::new(raw, config, outputs);
         let mut bytes = 0;
         let parts = weight.chunks(fitting.min(outputs) * inputs).scan(0, |first, weight| {
             let count = weight.len() / inputs;
@@ -103,7 +113,7 @@ impl GpuMatrix {
         });
         let parts = parts.collect();
         let bias = (!bias.is_empty()).then(|| gpu.upload(bias));
-        Ok(Self { parts, bias, bytes })
+        Ok(Self { parts, bias, norm: shape.norm, bytes })
     }
 
     /// Bytes of the weights, which one row's product reads.
@@ -111,24 +121,58 @@ impl GpuMatrix {
         self.bytes
     }
 
-    /// Queues the product of so many rows of `left`; what becomes of it, the matrix's role says.
-    pub(super) fn product(&self, pass: &Pass, left: &Left, rows: usize, out: &Buffer) {
+    /// Queues the product of so many rows of `left`; what becomes of it, the matrix's role says. `outs` are
+    /// what its kernels write to, and the turns where they place heads.
+    pub(super) fn product(&self, pass: &Pass, left: &Left, rows: usize, outs: &[&Buffer]) {
+        debug_assert!(!self.norm || FEW_MAX < rows, "few rows would be normalised again");
+        self.run(pass, left, None, rows, outs);
+    }
+
+    /// Queues the product of all rows of a pass, of states that are normalised first: where weights are
+    /// floats and rows are few, by the same kernel.
+    pub(super) fn product_of_states(
+        &self,
+        pass: &Pass,
+        states: &Left,
+        scales: &Buffer,
+        (norms, normed): (&Norms, &Left),
+        outs: &[&Buffer],
+    ) {
+        if self.norm && pass.rows <= FEW_MAX {
+            self.run(pass, states, Some(scales), pass.rows, outs);
+        } else {
+            norms.all(pass, &states.values, scales, normed);
+            self.run(pass, normed, None, pass.rows, outs);
+        }
+    }
+
+    fn run(
+        &self,
+        pass: &Pass,
+        left: &Left,
+        norm_scales: Option<&Buffer>,
+        rows: usize,
+        outs: &[&Buffer],
+    ) {
         // Neighbouring workgroups compute other rows with the same weights, which are then read from a
         // cache.
         for part in &self.parts {
-            let mut buffers = vec![&part.weights, &left.values, out, &pass.info];
+            let mut buffers = vec![&part.weights, &left.values, &pass.info];
             buffers.extend(&part.steps);
             buffers.extend(&left.scales);
             buffers.extend(&self.bias);
+            buffers.extend(norm_scales);
+            buffers.extend(outs);
             if FEW_MAX < rows {
                 let groups = [rows.div_ceil(TILE), part.count.div_ceil(TILE), 1];
                 part.many_rows.launch(groups, &buffers);
                 continue;
             }
             let columns = part.threads as usize / LANES * COLUMNS;
-            let (kernel, rows_together) =
+            let (kernel, together) =
                 if rows == 1 { (&part.one_row, 1) } else { (&part.few_rows, FEW) };
-            kernel.launch([rows.div_ceil(rows_together), part.count.div_ceil(columns), 1], &buffers);
+            let groups = [rows.div_ceil(together), part.count.div_ceil(columns), 1];
+            kernel.launch(groups, &buffers);
         }
     }
 
@@ -144,36 +188,57 @@ impl GpuMatrix {
 }
 
 /// What the kernels of a matrix are made for.
-struct Shape {
+struct Shape<'a> {
+    config: &'a DecoderConfig,
     inputs: usize,
     outputs: usize,
     role: Role,
     storage: Storage,
     biased: bool,
+    /// Whether the kernels for a few rows normalise what they read.
+    norm: bool,
 }
 
-impl Shape {
+/// Threads of the kernels for a few rows, as long as the device's limit to workgroups allows.
+const THREADS: u32 = 64;
+
+impl<'a> Shape<'a> {
+    fn new(raw: &Raw, config: &'a DecoderConfig, outputs: usize) -> Self {
+        let Raw { bias, inputs, role, storage, .. } = raw;
+        let of_states = matches!(role, Role::Expand | Role::Projection);
+        Self {
+            config,
+            inputs: *inputs,
+            outputs,
+            role: *role,
+            storage: *storage,
+            biased: !bias.is_empty(),
+            norm: of_states
+                && !storage.is_integer()
+                && Self::threads(outputs) == rows::NORM_THREADS,
+        }
+    }
+
+    fn threads(count: usize) -> u32 {
+        if MANY_OUTPUTS < count { 256 } else { THREADS }
+    }
+
     fn part(&self, weights: Buffer, steps: Option<Buffer>, first: usize, count: usize) -> Part {
-        let threads = if MANY_OUTPUTS < count { 256 } else { 64 };
-        let integer = self.storage.is_integer();
-        let left = if integer {
-            include_str!("left_blocks.wgsl")
+        let threads = Self::threads(count);
+        let (left, tile) = if self.storage.is_integer() {
+            (["", include_str!("left_blocks.wgsl")], include_str!("tile_blocks.wgsl"))
         } else {
-            include_str!("left_floats.wgsl")
-        };
-        let tile = if integer {
-            include_str!("tile_blocks.wgsl")
-        } else {
-            include_str!("tile_floats.wgsl")
+            let left = [include_str!("sum.wgsl"), include_str!("left_floats.wgsl")];
+            (left, include_str!("tile_floats.wgsl"))
         };
         let few = |rows: usize| {
-            let body = [left, include_str!("vector.wgsl")];
-            self.kernel(&body, threads, first, count, rows)
+            let body = [left[0], left[1], include_str!("vector.wgsl")];
+            self.kernel(&body, threads, (first, count), rows, self.norm)
         };
         Part {
             one_row: few(1),
             few_rows: few(FEW),
-            many_rows: self.kernel(&[tile], TILE_THREADS, first, count, TILE),
+            many_rows: self.kernel(&[tile], TILE_THREADS, (first, count), TILE, false),
             gather: (self.role == Role::Vocabulary).then(|| self.gather(first, count)),
             weights,
             steps,
@@ -182,10 +247,16 @@ impl Shape {
         }
     }
 
-    fn kernel(&self, body: &[&str], threads: u32, first: usize, count: usize, rows: usize) -> Kernel {
+    fn kernel(
+        &self,
+        body: &[&str],
+        threads: u32,
+        (first, count): (usize, usize),
+        rows: usize,
+        norm: bool,
+    ) -> Kernel {
         let (element, input) = self.elements();
-        let mut buffers =
-            vec![("weights", element), ("inputs", input), ("out", "f32"), ("info", "u32")];
+        let mut buffers = vec![("weights", element), ("inputs", input), ("info", "u32")];
         if self.storage.is_integer() {
             buffers.extend([("steps", "u32"), ("input_scales", "vec2<f32>")]);
         }
@@ -195,21 +266,40 @@ impl Shape {
         } else {
             "fn bias_of(column: u32) -> f32 { return 0.0f; }\n"
         };
+        let norm_scale = if norm {
+            buffers.push(("norm_scales", "vec4<f32>"));
+            "fn norm_scale(quarter: u32) -> vec4<f32> { return norm_scales[quarter]; }\n"
+        } else {
+            "fn norm_scale(quarter: u32) -> vec4<f32> { return vec4<f32>(1.0f); }\n"
+        };
         let finish = match self.role {
-            Role::Expand => include_str!("finish_gate.wgsl"),
-            Role::Projection | Role::Update | Role::Vocabulary => include_str!("finish_rows.wgsl"),
+            Role::Projection if !self.config.head_norm => {
+                buffers.extend([("queries", "f32"), ("keys", "f32"), ("values", "f32")]);
+                buffers.push(("turns", "f32"));
+                [include_str!("heads.wgsl"), include_str!("finish_heads.wgsl")]
+            }
+            Role::Expand => {
+                buffers.push(("out", "f32"));
+                ["", include_str!("finish_gate.wgsl")]
+            }
+            Role::Projection | Role::Update | Role::Vocabulary => {
+                buffers.push(("out", "f32"));
+                ["", include_str!("finish_rows.wgsl")]
+            }
         };
         let count_at = if self.role == Role::Vocabulary { CHOSEN_COUNT } else { ROW_COUNT };
         let mut constants = self.constants(first, count);
+        constants.extend(attention::constants(self.config));
         constants.extend([
             ("OUTPUTS", Constant::Unsigned(self.outputs)),
             ("ROWS", Constant::Unsigned(rows)),
             ("COUNT_AT", Constant::Unsigned(count_at)),
             ("ADD", Constant::Flag(self.role == Role::Update)),
+            ("NORM", Constant::Flag(norm)),
         ]);
         let declared = bindings(&buffers);
-        let mut parts =
-            vec![declared.as_str(), include_str!("numbers.wgsl"), self.text(), bias_of, finish];
+        let mut parts = vec![declared.as_str(), norm_scale, include_str!("numbers.wgsl")];
+        parts.extend([self.text(), bias_of, finish[0], finish[1]]);
         parts.extend(body);
         Kernel::new(&parts, threads, &constants)
     }

@@ -65,7 +65,7 @@ struct Layer {
 /// What passes compute in between, for as many rows as a pass may have.
 #[derive(Debug)]
 struct Scratch {
-    states: Buffer,
+    states: Left,
     normed: Left,
     projected: Buffer,
     queries: Buffer,
@@ -74,7 +74,7 @@ struct Scratch {
 }
 
 /// Buffers that one kernel reads or writes.
-const BUFFERS: usize = 7;
+const BUFFERS: usize = 10;
 
 impl GpuModel {
     /// Reads a model into the memory of a device. Buffers of weights have at most `largest` bytes, which
@@ -90,10 +90,12 @@ impl GpuModel {
         let failed = |reason: String| LoadError::Weights { path: path.clone(), reason };
         if gpu.buffers_max() < BUFFERS {
             let buffers = gpu.buffers_max();
-            return Err(failed(format!("the device reads {buffers} buffers at once, needed are {BUFFERS}")));
+            return Err(failed(format!(
+                "the device reads {buffers} buffers at once, needed are {BUFFERS}"
+            )));
         }
         attention::check(&gpu, &config).map_err(failed)?;
-        let pack = |raw: weights::Raw| GpuMatrix::upload(&gpu, &raw, largest);
+        let pack = |raw: weights::Raw| GpuMatrix::upload(&gpu, &raw, &config, largest);
         let weights = Weights::load(shards, &config, storage, pack)?;
         let bytes = weights.bytes(GpuMatrix::bytes);
         let turns = attention::turns(&gpu, &config);
@@ -152,17 +154,18 @@ impl GpuModel {
         let pass = Pass::new(&self.gpu, spans, chosen, CHUNK, vocabulary)?;
         let Scratch { states, normed, projected, queries, attended, gated } = &self.scratch;
         let rows = pass.rows;
-        self.embedding.as_ref().unwrap_or(&self.head).gather(&pass, states);
-        observe(states, rows)?;
+        let norm = (&self.norms, normed);
+        self.embedding.as_ref().unwrap_or(&self.head).gather(&pass, &states.values);
+        observe(&states.values, rows)?;
         for (layer, memory) in self.layers.iter().zip(cache.layers()) {
-            self.norms.all(&pass, states, &layer.attention_norm, normed);
-            layer.projection.product(&pass, normed, rows, projected);
-            layer.attention.run(&pass, memory, projected, queries, attended.floats());
-            layer.output.product(&pass, attended.left(rows), rows, states);
-            self.norms.all(&pass, states, &layer.norm, normed);
-            layer.expand.product(&pass, normed, rows, gated.floats());
-            layer.contract.product(&pass, gated.left(rows), rows, states);
-            observe(states, rows)?;
+            let Layer { projection, attention, output, expand, contract, .. } = layer;
+            let outs = attention.outs(memory, projected, queries);
+            projection.product_of_states(&pass, states, &layer.attention_norm, norm, &outs);
+            attention.run(&pass, memory, projected, queries, attended.floats());
+            output.product(&pass, attended.left(rows), rows, &[&states.values]);
+            expand.product_of_states(&pass, states, &layer.norm, norm, &[gated.floats()]);
+            contract.product(&pass, gated.left(rows), rows, &[&states.values]);
+            observe(&states.values, rows)?;
         }
         let count = pass.chosen;
         if count == 0 {
@@ -170,9 +173,9 @@ impl GpuModel {
             self.gpu.wait()?;
             return Ok(Rows::zeros(0, vocabulary));
         }
-        self.norms.chosen(&pass, states, &self.norm, normed);
+        self.norms.chosen(&pass, &states.values, &self.norm, normed);
         let logits = self.gpu.empty(count * vocabulary);
-        self.head.product(&pass, normed, count, &logits);
+        self.head.product(&pass, normed, count, &[&logits]);
         read(&logits, count, vocabulary)
     }
 }
@@ -183,7 +186,7 @@ impl Scratch {
         let queries = config.heads * config.head_size;
         let keys = config.key_heads * config.head_size;
         Self {
-            states: gpu.empty(ROWS * config.hidden),
+            states: Left::empty(gpu, Storage::F32, ROWS, config.hidden),
             normed: Left::empty(gpu, storage, ROWS, config.hidden),
             projected: gpu.empty(ROWS * (queries + 2 * keys)),
             queries: gpu.empty(ROWS * queries),

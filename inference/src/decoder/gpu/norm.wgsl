@@ -12,7 +12,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     for (var index = thread; index < WIDTH / 4u; index += THREADS) {
         sum += squares(states[start + index]);
     }
-    let factor = 1.0f / sqrt(sum_of(thread, sum) / f32(WIDTH) + EPSILON);
+    let factor = factor_from(thread, sum, WIDTH);
     store(group.x, start, thread, factor);
 }
 

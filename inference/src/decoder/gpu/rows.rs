@@ -6,8 +6,10 @@ use super::{
 };
 use crate::gpu::{Buffer, Constant, Gpu, Kernel, bindings};
 
-/// Threads that share a row that is normalised; threads of which each makes a block.
-const NORM_THREADS: u32 = 128;
+/// Threads that share a row that is normalised, here and in products of a few rows.
+pub(super) const NORM_THREADS: u32 = 64;
+
+/// Threads of which each makes a block.
 const BLOCK_THREADS: u32 = 64;
 
 /// The left side of products in the form that a storage reads: floats, or blocks of 8 bits with their

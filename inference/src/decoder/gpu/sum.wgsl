@@ -17,3 +17,11 @@ fn sum_of(thread: u32, value: f32) -> f32 {
 fn squares(value: vec4<f32>) -> f32 {
     return fma(value.w, value.w, fma(value.z, value.z, fma(value.y, value.y, value.x * value.x)));
 }
+
+// What norms a row of so many columns, from every thread's share of its squares.
+fn factor_from(thread: u32, value: f32, columns: u32) -> f32 {
+    let factor = 1.0f / sqrt(sum_of(thread, value) / f32(columns) + EPSILON);
+    // The next sum begins when everybody has this one.
+    workgroupBarrier();
+    return factor;
+}

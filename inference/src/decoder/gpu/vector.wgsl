@@ -21,19 +21,21 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let b = weight_row(column + 1u);
     let c = weight_row(column + 2u);
     let d = weight_row(column + 3u);
+    // Rows that are not there are computed as the last one that is.
     var sums: array<vec4<f32>, ROWS>;
+    var factors: array<f32, ROWS>;
     for (var row = 0u; row < ROWS; row += 1u) {
         sums[row] = vec4<f32>(0.0f);
+        factors[row] = factor_of(min(first_row + row, count - 1u), thread);
     }
     for (var unit = lane; unit < UNITS; unit += LANES) {
         let of_a = unit_of(a, unit);
         let of_b = unit_of(b, unit);
         let of_c = unit_of(c, unit);
         let of_d = unit_of(d, unit);
-        // Rows that are not there are computed as the last one that is.
         for (var row = 0u; row < ROWS; row += 1u) {
             let from_row = min(first_row + row, count - 1u);
-            sums[row] = add_unit(sums[row], from_row, unit, of_a, of_b, of_c, of_d);
+            sums[row] = add_unit(sums[row], from_row, unit, factors[row], of_a, of_b, of_c, of_d);
         }
     }
     for (var row = 0u; row < ROWS; row += 1u) {

@@ -58,9 +58,13 @@ pub(crate) fn int8_levels(values: &[f32]) -> (u16, impl Iterator<Item = i8>) {
 pub(crate) fn int4_levels(values: &[f32]) -> (u16, impl Iterator<Item = i8>) {
     // Sixteen levels have one more below zero than above; the value that is farthest from zero gets
     // that one, so the scale has the other sign where it is positive.
-    let farthest = values.iter().fold(0.0_f32, |farthest, value| {
-        if farthest.abs() < value.abs() { *value } else { farthest }
-    });
+    let farthest =
+        values.iter().fold(
+            0.0_f32,
+            |farthest, value| {
+                if farthest.abs() < value.abs() { *value } else { farthest }
+            },
+        );
     let scale = scale_of(-farthest, 8.0);
     let levels = values.iter().map(move |value| (value / scale.value).round());
     (scale.bits, levels.map(|level| level.clamp(-8.0, 7.0) as i8))
