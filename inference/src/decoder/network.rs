@@ -84,12 +84,13 @@ impl Network {
         }
     }
 
-    /// Pieces in which a prompt is read to try every kernel there is, each at least once.
-    pub(crate) fn pieces(&self) -> &'static [usize] {
+    /// How many tokens the self-test reads, and the two ends that it reads in pieces behind the rest of
+    /// them: together they run every kernel there is.
+    pub(crate) fn trial(&self) -> (usize, [&'static [usize]; 2]) {
         match self {
-            Self::Cpu(_) => &[33, 1, 1],
-            // Many rows, a few and one, and more positions than one chunk of attention.
-            Self::Gpu(..) => &[gpu::CHUNK, 3, 1, 1],
+            Self::Cpu(_) => (35, [&[], &[1, 1]]),
+            // Many rows, a few and one, and more chunks of attention than are computed in a row.
+            Self::Gpu(..) => (gpu::SPLIT_FROM + 4, [&[4], &[57, 1, 1, 1]]),
         }
     }
 

@@ -71,6 +71,12 @@ impl Gpu {
         self.client.properties().hardware.max_shared_memory_size
     }
 
+    /// Lets the device begin with what is queued. Without it, it begins when some dozens of kernels are.
+    /// `Err` says why the device failed.
+    pub(crate) fn begin(&self) -> Result<(), String> {
+        self.client.flush().map_err(|error| error.to_string())
+    }
+
     /// Waits until everything queued has run. `Err` says why the device failed.
     pub(crate) fn wait(&self) -> Result<(), String> {
         let done = self.client.sync();
@@ -124,12 +130,16 @@ impl Buffer {
         self.gpu.empty(words)
     }
 
-    /// The words, once every kernel before has run; a buffer may be a little larger than what was asked
-    /// for. `Err` says why the device failed.
-    pub(crate) fn read(&self) -> Result<Vec<[u8; 4]>, String> {
-        let bytes =
-            self.client().read_one(self.handle.clone()).map_err(|error| error.to_string())?;
-        Ok(bytes.as_chunks::<4>().0.to_vec())
+    /// The first `count` words, once every kernel before has run. `Err` says why the device failed.
+    pub(crate) fn read<T>(&self, count: usize, word: fn([u8; 4]) -> T) -> Result<Vec<T>, String> {
+        let bytes = self.client().read_one(self.handle.clone());
+        let bytes = bytes.map_err(|error| error.to_string())?;
+        // A buffer may be a little larger than what was asked for.
+        let words = bytes.as_chunks::<4>().0;
+        match words.get(..count) {
+            Some(words) => Ok(words.iter().map(|bytes| word(*bytes)).collect()),
+            None => Err(format!("it gave {} values, expected {count}", words.len())),
+        }
     }
 }
 

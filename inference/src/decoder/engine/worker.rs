@@ -240,3 +240,44 @@ impl Worker {
         turns
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decoder::{Event, Parameters, Storage};
+    use crate::device::{DeviceChoice, adapters};
+
+    #[test]
+    fn a_device_that_fails_ends_the_thread_and_every_output_with_its_reason() {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/decoder/llama3");
+        let software = adapters().into_iter().find(|adapter| adapter.software).unwrap();
+        let device = DeviceChoice::Wgpu(Some(software.number));
+        let options = Options { device, storage: Storage::F16, cache_tokens: 128 };
+        let (worker, team) = prepare(&dir, &options).unwrap();
+        assert!(team.is_none(), "threads of the CPU would wait beside the GPU");
+        let (requests, receiver) = mpsc::channel(4);
+        // Nothing but a device's own failures reaches a pass from outside; this stands for one.
+        let unknown = worker.facts.vocabulary as u32;
+        let mut outputs = Vec::new();
+        for prompt in [vec![5, 6], vec![7, unknown], vec![8]] {
+            let (events, output) = mpsc::unbounded_channel();
+            let parameters = Parameters { max_tokens: 4, ..Parameters::default() };
+            let asked = Instant::now();
+            let request = Request { prompt, parameters, constraint: None, events, asked };
+            requests.try_send(request).unwrap();
+            outputs.push(output);
+        }
+        worker.work(receiver, None);
+        for mut output in outputs {
+            let Some(Event::Done(Err(error))) = output.blocking_recv() else {
+                panic!("an output went on")
+            };
+            assert!(
+                matches!(&error, GenerateError::Device { device: failed, .. } if *failed == device),
+                "{error}"
+            );
+            assert!(error.to_string().contains("none of the"), "{error}");
+        }
+        assert!(requests.is_closed());
+    }
+}

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Positions that are attended to together, and the threads that do it.
-pub(crate) const CHUNK: usize = 128;
+pub(super) const CHUNK: usize = 128;
 
 /// Threads that place one head of one token.
 const PLACE_THREADS: u32 = 64;
@@ -22,6 +22,9 @@ const TOGETHER_MAX: usize = 8;
 
 /// Up to so many rows each chunk has a workgroup of its own; more rows fill a device by themselves.
 const SPLIT_ROWS_MAX: usize = 32;
+
+/// From so many positions on, chunks of a few rows are computed side by side.
+pub(crate) const SPLIT_FROM: usize = WHOLE_CHUNKS * CHUNK;
 
 /// Up to so many chunks are computed one after the other, because joining them takes a kernel more.
 const WHOLE_CHUNKS: usize = 2;

@@ -35,7 +35,7 @@ use crate::{
     error::LoadError,
     gpu::{Buffer, Gpu},
 };
-pub(crate) use attention::{CHUNK, GpuCache as Cache};
+pub(crate) use attention::{GpuCache as Cache, SPLIT_FROM};
 
 /// A decoder in a device's memory. It has no state: keys and values are in a [`Cache`].
 #[derive(Debug)]
@@ -151,13 +151,13 @@ impl GpuModel {
         mut observe: impl FnMut(&Buffer, usize) -> Result<(), String>,
     ) -> Result<Rows, String> {
         let vocabulary = self.config.vocabulary;
-        let pass = Pass::new(&self.gpu, spans, chosen, CHUNK, vocabulary)?;
+        let pass = Pass::new(&self.gpu, spans, chosen, attention::CHUNK, vocabulary)?;
         let Scratch { states, normed, projected, queries, attended, gated } = &self.scratch;
         let rows = pass.rows;
         let norm = (&self.norms, normed);
         self.embedding.as_ref().unwrap_or(&self.head).gather(&pass, &states.values);
         observe(&states.values, rows)?;
-        for (layer, memory) in self.layers.iter().zip(cache.layers()) {
+        for (index, (layer, memory)) in self.layers.iter().zip(cache.layers()).enumerate() {
             let Layer { projection, attention, output, expand, contract, .. } = layer;
             let outs = attention.outs(memory, projected, queries);
             projection.product_of_states(&pass, states, &layer.attention_norm, norm, &outs);
@@ -165,6 +165,10 @@ impl GpuModel {
             output.product(&pass, attended.left(rows), rows, &[&states.values]);
             expand.product_of_states(&pass, states, &layer.norm, norm, &[gated.floats()]);
             contract.product(&pass, gated.left(rows), rows, &[&states.values]);
+            if index == 0 {
+                // The device computes this layer while the others are queued.
+                self.gpu.begin()?;
+            }
             observe(&states.values, rows)?;
         }
         let count = pass.chosen;
@@ -198,9 +202,6 @@ impl Scratch {
 
 /// The first rows of a buffer.
 fn read(buffer: &Buffer, rows: usize, columns: usize) -> Result<Rows, String> {
-    let words = buffer.read()?;
-    let Some(words) = words.get(..rows * columns) else {
-        return Err(format!("it gave {} values, expected {}", words.len(), rows * columns));
-    };
-    Ok(Rows { values: words.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect(), columns })
+    let values = buffer.read(rows * columns, f32::from_le_bytes)?;
+    Ok(Rows { values, columns })
 }

@@ -132,17 +132,18 @@ fn integers_agree_with_the_cpu_and_with_themselves() {
 #[test]
 fn contexts_of_many_chunks_have_the_same_bits_in_pieces_and_are_near_the_cpus() {
     let mut scene = Scene::read("qwen2");
-    // A window that ends inside a chunk, and none.
-    scene.config.windows = vec![Some(100), None];
-    let tokens: Vec<u32> = (0..250).map(|index| 5 + index * 7 % 300).collect();
+    // A window that ends inside a chunk and spans more than are computed in a row, and none.
+    scene.config.windows = vec![Some(300), None];
+    scene.config.positions = 448;
+    let tokens: Vec<u32> = (0..430).map(|index| 5 + index * 7 % 300).collect();
     let model = whole(&scene, Storage::F32);
     // Many rows go through their chunks one after the other, few rows have them computed side by side.
-    let at_once = last_logits(&model, &tokens, &[250]);
-    for pieces in [&[249, 1][..], &[120, 100, 28, 1, 1]] {
-        assert_eq!(bits(&last_logits(&model, &tokens, pieces)), bits(&at_once), "{pieces:?}");
+    let many = last_logits(&model, &tokens, &[256, 174]);
+    for pieces in [&[256, 173, 1][..], &[230, 100, 28, 70, 1, 1]] {
+        assert_eq!(bits(&last_logits(&model, &tokens, pieces)), bits(&many), "{pieces:?}");
     }
-    let expected = parity::last_logits(&scene.model(Storage::F32), &tokens, &[250]);
-    let error = difference(&at_once, &expected);
+    let expected = parity::last_logits(&scene.model(Storage::F32), &tokens, &[430]);
+    let error = difference(&many, &expected);
     assert!(error <= TOLERANCE * largest_of(&expected), "{error}");
 }
 
