@@ -363,7 +363,11 @@ mod tests {
     use safetensors::{Dtype, tensor::TensorView};
 
     use super::*;
-    use crate::{model::Model, tokens::Sequence};
+    use crate::{
+        device::{DeviceChoice, adapters, resolve},
+        model::Model,
+        tokens::Sequence,
+    };
 
     #[test]
     fn the_operators_agree_with_burns_tensors() {
@@ -387,6 +391,38 @@ mod tests {
             own.iter().zip(&burn).map(|(own, burn)| (own - burn).abs()).fold(0.0, f32::max);
         assert!(largest < 2e-5, "{largest:e}");
         assert!(0.0 < largest, "both come from the same code");
+    }
+
+    #[test]
+    fn kernels_for_sequences_agree_with_the_operators() {
+        let config = config(64, 4);
+        let bytes = random_weights(&config);
+        let weights = Weights::parse(Path::new("model.safetensors"), &bytes).unwrap();
+        let own = CpuModel::load(&weights, &config, 200).unwrap();
+        let adapters = adapters();
+        let number = adapters.iter().find(|adapter| adapter.software).unwrap().number;
+        let device = resolve(DeviceChoice::Wgpu(Some(number))).unwrap().device;
+        // In f32, so that only the order of sums differs.
+        let gpu = Model::load(&weights, &config, &device, 200, FloatDType::F32).unwrap();
+        // Lengths around those of tiles of keys and of groups of queries.
+        let sequences: Vec<Sequence> = [64, 1, 15, 65, 16, 17, 130, 63]
+            .iter()
+            .map(|length| (0..*length).map(|index| (index * 7 + length) % 50).collect())
+            .map(Sequence::single)
+            .collect();
+        let batch = Batch::pack(&sequences.iter().collect::<Vec<_>>());
+        let states = own.hidden_states(&batch);
+        let on_gpu: Vec<f32> = gpu.states(&batch).into_data().try_into_vec().unwrap();
+        let differences = states.iter().zip(&on_gpu).map(|(own, gpu)| (own - gpu).abs());
+        let largest = differences.fold(0.0, f32::max);
+        assert_eq!(states.len(), on_gpu.len());
+        assert!(largest < 1e-4, "{largest:e}");
+        let means = gpu.means(&batch).unwrap();
+        for (rows, mean) in batch.sequences().zip(&means) {
+            let expected = crate::pooling::mean(&states[rows.start * 64..rows.end * 64], 64);
+            let near = mean.iter().zip(&expected).all(|(left, right)| (left - right).abs() < 1e-4);
+            assert!(near, "{rows:?}");
+        }
     }
 
     #[test]
@@ -424,7 +460,7 @@ mod tests {
         let text = serde_json::json!({
             "model_type": "bert", "hidden_act": "gelu", "hidden_size": hidden,
             "intermediate_size": 3 * hidden, "layer_norm_eps": 1e-12,
-            "max_position_embeddings": 32, "num_attention_heads": heads, "num_hidden_layers": 3,
+            "max_position_embeddings": 200, "num_attention_heads": heads, "num_hidden_layers": 3,
             "type_vocab_size": 2, "vocab_size": 50,
         });
         BertConfig::parse(Path::new("config.json"), text.to_string().as_bytes()).unwrap()

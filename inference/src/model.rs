@@ -2,6 +2,9 @@
 //!
 //! Where the device computes in `f16`, products read their two sides in it and sum in `f32`; everything
 //! between products stays in `f32`, because a norm's epsilon and the sums of residuals need its range.
+//! `sequences` has own kernels for what is done sequence by sequence.
+
+mod sequences;
 
 use burn::tensor::{
     DType, Device, FloatDType, Int, Tensor, TensorData,
@@ -10,6 +13,7 @@ use burn::tensor::{
     ops::AttentionModuleOptions,
 };
 
+use self::sequences::{Places, Sequences};
 use crate::{
     batch::Batch,
     config::{Architecture, BertConfig},
@@ -29,6 +33,8 @@ pub(crate) struct Model {
     /// `[1, hidden_size]` where positions are rotary.
     additions: Tensor<2>,
     rotary: Option<Rotary>,
+    /// On a GPU, for heads that it takes.
+    sequences: Option<Sequences>,
     norm: Norm,
     layers: Vec<Layer>,
     heads: usize,
@@ -105,6 +111,15 @@ impl Model {
                 (first_type, Some(rotary), "emb_ln")
             }
         };
+        let theta = match architecture {
+            Architecture::Bert => None,
+            Architecture::NomicBert { theta } => Some(theta),
+        };
+        let (heads, head_size) = (config.num_attention_heads, config.head_size());
+        // The CPU has no such kernels.
+        let sequences = (*device != Device::flex())
+            .then(|| Sequences::new(device, heads, head_size, theta, tokens_max))
+            .flatten();
         let layers = (0..config.num_hidden_layers)
             .map(|index| match architecture {
                 Architecture::Bert => Layer::bert(&load, &format!("encoder.layer.{index}"), config),
@@ -118,10 +133,11 @@ impl Model {
             words: load.matrix("embeddings.word_embeddings.weight", [config.vocab_size, hidden])?,
             additions,
             rotary,
+            sequences,
             norm: load.norm(norm, hidden)?,
             layers,
-            heads: config.num_attention_heads,
-            head_size: config.head_size(),
+            heads,
+            head_size,
             epsilon: config.layer_norm_eps,
         })
     }
@@ -130,14 +146,19 @@ impl Model {
     /// the device, because reading all states would take as long as computing them. `Err` says why the
     /// device failed.
     pub(crate) fn means(&self, batch: &Batch) -> Result<Vec<Vec<f64>>, String> {
-        let states = self.states(batch);
+        let (states, places) = self.run(batch);
         let hidden = self.heads * self.head_size;
-        let means = batch.runs.iter().map(|run| {
-            let rows = states.clone().narrow(0, run.start, run.rows().len());
-            let sequences: Tensor<3> = rows.reshape([run.count, run.length, hidden]);
-            sequences.mean_dim(1).reshape([run.count, hidden])
-        });
-        let means: Tensor<2> = Tensor::cat(means.collect(), 0);
+        let means = match &places {
+            Some((sequences, places)) => sequences.means(states, places),
+            None => {
+                let means = batch.runs.iter().map(|run| {
+                    let rows = states.clone().narrow(0, run.start, run.rows().len());
+                    let sequences: Tensor<3> = rows.reshape([run.count, run.length, hidden]);
+                    sequences.mean_dim(1).reshape([run.count, hidden])
+                });
+                Tensor::cat(means.collect(), 0)
+            }
+        };
         let data = means.try_into_data().map_err(|error| error.to_string())?;
         let means: Vec<f32> =
             data.try_into_vec().map_err(|error| format!("read the means: {error:?}"))?;
@@ -145,16 +166,29 @@ impl Model {
         Ok(means.chunks_exact(hidden).map(wide).collect())
     }
 
-    /// The last layer's hidden states of every token: `[tokens, hidden_size]`.
-    pub(crate) fn states(&self, batch: &Batch) -> Tensor<2> {
+    /// The last layer's hidden states of every token, `[tokens, hidden_size]`, and where the sequences are in
+    /// them.
+    fn run(&self, batch: &Batch) -> (Tensor<2>, Option<(&Sequences, Places)>) {
+        let places = self.sequences.as_ref().map(|sequences| (sequences, sequences.places(batch)));
         let mut states = self.norm.apply(self.embed(batch), self.epsilon);
         for layer in &self.layers {
-            let attended = layer.output.apply(self.attend(layer, states.clone(), batch));
+            let projected = layer.projection.apply(states.clone());
+            let attended = match &places {
+                Some((sequences, places)) => sequences.attend(projected, places),
+                None => self.attend(projected, batch),
+            };
+            let attended = layer.output.apply(attended);
             states = layer.attention_norm.apply(states + attended, self.epsilon);
             let expanded = layer.expand(states.clone());
             states = layer.norm.apply(states + layer.contract.apply(expanded), self.epsilon);
         }
-        states
+        (states, places)
+    }
+
+    /// The last layer's hidden states of every token: `[tokens, hidden_size]`.
+    #[cfg(test)]
+    pub(crate) fn states(&self, batch: &Batch) -> Tensor<2> {
+        self.run(batch).0
     }
 
     fn embed(&self, batch: &Batch) -> Tensor<2> {
@@ -173,10 +207,9 @@ impl Model {
         Tensor::from_data(TensorData::new(values, [length]), &self.device)
     }
 
-    /// Attention of every sequence to itself: `[tokens, hidden_size]` to the same.
-    fn attend(&self, layer: &Layer, states: Tensor<2>, batch: &Batch) -> Tensor<2> {
+    /// Attention of every sequence to itself, as [`Sequences::attend`], length by length.
+    fn attend(&self, projected: Tensor<2>, batch: &Batch) -> Tensor<2> {
         let hidden = self.heads * self.head_size;
-        let projected = layer.projection.apply(states);
         let runs = batch.runs.iter().map(|run| {
             let rows = projected.clone().narrow(0, run.start, run.rows().len());
             let part = |index: usize| {

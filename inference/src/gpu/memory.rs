@@ -3,7 +3,11 @@
 use std::fmt;
 
 use burn::{
-    backend::{Backend, backend_extension, tensor::IntTensor, wgpu::CubeBackend},
+    backend::{
+        Backend, backend_extension,
+        tensor::{FloatTensor, IntTensor},
+        wgpu::CubeBackend,
+    },
     tensor::{Device, Int, Tensor, TensorData},
 };
 use cubecl::{bytes::Bytes, client::Client, server::Handle};
@@ -13,11 +17,19 @@ use cubecl::{bytes::Bytes, client::Client, server::Handle};
 trait Reach: Backend {
     /// The client of the tensor's device.
     fn client(tensor: IntTensor<Self>) -> Gpu;
+
+    /// The memory of a contiguous tensor.
+    fn floats(tensor: FloatTensor<Self>) -> Buffer;
 }
 
 impl Reach for CubeBackend {
     fn client(tensor: IntTensor<Self>) -> Gpu {
         Gpu { client: tensor.client }
+    }
+
+    fn floats(tensor: FloatTensor<Self>) -> Buffer {
+        debug_assert!(tensor.is_contiguous(), "kernels read rows one after the other");
+        Buffer { gpu: Gpu { client: tensor.client }, handle: tensor.handle }
     }
 }
 
@@ -32,6 +44,11 @@ impl Gpu {
     pub(crate) fn open(device: &Device) -> Self {
         let tensor = Tensor::<1, Int>::from_data(TensorData::new(vec![0_i32], [1]), device);
         <burn::backend::Dispatch as Reach>::client(tensor.into_dispatch())
+    }
+
+    /// The memory of a contiguous tensor on one of wgpu's devices.
+    pub(crate) fn floats(tensor: Tensor<2>) -> Buffer {
+        <burn::backend::Dispatch as Reach>::floats(tensor.into_dispatch())
     }
 
     /// Copies `words` to the device.
