@@ -58,6 +58,13 @@ impl Staged {
         Self { floats, blocks, columns }
     }
 
+    #[cfg(test)]
+    pub(super) fn upload(gpu: &Gpu, storage: Storage, rows: &super::super::matrix::Rows) -> Self {
+        let mut staged = Self::empty(gpu, storage, rows.count(), rows.columns);
+        staged.floats.values = gpu.upload(&rows.values);
+        staged
+    }
+
     pub(super) fn floats(&self) -> &Buffer {
         &self.floats.values
     }

@@ -3,12 +3,13 @@
 use super::{
     super::{
         limits::BLOCK_TOKENS,
-        matrix::Storage,
+        matrix::{self, Matrix, Rows, Storage},
         model::Span,
         parity::{self, MODELS, Scene, TOLERANCE, bits},
         shards::Shards,
+        weights::{Raw, Role},
     },
-    Cache, GpuModel, read,
+    Cache, GpuMatrix, GpuModel, Pass, Staged, read,
 };
 use crate::{
     device::{DeviceChoice, adapters, resolve},
@@ -185,6 +186,44 @@ fn a_vocabulary_of_many_buffers_gives_the_same_logits() {
         GpuModel::load(&mut shards, scene.config.clone(), Storage::F16, gpu(), expand as u64 - 1);
     let error = small.unwrap_err().to_string();
     assert!(error.contains("q_proj") && error.contains("reads at most"), "{error}");
+}
+
+/// Outputs for which workgroups are larger, and inputs of more units than lanes and of fewer.
+#[test]
+fn products_of_many_outputs_are_the_cpus_whatever_the_rows() {
+    let scene = Scene::read("llama3");
+    let gpu = gpu();
+    let mut state = 7_u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / 8_388_608.0 - 1.0
+    };
+    for (inputs, outputs, storage) in [
+        (64, 70_000, Storage::F16),
+        (64, 70_000, Storage::Int8),
+        (1_056, 65, Storage::F16),
+        (1_056, 65, Storage::Int8),
+    ] {
+        let weight: Vec<f32> = (0..inputs * outputs).map(|_| next()).collect();
+        let rows = Rows { values: (0..19 * inputs).map(|_| next()).collect(), columns: inputs };
+        let matrix = Matrix::new(&weight, &[], inputs, storage).unwrap();
+        let expected = matrix.product(&matrix::Left::new(&rows, storage)).into_rows(outputs);
+        let raw = Raw { weight, bias: Vec::new(), inputs, role: Role::Vocabulary, storage };
+        let own = GpuMatrix::upload(&gpu, &raw, &scene.config, u64::MAX).unwrap();
+        let staged = Staged::upload(&gpu, storage, &rows);
+        // One row, a few with some left over, and many.
+        for count in [1, 6, 19] {
+            let chosen: Vec<usize> = (0..count).collect();
+            let span = Span { blocks: &[0, 1], start: 0, tokens: &[0; 19] };
+            let pass = Pass::new(&gpu, &[span], &chosen, 128, outputs).unwrap();
+            let out = gpu.empty(count * outputs);
+            own.product(&pass, staged.left(count), count, &[&out]);
+            let out = read(&out, count, outputs).unwrap();
+            let expected = &expected.values[..count * outputs];
+            let error = difference(&out.values, expected) / largest_of(expected);
+            assert!(error <= 1e-5, "{inputs} to {outputs}, {storage}, {count} rows: {error:e}");
+        }
+    }
 }
 
 #[test]
