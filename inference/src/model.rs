@@ -4,6 +4,7 @@
 //! between products stays in `f32`, because a norm's epsilon and the sums of residuals need its range.
 //! `sequences` has own kernels for what is done sequence by sequence.
 
+mod fused;
 mod sequences;
 
 use burn::tensor::{
@@ -13,7 +14,10 @@ use burn::tensor::{
     ops::AttentionModuleOptions,
 };
 
-use self::sequences::{Places, Sequences};
+use self::{
+    fused::Fused,
+    sequences::{Biased, Places, Sequences},
+};
 use crate::{
     batch::Batch,
     config::{Architecture, BertConfig},
@@ -35,6 +39,8 @@ pub(crate) struct Model {
     rotary: Option<Rotary>,
     /// On a GPU, for heads that it takes.
     sequences: Option<Sequences>,
+    /// Where there is that and products are in `f16`.
+    fused: Option<Fused>,
     norm: Norm,
     layers: Vec<Layer>,
     heads: usize,
@@ -117,9 +123,16 @@ impl Model {
         };
         let (heads, head_size) = (config.num_attention_heads, config.head_size());
         // The CPU has no such kernels.
-        let sequences = (*device != Device::flex())
-            .then(|| Sequences::new(device, heads, head_size, theta, tokens_max))
+        let (own, half) = (*device != Device::flex(), products == FloatDType::F16);
+        let biased = architecture == Architecture::Bert;
+        let halves = half.then_some(Biased(biased));
+        let sequences = own
+            .then(|| Sequences::new(device, heads, head_size, theta, tokens_max, halves))
             .flatten();
+        let activation = if biased { Activation::Gelu } else { Activation::SwiGlu };
+        let widths = [hidden, config.intermediate_size];
+        let fused = (half && sequences.is_some())
+            .then(|| Fused::new(device, widths, activation, biased, config.layer_norm_eps));
         let layers = (0..config.num_hidden_layers)
             .map(|index| match architecture {
                 Architecture::Bert => Layer::bert(&load, &format!("encoder.layer.{index}"), config),
@@ -134,6 +147,7 @@ impl Model {
             additions,
             rotary,
             sequences,
+            fused,
             norm: load.norm(norm, hidden)?,
             layers,
             heads,
@@ -171,18 +185,35 @@ impl Model {
     fn run(&self, batch: &Batch) -> (Tensor<2>, Option<(&Sequences, Places)>) {
         let places = self.sequences.as_ref().map(|sequences| (sequences, sequences.places(batch)));
         let mut states = self.norm.apply(self.embed(batch), self.epsilon);
+        if let (Some(fused), Some((sequences, at))) = (&self.fused, &places) {
+            self.run_fused(&states, fused, sequences, at);
+            return (states, places);
+        }
         for layer in &self.layers {
-            let projected = layer.projection.apply(states.clone());
             let attended = match &places {
-                Some((sequences, places)) => sequences.attend(projected, places),
-                None => self.attend(projected, batch),
+                Some((sequences, places)) => {
+                    sequences.attend(states.clone(), &layer.projection, places)
+                }
+                None => self.attend(layer.projection.apply(states.clone()), batch),
             };
-            let attended = layer.output.apply(attended);
-            states = layer.attention_norm.apply(states + attended, self.epsilon);
+            states =
+                layer.attention_norm.apply(states + layer.output.apply(attended), self.epsilon);
             let expanded = layer.expand(states.clone());
             states = layer.norm.apply(states + layer.contract.apply(expanded), self.epsilon);
         }
         (states, places)
+    }
+
+    /// Runs the layers on states that are changed in place: four products for each layer, and between them
+    /// one kernel each.
+    fn run_fused(&self, states: &Tensor<2>, fused: &Fused, sequences: &Sequences, places: &Places) {
+        let mut halves = states.clone().cast(FloatDType::F16);
+        for layer in &self.layers {
+            let attended = sequences.attend(halves, &layer.projection, places);
+            halves = fused.update(states, attended, &layer.output, &layer.attention_norm);
+            let expanded = fused.expand(halves, &layer.expand);
+            halves = fused.update(states, expanded, &layer.contract, &layer.norm);
+        }
     }
 
     /// The last layer's hidden states of every token: `[tokens, hidden_size]`.

@@ -4,7 +4,6 @@
 
 // A number below every score; WGSL has no infinities.
 const LOWEST: f32 = -3.0e38f;
-const ROW: u32 = 3u * HEADS * QUARTERS;
 
 var<workgroup> key_tile: array<vec4<f32>, KEYS * QUARTERS>;
 var<workgroup> value_tile: array<vec4<f32>, KEYS * QUARTERS>;
@@ -31,7 +30,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             let quarter = index % QUARTERS;
             let key = (first + position) * ROW + HEADS * QUARTERS + head + quarter;
             key_tile[index] = turned(key, quarter, position);
-            value_tile[index] = projected[key + HEADS * QUARTERS];
+            value_tile[index] = loaded(key + HEADS * QUARTERS);
         }
         workgroupBarrier();
         let count = min(KEYS, length - start);
@@ -62,7 +61,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     if query < length {
         for (var quarter = 0u; quarter < QUARTERS; quarter += 1u) {
-            out[(first + at) * (HEADS * QUARTERS) + head + quarter] = sums[quarter] / total;
+            keep((first + at) * (HEADS * QUARTERS) + head + quarter, sums[quarter] / total);
         }
     }
 }

@@ -3,6 +3,10 @@
 
 use burn::tensor::{Device, Tensor};
 
+use super::{
+    Linear,
+    fused::{self, bias_of},
+};
 use crate::{
     batch::Batch,
     gpu::{Buffer, Constant, Gpu, Kernel, bindings},
@@ -18,17 +22,29 @@ const KEYS: usize = 16;
 /// Largest head whose queries and sums fit a thread's registers.
 const HEAD_SIZE_MAX: usize = 128;
 
+/// Whether products that lack their bias have one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Biased(pub(super) bool);
+
 /// The kernels of one model.
 #[derive(Debug)]
 pub(super) struct Sequences {
     gpu: Gpu,
     device: Device,
-    attend: Kernel,
+    attend: Attend,
     mean: Kernel,
     /// Cosines and sines of every position, where positions are rotary.
     turns: Option<Buffer>,
     heads: usize,
     hidden: usize,
+}
+
+/// Attention to what a product made in one of two types.
+#[derive(Debug)]
+enum Attend {
+    Floats(Kernel),
+    /// Of products that lack their bias.
+    Halves(Kernel),
 }
 
 /// Where the sequences of a batch are.
@@ -44,14 +60,15 @@ pub(super) struct Places {
 
 impl Sequences {
     /// For heads of `size` components on `device`, which is one of wgpu's, with the base of rotary
-    /// positions where they are, in sequences of up to `tokens_max`; `None` where such heads are better
-    /// left to burn.
+    /// positions where they are, in sequences of up to `tokens_max`; `halves` where products are in `f16`.
+    /// `None` where such heads are better left to burn.
     pub(super) fn new(
         device: &Device,
         heads: usize,
         size: usize,
         theta: Option<f64>,
         tokens_max: usize,
+        halves: Option<Biased>,
     ) -> Option<Self> {
         let gpu = Gpu::open(device);
         let shared = KEYS * size * 2 * size_of::<f32>();
@@ -63,23 +80,45 @@ impl Sequences {
             let turns: Vec<f32> = (0..tokens_max).flat_map(|at| rope.position(at)).collect();
             gpu.upload(&turns)
         });
-        let mut buffers = vec![("projected", "vec4<f32>"), ("places", "u32"), ("out", "vec4<f32>")];
-        let turned = if turns.is_some() {
-            buffers.push(("turns", "vec4<f32>"));
-            include_str!("turned.wgsl")
-        } else {
-            include_str!("unturned.wgsl")
-        };
         let constants = [
             ("HEADS", Constant::Unsigned(heads)),
             ("QUARTERS", Constant::Unsigned(size / 4)),
             ("KEYS", Constant::Unsigned(KEYS)),
             ("SCALE", Constant::Float(1.0 / (size as f32).sqrt())),
         ];
-        let attend = [&bindings(&buffers), turned, include_str!("attend.wgsl")];
+        let attend = |element: &str, access: &[&str], biased: bool| {
+            let mut buffers = vec![("projected", element), ("places", "u32"), ("out", element)];
+            let turned = if turns.is_some() {
+                buffers.push(("turns", "vec4<f32>"));
+                include_str!("turned.wgsl")
+            } else {
+                include_str!("unturned.wgsl")
+            };
+            if biased {
+                buffers.push(("bias", "vec4<f32>"));
+            }
+            let declared = bindings(&buffers);
+            let body: &[&str] = &[turned, include_str!("attend.wgsl")];
+            let parts = [&[declared.as_str()], access, body].concat();
+            Kernel::new(&parts, QUERIES as u32, &constants)
+        };
+        let attend = match halves {
+            None => {
+                let access = [include_str!("attend_floats.wgsl")];
+                Attend::Floats(attend("vec4<f32>", &access, false))
+            }
+            Some(Biased(biased)) => {
+                let access = [
+                    include_str!("halves.wgsl"),
+                    bias_of(biased),
+                    include_str!("attend_halves.wgsl"),
+                ];
+                Attend::Halves(attend("vec2<u32>", &access, biased))
+            }
+        };
         let mean = bindings(&[("states", "vec4<f32>"), ("places", "u32"), ("out", "vec4<f32>")]);
         Some(Self {
-            attend: Kernel::new(&attend, QUERIES as u32, &constants),
+            attend,
             mean: Kernel::new(&[&mean, include_str!("mean.wgsl")], QUERIES as u32, &constants),
             turns,
             device: device.clone(),
@@ -107,15 +146,27 @@ impl Sequences {
         }
     }
 
-    /// Attention of every sequence to itself. `projected` are queries, keys and values side by side, in
-    /// `f32`: `[tokens, 3 * hidden_size]` to `[tokens, hidden_size]`.
-    pub(super) fn attend(&self, projected: Tensor<2>, places: &Places) -> Tensor<2> {
-        let rows = projected.dims()[0];
-        let out = Tensor::<2>::empty([rows, self.hidden], &self.device);
+    /// Attention of every sequence to itself: what `layer` makes of `rows` are queries, keys and values side
+    /// by side, `[tokens, 3 * hidden_size]`; what is attended is `[tokens, hidden_size]`, both in the type of
+    /// the layer's products.
+    pub(super) fn attend(&self, rows: Tensor<2>, layer: &Linear, places: &Places) -> Tensor<2> {
+        let count = rows.dims()[0];
+        let (kernel, projected, out, bias) = match &self.attend {
+            Attend::Floats(kernel) => {
+                let out = Tensor::<2>::empty([count, self.hidden], &self.device);
+                (kernel, layer.apply(rows), out, None)
+            }
+            Attend::Halves(kernel) => {
+                let projected = rows.matmul(layer.weight.clone());
+                let out = fused::halves(count, self.hidden, &self.device);
+                (kernel, projected, out, fused::bias(layer))
+            }
+        };
         let (projected, to) = (Gpu::floats(projected), Gpu::floats(out.clone()));
         let mut buffers = vec![&projected, &places.groups, &to];
         buffers.extend(&self.turns);
-        self.attend.launch([places.group_count, self.heads, 1], &buffers);
+        buffers.extend(&bias);
+        kernel.launch([places.group_count, self.heads, 1], &buffers);
         out
     }
 

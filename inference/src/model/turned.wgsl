@@ -5,7 +5,7 @@ fn turned(from_quarter: u32, quarter: u32, position: u32) -> vec4<f32> {
     let pair = quarter % half;
     let cosine = turns[position * QUARTERS + pair];
     let sine = turns[position * QUARTERS + half + pair];
-    let x = projected[from_quarter - quarter + pair];
-    let y = projected[from_quarter - quarter + pair + half];
+    let x = loaded(from_quarter - quarter + pair);
+    let y = loaded(from_quarter - quarter + pair + half);
     return select(y * cosine + x * sine, x * cosine - y * sine, quarter < half);
 }

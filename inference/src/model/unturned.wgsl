@@ -1,4 +1,4 @@
 // Four components of a head at `from`, which is the row's `quarter`, where positions are not rotary.
 fn turned(from_quarter: u32, quarter: u32, position: u32) -> vec4<f32> {
-    return projected[from_quarter];
+    return loaded(from_quarter);
 }
