@@ -2,20 +2,20 @@
 //!
 //! Where the device computes in `f16`, products read their two sides in it and sum in `f32`; everything
 //! between products stays in `f32`, because a norm's epsilon and the sums of residuals need its range.
-//! `sequences` has own kernels for what is done sequence by sequence.
+//! `layers` has the weights; `sequences` has own kernels for what is done sequence by sequence, and `fused` for
+//! what stands between products in `f16`.
 
 mod fused;
+mod layers;
 mod sequences;
 
 use burn::tensor::{
-    DType, Device, FloatDType, Int, Tensor, TensorData,
-    activation::{gelu, silu},
-    module::{attention, layer_norm},
-    ops::AttentionModuleOptions,
+    Device, FloatDType, Int, Tensor, TensorData, module::attention, ops::AttentionModuleOptions,
 };
 
 use self::{
     fused::Fused,
+    layers::{Activation, Layer, Loader, Norm},
     sequences::{Biased, Places, Sequences},
 };
 use crate::{
@@ -25,6 +25,8 @@ use crate::{
     rope::{Rope, RopeScaling},
     weights::Weights,
 };
+
+pub(crate) use layers::products_on;
 
 /// Weights of the encoder on their device.
 #[derive(Debug)]
@@ -53,41 +55,6 @@ pub(crate) struct Model {
 struct Rotary {
     cosines: Tensor<2>,
     sines: Tensor<2>,
-}
-
-#[derive(Debug)]
-struct Layer {
-    /// Query, key and value side by side: `[hidden_size, 3 * hidden_size]`.
-    projection: Linear,
-    output: Linear,
-    attention_norm: Norm,
-    /// `[hidden_size, intermediate_size]`; where it is gated, the gates stand behind the values.
-    expand: Linear,
-    activation: Activation,
-    /// `[intermediate_size, hidden_size]`
-    contract: Linear,
-    norm: Norm,
-}
-
-/// What follows the expanding layer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Activation {
-    Gelu,
-    SwiGlu,
-}
-
-#[derive(Debug)]
-struct Linear {
-    /// `[inputs, outputs]`, in the type that products are computed in.
-    weight: Tensor<2>,
-    /// `[1, outputs]`
-    bias: Option<Tensor<2>>,
-}
-
-#[derive(Debug)]
-struct Norm {
-    gamma: Tensor<1>,
-    beta: Tensor<1>,
 }
 
 impl Model {
@@ -194,7 +161,7 @@ impl Model {
                 Some((sequences, places)) => {
                     sequences.attend(states.clone(), &layer.projection, places)
                 }
-                None => self.attend(layer.projection.apply(states.clone()), batch),
+                None => self.attend(&layer.projection.apply(states.clone()), batch),
             };
             states =
                 layer.attention_norm.apply(states + layer.output.apply(attended), self.epsilon);
@@ -239,7 +206,7 @@ impl Model {
     }
 
     /// Attention of every sequence to itself, as [`Sequences::attend`], length by length.
-    fn attend(&self, projected: Tensor<2>, batch: &Batch) -> Tensor<2> {
+    fn attend(&self, projected: &Tensor<2>, batch: &Batch) -> Tensor<2> {
         let hidden = self.heads * self.head_size;
         let runs = batch.runs.iter().map(|run| {
             let rows = projected.clone().narrow(0, run.start, run.rows().len());
@@ -287,144 +254,5 @@ impl Rotary {
         let (left, right) = (heads.clone().narrow(3, 0, half), heads.clone().narrow(3, half, half));
         let crossed = Tensor::cat(vec![right.neg(), left], 3);
         heads * table(&self.cosines) + crossed * table(&self.sines)
-    }
-}
-
-impl Layer {
-    fn bert(load: &Loader<'_>, name: &str, config: &BertConfig) -> Result<Self, LoadError> {
-        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
-        let linear = |part: &str, inputs: usize, outputs: usize| {
-            let bias = load.vector(&format!("{name}.{part}.bias"), outputs)?;
-            let weight = load.transposed(&format!("{name}.{part}.weight"), inputs, outputs)?;
-            Ok::<_, LoadError>(Linear { weight, bias: Some(bias.reshape([1, outputs])) })
-        };
-        let attention = ["query", "key", "value"]
-            .map(|part| linear(&format!("attention.self.{part}"), hidden, hidden));
-        let [query, key, value] = attention;
-        Ok(Self {
-            projection: Linear::beside([query?, key?, value?]),
-            output: linear("attention.output.dense", hidden, hidden)?,
-            attention_norm: load.norm(&format!("{name}.attention.output.LayerNorm"), hidden)?,
-            expand: linear("intermediate.dense", hidden, inner)?,
-            activation: Activation::Gelu,
-            contract: linear("output.dense", inner, hidden)?,
-            norm: load.norm(&format!("{name}.output.LayerNorm"), hidden)?,
-        })
-    }
-
-    fn nomic(load: &Loader<'_>, name: &str, config: &BertConfig) -> Result<Self, LoadError> {
-        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
-        let linear = |part: &str, inputs: usize, outputs: usize| {
-            let weight = load.transposed(&format!("{name}.{part}.weight"), inputs, outputs)?;
-            Ok::<_, LoadError>(Linear { weight, bias: None })
-        };
-        Ok(Self {
-            projection: linear("attn.Wqkv", hidden, 3 * hidden)?,
-            output: linear("attn.out_proj", hidden, hidden)?,
-            attention_norm: load.norm(&format!("{name}.norm1"), hidden)?,
-            expand: Linear::beside([
-                linear("mlp.fc11", hidden, inner)?,
-                linear("mlp.fc12", hidden, inner)?,
-            ]),
-            activation: Activation::SwiGlu,
-            contract: linear("mlp.fc2", inner, hidden)?,
-            norm: load.norm(&format!("{name}.norm2"), hidden)?,
-        })
-    }
-
-    /// The expanding layer with its activation.
-    fn expand(&self, states: Tensor<2>) -> Tensor<2> {
-        let expanded = self.expand.apply(states);
-        match self.activation {
-            Activation::Gelu => gelu(expanded),
-            Activation::SwiGlu => {
-                let inner = expanded.dims()[1] / 2;
-                let values = expanded.clone().narrow(1, 0, inner);
-                values * silu(expanded.narrow(1, inner, inner))
-            }
-        }
-    }
-}
-
-impl Linear {
-    /// Layers of the same inputs as one, their outputs side by side.
-    fn beside<const N: usize>(layers: [Self; N]) -> Self {
-        let (weights, biases): (Vec<_>, Vec<_>) =
-            layers.into_iter().map(|layer| (layer.weight, layer.bias)).unzip();
-        let biases: Option<Vec<Tensor<2>>> = biases.into_iter().collect();
-        Self { weight: Tensor::cat(weights, 1), bias: biases.map(|biases| Tensor::cat(biases, 1)) }
-    }
-
-    fn apply(&self, rows: Tensor<2>) -> Tensor<2> {
-        let product = match self.weight.dtype() {
-            DType::F16 => {
-                rows.cast(FloatDType::F16).matmul(self.weight.clone()).cast(FloatDType::F32)
-            }
-            _ => rows.matmul(self.weight.clone()),
-        };
-        match &self.bias {
-            Some(bias) => product + bias.clone(),
-            None => product,
-        }
-    }
-}
-
-impl Norm {
-    fn apply(&self, rows: Tensor<2>, epsilon: f64) -> Tensor<2> {
-        layer_norm(rows, self.gamma.clone(), Some(self.beta.clone()), epsilon)
-    }
-}
-
-/// The type that products read on `device`.
-pub(crate) fn products_on(device: &Device) -> FloatDType {
-    if device.supports_dtype(DType::F16) { FloatDType::F16 } else { FloatDType::F32 }
-}
-
-/// Reads tensors of the weights file onto the device.
-struct Loader<'a> {
-    weights: &'a Weights<'a>,
-    device: &'a Device,
-    products: FloatDType,
-}
-
-impl Loader<'_> {
-    fn matrix(&self, name: &str, shape: [usize; 2]) -> Result<Tensor<2>, LoadError> {
-        let values = self.weights.read(name, &shape)?;
-        Ok(Tensor::from_data(TensorData::new(values, shape), self.device))
-    }
-
-    fn vector(&self, name: &str, length: usize) -> Result<Tensor<1>, LoadError> {
-        let values = self.weights.read(name, &[length])?;
-        Ok(Tensor::from_data(TensorData::new(values, [length]), self.device))
-    }
-
-    /// PyTorch keeps a linear layer as `[outputs, inputs]`; it is transposed in memory here,
-    /// because the products read it by rows of inputs.
-    fn transposed(
-        &self,
-        name: &str,
-        inputs: usize,
-        outputs: usize,
-    ) -> Result<Tensor<2>, LoadError> {
-        let values = self.weights.read(name, &[outputs, inputs])?;
-        let mut transposed = vec![0.0; values.len()];
-        for (output, row) in values.chunks_exact(inputs).enumerate() {
-            for (input, value) in row.iter().enumerate() {
-                transposed[input * outputs + output] = *value;
-            }
-        }
-        let weight = TensorData::new(transposed, [inputs, outputs]);
-        let weight: Tensor<2> = Tensor::from_data(weight, self.device);
-        Ok(match self.products {
-            FloatDType::F16 => weight.cast(FloatDType::F16),
-            _ => weight,
-        })
-    }
-
-    fn norm(&self, name: &str, length: usize) -> Result<Norm, LoadError> {
-        Ok(Norm {
-            gamma: self.vector(&format!("{name}.weight"), length)?,
-            beta: self.vector(&format!("{name}.bias"), length)?,
-        })
     }
 }

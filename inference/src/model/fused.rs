@@ -4,7 +4,7 @@
 
 use burn::tensor::{DType, Device, Tensor};
 
-use super::{Activation, Linear, Norm};
+use super::layers::{Activation, Linear, Norm};
 use crate::gpu::{Buffer, Constant, Gpu, Kernel, bindings};
 
 /// Threads of a workgroup.

@@ -4,8 +4,8 @@
 use burn::tensor::{Device, Tensor};
 
 use super::{
-    Linear,
     fused::{self, bias_of},
+    layers::Linear,
 };
 use crate::{
     batch::Batch,

@@ -12,8 +12,10 @@
 
 mod attention;
 mod matrix;
+mod pack;
 mod pass;
 mod rows;
+mod shape;
 #[cfg(test)]
 mod tests;
 
