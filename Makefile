@@ -12,7 +12,7 @@ endif
 MODEL = $(or $(AUSPEX_MODEL_DIR),$(or $(AUSPEX_TOOLS),$(HOME)/.cache/auspex/tools)/model)
 AUSPEX = $(or $(CARGO_TARGET_DIR),target)/debug/auspex
 
-.PHONY: help setup build demo dev test test-rust test-contracts test-subgraph test-long check bench bench-inference clean-worlds sqlx-prepare mutation fuzz bench-decoder bench-indexer bench-oracle
+.PHONY: help setup build demo dev test test-rust test-contracts test-subgraph test-long check bench bench-inference clean-worlds sqlx-prepare mutation fuzz bench-decoder bench-indexer bench-oracle bench-gpu
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -64,6 +64,9 @@ bench-inference: setup ## measure the encoder beside ONNX Runtime, which is inst
 bench-decoder: build ## measure the decoder beside llama.cpp, which is compiled into target/bench
 	bench/peers/llama/install
 	target/bench/llama/bin/python bench/peers/llama/run.py $(AUSPEX)
+
+bench-gpu: build ## measure models on a GPU; packs one file, which needs no network and can be taken to a machine that has one
+	bench/pack-gpu $(dir $(AUSPEX))auspex-bench-gpu
 
 bench-indexer: build ## measure the indexer beside PostgreSQL's COPY, and beside Ponder, which is installed into target/bench
 	bench/peers/ponder/install || echo "Ponder cannot be installed here and is left out" >&2

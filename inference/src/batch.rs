@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use crate::{error::EncodeError, limits::BATCH_TOKENS_MAX, tokens::Sequence};
+use crate::{error::EncodeError, tokens::Sequence};
 
 /// Sequences end to end, equal lengths next to each other.
 #[derive(Debug, PartialEq, Eq)]
@@ -72,10 +72,10 @@ impl Batch {
     }
 }
 
-/// Runs `run` on batches of up to [`BATCH_TOKENS_MAX`] tokens and gives its results in the order of
-/// `sequences`.
+/// Runs `run` on batches of up to `budget` tokens and gives its results in the order of `sequences`.
 pub(crate) fn in_batches<T: Clone + Default>(
     sequences: &[Sequence],
+    budget: usize,
     run: impl Fn(&[&Sequence]) -> Result<Vec<T>, EncodeError>,
 ) -> Result<Vec<T>, EncodeError> {
     let mut results = vec![T::default(); sequences.len()];
@@ -83,7 +83,7 @@ pub(crate) fn in_batches<T: Clone + Default>(
     let mut order: Vec<usize> = (0..sequences.len()).collect();
     order.sort_by_key(|index| sequences[*index].len());
     let lengths: Vec<usize> = order.iter().map(|index| sequences[*index].len()).collect();
-    for range in split_by_tokens(&lengths, BATCH_TOKENS_MAX) {
+    for range in split_by_tokens(&lengths, budget) {
         let indices = &order[range];
         let batch: Vec<&Sequence> = indices.iter().map(|index| &sequences[*index]).collect();
         for (result, index) in run(&batch)?.into_iter().zip(indices) {

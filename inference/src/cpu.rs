@@ -359,11 +359,15 @@ fn linear(states: &Panels, layer: &Packed, finish: Finish<'_>, out: &mut Panels,
 mod tests {
     use std::collections::HashMap;
 
-    use burn::tensor::Device;
+    use burn::tensor::{Device, FloatDType};
     use safetensors::{Dtype, tensor::TensorView};
 
     use super::*;
-    use crate::{model::Model, tokens::Sequence};
+    use crate::{
+        device::{DeviceChoice, adapters, resolve},
+        model::Model,
+        tokens::Sequence,
+    };
 
     #[test]
     fn the_operators_agree_with_burns_tensors() {
@@ -371,7 +375,7 @@ mod tests {
         let bytes = random_weights(&config);
         let weights = Weights::parse(Path::new("model.safetensors"), &bytes).unwrap();
         let own = CpuModel::load(&weights, &config, 32).unwrap();
-        let burn = Model::load(&weights, &config, &Device::flex(), 32).unwrap();
+        let burn = Model::load(&weights, &config, &Device::flex(), 32, FloatDType::F32).unwrap();
 
         let sequences: Vec<Sequence> = [5, 1, 17, 5, 30, 16]
             .iter()
@@ -379,13 +383,50 @@ mod tests {
             .map(Sequence::single)
             .collect();
         let batch = Batch::pack(&sequences.iter().collect::<Vec<_>>());
-        let (own, burn) = (own.hidden_states(&batch), burn.hidden_states(&batch).unwrap());
+        let burn: Vec<f32> = burn.states(&batch).into_data().try_into_vec().unwrap();
+        let own = own.hidden_states(&batch);
         assert_eq!(own.len(), 74 * 64);
         assert_eq!(own.len(), burn.len());
         let largest =
             own.iter().zip(&burn).map(|(own, burn)| (own - burn).abs()).fold(0.0, f32::max);
         assert!(largest < 2e-5, "{largest:e}");
         assert!(0.0 < largest, "both come from the same code");
+    }
+
+    #[test]
+    fn kernels_for_sequences_agree_with_the_operators() {
+        let config = config(64, 4);
+        let bytes = random_weights(&config);
+        let weights = Weights::parse(Path::new("model.safetensors"), &bytes).unwrap();
+        let own = CpuModel::load(&weights, &config, 200).unwrap();
+        let adapters = adapters();
+        let number = adapters.iter().find(|adapter| adapter.software).unwrap().number;
+        let device = resolve(DeviceChoice::Wgpu(Some(number))).unwrap().device;
+        // Lengths around those of tiles of keys and of groups of queries.
+        let sequences: Vec<Sequence> = [64, 1, 15, 65, 16, 17, 130, 63]
+            .iter()
+            .map(|length| (0..*length).map(|index| (index * 7 + length) % 50).collect())
+            .map(Sequence::single)
+            .collect();
+        let batch = Batch::pack(&sequences.iter().collect::<Vec<_>>());
+        let states = own.hidden_states(&batch);
+        // In f32 only the order of sums differs.
+        for (products, limit) in [(FloatDType::F32, 1e-4), (FloatDType::F16, 5e-3)] {
+            let gpu = Model::load(&weights, &config, &device, 200, products).unwrap();
+            let on_gpu: Vec<f32> = gpu.states(&batch).into_data().try_into_vec().unwrap();
+            assert_eq!(states.len(), on_gpu.len());
+            let differences = states.iter().zip(&on_gpu).map(|(own, gpu)| (own - gpu).abs());
+            let largest = differences.fold(0.0, f32::max);
+            eprintln!("{products:?}: largest difference {largest:e}");
+            assert!(largest < limit, "{products:?}: {largest:e}");
+            let means = gpu.means(&batch).unwrap();
+            for (rows, mean) in batch.sequences().zip(&means) {
+                let expected = crate::pooling::mean(&states[rows.start * 64..rows.end * 64], 64);
+                let pairs = mean.iter().zip(&expected);
+                let far = pairs.map(|(left, right)| (left - right).abs()).fold(0.0, f64::max);
+                assert!(far < f64::from(limit), "{products:?}, {rows:?}: {far:e}");
+            }
+        }
     }
 
     #[test]
@@ -423,7 +464,7 @@ mod tests {
         let text = serde_json::json!({
             "model_type": "bert", "hidden_act": "gelu", "hidden_size": hidden,
             "intermediate_size": 3 * hidden, "layer_norm_eps": 1e-12,
-            "max_position_embeddings": 32, "num_attention_heads": heads, "num_hidden_layers": 3,
+            "max_position_embeddings": 200, "num_attention_heads": heads, "num_hidden_layers": 3,
             "type_vocab_size": 2, "vocab_size": 50,
         });
         BertConfig::parse(Path::new("config.json"), text.to_string().as_bytes()).unwrap()

@@ -10,7 +10,7 @@ use crate::{
     files::{ModelFile, ModelFiles},
     int8::{Int8Model, STATE_ONE},
     kernels::exp::exp,
-    limits::PAIR_TOKENS_MAX,
+    limits::{BATCH_TOKENS_MAX, PAIR_TOKENS_MAX},
     profile::Profile,
     tokens::{Sequence, Tokens},
     weights::Weights,
@@ -118,7 +118,7 @@ impl CrossEncoder {
         let sequences = pairs
             .map(|(index, document)| self.tokens.pair(index, query, document))
             .collect::<Result<Vec<_>, _>>()?;
-        let scores = in_batches(&sequences, |batch| self.encode(batch))?;
+        let scores = in_batches(&sequences, BATCH_TOKENS_MAX, |batch| self.encode(batch))?;
         Ok(scores.into_iter().flatten().collect())
     }
 

@@ -10,8 +10,8 @@ use crate::{
     error::{EncodeError, LoadError},
     files::{ModelFile, ModelFiles},
     int8::{Int8Gpu, Int8Model},
-    limits::SEQUENCE_TOKENS_MAX,
-    model::Model,
+    limits::{BATCH_TOKENS_GPU, BATCH_TOKENS_MAX, SEQUENCE_TOKENS_MAX},
+    model::{Model, products_on},
     pooling::{mean, normalize},
     profile::Profile,
     tokens::{Sequence, Tokens},
@@ -103,7 +103,13 @@ impl Encoder {
                 Network::Cpu(Box::new(model))
             }
             _ => {
-                let model = Model::load(&weights, &config, &device, SEQUENCE_TOKENS_MAX)?;
+                let model = Model::load(
+                    &weights,
+                    &config,
+                    &device,
+                    SEQUENCE_TOKENS_MAX,
+                    products_on(&device),
+                )?;
                 Network::Burn(Box::new(model))
             }
         };
@@ -205,7 +211,23 @@ impl Encoder {
     }
 
     fn embed_sequences(&self, sequences: &[Sequence]) -> Result<Vec<Vec<f32>>, EncodeError> {
-        in_batches(sequences, |batch| self.encode(batch))
+        in_batches(sequences, self.batch_tokens(), |batch| self.encode(batch))
+    }
+
+    /// Whether a shape that comes for the first time has kernels compiled.
+    pub(crate) fn compiles_by_shape(&self) -> bool {
+        match &self.network {
+            Network::Cpu(_) | Network::Int8(_) | Network::Int8Gpu(_) => false,
+            Network::Burn(_) => true,
+        }
+    }
+
+    /// Tokens of a batch that this device computes well.
+    pub(crate) fn batch_tokens(&self) -> usize {
+        match &self.network {
+            Network::Cpu(_) | Network::Int8(_) | Network::Int8Gpu(_) => BATCH_TOKENS_MAX,
+            Network::Burn(_) => BATCH_TOKENS_GPU,
+        }
     }
 
     /// The vectors of one batch; sequences come from [`Tokens`] and are not empty.
@@ -216,16 +238,21 @@ impl Encoder {
         let batch = Batch::pack(sequences);
         let failed =
             |reason: String| EncodeError::Device { device: self.device.to_string(), reason };
-        let states = match &self.network {
-            Network::Cpu(model) => model.hidden_states(&batch),
-            Network::Int8(model) => model.hidden_states(&batch),
-            Network::Int8Gpu(model) => model.hidden_states(&batch).map_err(failed)?,
-            Network::Burn(model) => model.hidden_states(&batch).map_err(failed)?,
+        let rows = |states: Vec<f32>| -> Vec<Vec<f64>> {
+            let width = self.dimensions;
+            let rows =
+                |rows: Range<usize>| mean(&states[rows.start * width..rows.end * width], width);
+            batch.sequences().map(rows).collect()
+        };
+        let means = match &self.network {
+            Network::Cpu(model) => rows(model.hidden_states(&batch)),
+            Network::Int8(model) => rows(model.hidden_states(&batch)),
+            Network::Int8Gpu(model) => rows(model.hidden_states(&batch).map_err(failed)?),
+            Network::Burn(model) => model.means(&batch).map_err(failed)?,
         };
         let mut vectors = vec![Vec::new(); sequences.len()];
-        for (rows, index) in batch.sequences().zip(&batch.order) {
-            let states = &states[rows.start * self.dimensions..rows.end * self.dimensions];
-            let vector = normalize(mean(states, self.dimensions));
+        for (mean, index) in means.into_iter().zip(&batch.order) {
+            let vector = normalize(mean);
             if !vector.iter().all(|value| value.is_finite()) {
                 return Err(failed("a vector has components that are not numbers".to_owned()));
             }

@@ -19,6 +19,10 @@ pub const TEXT_BYTES_MAX: usize = 1024 * 1024;
 /// leave the second-level cache, and bound how long a new job waits behind a running one.
 pub const BATCH_TOKENS_MAX: usize = 2048;
 
+/// The same on a GPU, which has more to do at once, and where starting the kernels of a pass takes as
+/// long as a thousand tokens do.
+pub const BATCH_TOKENS_GPU: usize = 16_384;
+
 /// Texts in one job of an [`Engine`](crate::Engine).
 pub const JOB_TEXTS_MAX: usize = 256;
 

@@ -1,12 +1,23 @@
 //! The encoder as burn's tensor operations, for GPUs; shapes are in rows of tokens.
+//!
+//! Where the device computes in `f16`, products read their two sides in it and sum in `f32`; everything
+//! between products stays in `f32`, because a norm's epsilon and the sums of residuals need its range.
+//! `layers` has the weights; `sequences` has own kernels for what is done sequence by sequence, and `fused` for
+//! what stands between products in `f16`.
+
+mod fused;
+mod layers;
+mod sequences;
 
 use burn::tensor::{
-    Device, Int, Tensor, TensorData,
-    activation::{gelu, silu},
-    module::{attention, layer_norm},
-    ops::AttentionModuleOptions,
+    Device, FloatDType, Int, Tensor, TensorData, module::attention, ops::AttentionModuleOptions,
 };
 
+use self::{
+    fused::Fused,
+    layers::{Activation, Layer, Loader, Norm},
+    sequences::{Biased, Places, Sequences},
+};
 use crate::{
     batch::Batch,
     config::{Architecture, BertConfig},
@@ -14,6 +25,8 @@ use crate::{
     rope::{Rope, RopeScaling},
     weights::Weights,
 };
+
+pub(crate) use layers::products_on;
 
 /// Weights of the encoder on their device.
 #[derive(Debug)]
@@ -26,6 +39,10 @@ pub(crate) struct Model {
     /// `[1, hidden_size]` where positions are rotary.
     additions: Tensor<2>,
     rotary: Option<Rotary>,
+    /// On a GPU, for heads that it takes.
+    sequences: Option<Sequences>,
+    /// Where there is that and products are in `f16`.
+    fused: Option<Fused>,
     norm: Norm,
     layers: Vec<Layer>,
     heads: usize,
@@ -40,51 +57,18 @@ struct Rotary {
     sines: Tensor<2>,
 }
 
-#[derive(Debug)]
-struct Layer {
-    /// Query, key and value side by side: `[hidden_size, 3 * hidden_size]`.
-    projection: Linear,
-    output: Linear,
-    attention_norm: Norm,
-    /// `[hidden_size, intermediate_size]`; where it is gated, the gates stand behind the values.
-    expand: Linear,
-    activation: Activation,
-    /// `[intermediate_size, hidden_size]`
-    contract: Linear,
-    norm: Norm,
-}
-
-/// What follows the expanding layer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Activation {
-    Gelu,
-    SwiGlu,
-}
-
-#[derive(Debug)]
-struct Linear {
-    /// `[inputs, outputs]`
-    weight: Tensor<2>,
-    /// `[1, outputs]`
-    bias: Option<Tensor<2>>,
-}
-
-#[derive(Debug)]
-struct Norm {
-    gamma: Tensor<1>,
-    beta: Tensor<1>,
-}
-
 impl Model {
-    /// `tokens_max` is the longest sequence that the model will be given.
+    /// `tokens_max` is the longest sequence that the model will be given, `products` the type that products
+    /// read.
     pub(crate) fn load(
         weights: &Weights<'_>,
         config: &BertConfig,
         device: &Device,
         tokens_max: usize,
+        products: FloatDType,
     ) -> Result<Self, LoadError> {
         let hidden = config.hidden_size;
-        let load = Loader { weights, device };
+        let load = Loader { weights, device, products };
         let architecture = config.architecture();
         let types = load
             .matrix("embeddings.token_type_embeddings.weight", [config.type_vocab_size, hidden])?;
@@ -100,6 +84,22 @@ impl Model {
                 (first_type, Some(rotary), "emb_ln")
             }
         };
+        let theta = match architecture {
+            Architecture::Bert => None,
+            Architecture::NomicBert { theta } => Some(theta),
+        };
+        let (heads, head_size) = (config.num_attention_heads, config.head_size());
+        // The CPU has no such kernels.
+        let (own, half) = (*device != Device::flex(), products == FloatDType::F16);
+        let biased = architecture == Architecture::Bert;
+        let halves = half.then_some(Biased(biased));
+        let sequences = own
+            .then(|| Sequences::new(device, heads, head_size, theta, tokens_max, halves))
+            .flatten();
+        let activation = if biased { Activation::Gelu } else { Activation::SwiGlu };
+        let widths = [hidden, config.intermediate_size];
+        let fused = (half && sequences.is_some())
+            .then(|| Fused::new(device, widths, activation, biased, config.layer_norm_eps));
         let layers = (0..config.num_hidden_layers)
             .map(|index| match architecture {
                 Architecture::Bert => Layer::bert(&load, &format!("encoder.layer.{index}"), config),
@@ -113,26 +113,80 @@ impl Model {
             words: load.matrix("embeddings.word_embeddings.weight", [config.vocab_size, hidden])?,
             additions,
             rotary,
+            sequences,
+            fused,
             norm: load.norm(norm, hidden)?,
             layers,
-            heads: config.num_attention_heads,
-            head_size: config.head_size(),
+            heads,
+            head_size,
             epsilon: config.layer_norm_eps,
         })
     }
 
-    /// The last layer's hidden states of every token: `[tokens, hidden_size]`, row-major. `Err`
-    /// says why the device failed.
-    pub(crate) fn hidden_states(&self, batch: &Batch) -> Result<Vec<f32>, String> {
+    /// The mean of the last layer's hidden states of every sequence, in the batch's order. They are taken on
+    /// the device, because reading all states would take as long as computing them. `Err` says why the
+    /// device failed.
+    pub(crate) fn means(&self, batch: &Batch) -> Result<Vec<Vec<f64>>, String> {
+        let (states, places) = self.run(batch);
+        let hidden = self.heads * self.head_size;
+        let means = match &places {
+            Some((sequences, places)) => sequences.means(states, places),
+            None => {
+                let means = batch.runs.iter().map(|run| {
+                    let rows = states.clone().narrow(0, run.start, run.rows().len());
+                    let sequences: Tensor<3> = rows.reshape([run.count, run.length, hidden]);
+                    sequences.mean_dim(1).reshape([run.count, hidden])
+                });
+                Tensor::cat(means.collect(), 0)
+            }
+        };
+        let data = means.try_into_data().map_err(|error| error.to_string())?;
+        let means: Vec<f32> =
+            data.try_into_vec().map_err(|error| format!("read the means: {error:?}"))?;
+        let wide = |mean: &[f32]| mean.iter().copied().map(f64::from).collect();
+        Ok(means.chunks_exact(hidden).map(wide).collect())
+    }
+
+    /// The last layer's hidden states of every token, `[tokens, hidden_size]`, and where the sequences are in
+    /// them.
+    fn run(&self, batch: &Batch) -> (Tensor<2>, Option<(&Sequences, Places)>) {
+        let places = self.sequences.as_ref().map(|sequences| (sequences, sequences.places(batch)));
         let mut states = self.norm.apply(self.embed(batch), self.epsilon);
+        if let (Some(fused), Some((sequences, at))) = (&self.fused, &places) {
+            self.run_fused(&states, fused, sequences, at);
+            return (states, places);
+        }
         for layer in &self.layers {
-            let attended = layer.output.apply(self.attend(layer, states.clone(), batch));
-            states = layer.attention_norm.apply(states + attended, self.epsilon);
+            let attended = match &places {
+                Some((sequences, places)) => {
+                    sequences.attend(states.clone(), &layer.projection, places)
+                }
+                None => self.attend(&layer.projection.apply(states.clone()), batch),
+            };
+            states =
+                layer.attention_norm.apply(states + layer.output.apply(attended), self.epsilon);
             let expanded = layer.expand(states.clone());
             states = layer.norm.apply(states + layer.contract.apply(expanded), self.epsilon);
         }
-        let data = states.try_into_data().map_err(|error| error.to_string())?;
-        data.try_into_vec().map_err(|error| format!("read the hidden states: {error:?}"))
+        (states, places)
+    }
+
+    /// Runs the layers on states that are changed in place: four products for each layer, and between them
+    /// one kernel each.
+    fn run_fused(&self, states: &Tensor<2>, fused: &Fused, sequences: &Sequences, places: &Places) {
+        let mut halves = states.clone().cast(FloatDType::F16);
+        for layer in &self.layers {
+            let attended = sequences.attend(halves, &layer.projection, places);
+            halves = fused.update(states, attended, &layer.output, &layer.attention_norm);
+            let expanded = fused.expand(halves, &layer.expand);
+            halves = fused.update(states, expanded, &layer.contract, &layer.norm);
+        }
+    }
+
+    /// The last layer's hidden states of every token: `[tokens, hidden_size]`.
+    #[cfg(test)]
+    pub(crate) fn states(&self, batch: &Batch) -> Tensor<2> {
+        self.run(batch).0
     }
 
     fn embed(&self, batch: &Batch) -> Tensor<2> {
@@ -151,10 +205,9 @@ impl Model {
         Tensor::from_data(TensorData::new(values, [length]), &self.device)
     }
 
-    /// Attention of every sequence to itself: `[tokens, hidden_size]` to the same.
-    fn attend(&self, layer: &Layer, states: Tensor<2>, batch: &Batch) -> Tensor<2> {
+    /// Attention of every sequence to itself, as [`Sequences::attend`], length by length.
+    fn attend(&self, projected: &Tensor<2>, batch: &Batch) -> Tensor<2> {
         let hidden = self.heads * self.head_size;
-        let projected = layer.projection.apply(states);
         let runs = batch.runs.iter().map(|run| {
             let rows = projected.clone().narrow(0, run.start, run.rows().len());
             let part = |index: usize| {
@@ -201,129 +254,5 @@ impl Rotary {
         let (left, right) = (heads.clone().narrow(3, 0, half), heads.clone().narrow(3, half, half));
         let crossed = Tensor::cat(vec![right.neg(), left], 3);
         heads * table(&self.cosines) + crossed * table(&self.sines)
-    }
-}
-
-impl Layer {
-    fn bert(load: &Loader<'_>, name: &str, config: &BertConfig) -> Result<Self, LoadError> {
-        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
-        let linear = |part: &str, inputs: usize, outputs: usize| {
-            let bias = load.vector(&format!("{name}.{part}.bias"), outputs)?;
-            let weight = load.transposed(&format!("{name}.{part}.weight"), inputs, outputs)?;
-            Ok::<_, LoadError>(Linear { weight, bias: Some(bias.reshape([1, outputs])) })
-        };
-        let attention = ["query", "key", "value"]
-            .map(|part| linear(&format!("attention.self.{part}"), hidden, hidden));
-        let [query, key, value] = attention;
-        Ok(Self {
-            projection: Linear::beside([query?, key?, value?]),
-            output: linear("attention.output.dense", hidden, hidden)?,
-            attention_norm: load.norm(&format!("{name}.attention.output.LayerNorm"), hidden)?,
-            expand: linear("intermediate.dense", hidden, inner)?,
-            activation: Activation::Gelu,
-            contract: linear("output.dense", inner, hidden)?,
-            norm: load.norm(&format!("{name}.output.LayerNorm"), hidden)?,
-        })
-    }
-
-    fn nomic(load: &Loader<'_>, name: &str, config: &BertConfig) -> Result<Self, LoadError> {
-        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
-        let linear = |part: &str, inputs: usize, outputs: usize| {
-            let weight = load.transposed(&format!("{name}.{part}.weight"), inputs, outputs)?;
-            Ok::<_, LoadError>(Linear { weight, bias: None })
-        };
-        Ok(Self {
-            projection: linear("attn.Wqkv", hidden, 3 * hidden)?,
-            output: linear("attn.out_proj", hidden, hidden)?,
-            attention_norm: load.norm(&format!("{name}.norm1"), hidden)?,
-            expand: Linear::beside([
-                linear("mlp.fc11", hidden, inner)?,
-                linear("mlp.fc12", hidden, inner)?,
-            ]),
-            activation: Activation::SwiGlu,
-            contract: linear("mlp.fc2", inner, hidden)?,
-            norm: load.norm(&format!("{name}.norm2"), hidden)?,
-        })
-    }
-
-    /// The expanding layer with its activation.
-    fn expand(&self, states: Tensor<2>) -> Tensor<2> {
-        let expanded = self.expand.apply(states);
-        match self.activation {
-            Activation::Gelu => gelu(expanded),
-            Activation::SwiGlu => {
-                let inner = expanded.dims()[1] / 2;
-                let values = expanded.clone().narrow(1, 0, inner);
-                values * silu(expanded.narrow(1, inner, inner))
-            }
-        }
-    }
-}
-
-impl Linear {
-    /// Layers of the same inputs as one, their outputs side by side.
-    fn beside<const N: usize>(layers: [Self; N]) -> Self {
-        let (weights, biases): (Vec<_>, Vec<_>) =
-            layers.into_iter().map(|layer| (layer.weight, layer.bias)).unzip();
-        let biases: Option<Vec<Tensor<2>>> = biases.into_iter().collect();
-        Self { weight: Tensor::cat(weights, 1), bias: biases.map(|biases| Tensor::cat(biases, 1)) }
-    }
-
-    fn apply(&self, rows: Tensor<2>) -> Tensor<2> {
-        let product = rows.matmul(self.weight.clone());
-        match &self.bias {
-            Some(bias) => product + bias.clone(),
-            None => product,
-        }
-    }
-}
-
-impl Norm {
-    fn apply(&self, rows: Tensor<2>, epsilon: f64) -> Tensor<2> {
-        layer_norm(rows, self.gamma.clone(), Some(self.beta.clone()), epsilon)
-    }
-}
-
-/// Reads tensors of the weights file onto the device.
-struct Loader<'a> {
-    weights: &'a Weights<'a>,
-    device: &'a Device,
-}
-
-impl Loader<'_> {
-    fn matrix(&self, name: &str, shape: [usize; 2]) -> Result<Tensor<2>, LoadError> {
-        let values = self.weights.read(name, &shape)?;
-        Ok(Tensor::from_data(TensorData::new(values, shape), self.device))
-    }
-
-    fn vector(&self, name: &str, length: usize) -> Result<Tensor<1>, LoadError> {
-        let values = self.weights.read(name, &[length])?;
-        Ok(Tensor::from_data(TensorData::new(values, [length]), self.device))
-    }
-
-    /// PyTorch keeps a linear layer as `[outputs, inputs]`; it is transposed in memory here,
-    /// because the products read it by rows of inputs.
-    fn transposed(
-        &self,
-        name: &str,
-        inputs: usize,
-        outputs: usize,
-    ) -> Result<Tensor<2>, LoadError> {
-        let values = self.weights.read(name, &[outputs, inputs])?;
-        let mut transposed = vec![0.0; values.len()];
-        for (output, row) in values.chunks_exact(inputs).enumerate() {
-            for (input, value) in row.iter().enumerate() {
-                transposed[input * outputs + output] = *value;
-            }
-        }
-        let weight = TensorData::new(transposed, [inputs, outputs]);
-        Ok(Tensor::from_data(weight, self.device))
-    }
-
-    fn norm(&self, name: &str, length: usize) -> Result<Norm, LoadError> {
-        Ok(Norm {
-            gamma: self.vector(&format!("{name}.weight"), length)?,
-            beta: self.vector(&format!("{name}.bias"), length)?,
-        })
     }
 }

@@ -14,9 +14,10 @@ pub enum Profile {
     /// the same. The vectors are others than in `f32`: near them, and nearly as good at ranking
     /// (STSBenchmark 0.8194 instead of 0.8203).
     DeterministicInt8,
-    /// `f32` on whatever device there is. On the CPU these are the bits of
-    /// [`DeterministicCpu`](Self::DeterministicCpu); on a GPU a vector is within
-    /// [`TOLERANCE_GPU`](crate::TOLERANCE_GPU) of them and may depend on its batch.
+    /// As fast as the device can. On the CPU these are the bits of
+    /// [`DeterministicCpu`](Self::DeterministicCpu); a GPU reads `f16` in products where it can, and sums in
+    /// `f32`: a vector is within [`TOLERANCE_GPU`](crate::TOLERANCE_GPU) of those of the CPU and may depend
+    /// on its batch.
     #[default]
     Fast,
 }

@@ -17,9 +17,9 @@ const GOLDEN: &str = include_str!("self_test.json");
 /// another order than in PyTorch.
 pub const TOLERANCE_CPU: f32 = 2e-6;
 
-/// Largest difference of a component from the reference on a GPU, whose `exp`, `erf` and division
-/// are the driver's.
-pub const TOLERANCE_GPU: f32 = 1e-4;
+/// Largest difference of a component from the reference on a GPU, where products read `f16` if the device
+/// computes in it. Unit vectors of 384 components that differ by no more have a cosine above 0.9999.
+pub const TOLERANCE_GPU: f32 = 5e-4;
 
 #[derive(Deserialize)]
 struct Golden {

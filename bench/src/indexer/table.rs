@@ -13,11 +13,12 @@ pub(crate) struct Table {
     rows: Vec<Row>,
 }
 
-/// One figure. `bar` is met at or above it, or at or below it, as `bar_is` says.
+/// One figure; without a value it is open, because what it needs is not on this machine. `bar` is met at or above
+/// it, or at or below it, as `bar_is` says.
 #[derive(Debug, Serialize)]
 pub(crate) struct Row {
     name: Cow<'static, str>,
-    value: f64,
+    value: Option<f64>,
     unit: &'static str,
     bar: Option<f64>,
     bar_is: Option<&'static str>,
@@ -33,6 +34,7 @@ impl Row {
         unit: &'static str,
     ) -> Self {
         let name = name.into();
+        let value = Some(value);
         Self { name, value, unit, bar: None, bar_is: None, met: None, peer: None, ratio: None }
     }
 
@@ -70,8 +72,21 @@ impl Row {
 }
 
 impl Row {
+    /// The same figure, not measured.
+    #[allow(dead_code, reason = "benches of what every machine has leave nothing open")]
+    pub(crate) fn open(self) -> Self {
+        Self { value: None, met: None, ratio: None, ..self }
+    }
+
+    /// The same figure, where no bar applies.
+    #[allow(dead_code, reason = "benches that are always run in full have no such row")]
+    pub(crate) fn without_bar(self) -> Self {
+        Self { bar: None, bar_is: None, met: None, ratio: None, ..self }
+    }
+
     fn line(&self) -> String {
         let Self { name, value, unit, bar, bar_is, met, .. } = self;
+        let Some(value) = value else { return format!("{name:<52} {:>12} {unit:<11}", "open") };
         let verdict = match (bar, bar_is, met) {
             (Some(bar), Some(bar_is), Some(true)) => format!("{bar_is} {bar}: met"),
             (Some(bar), Some(bar_is), _) => format!("{bar_is} {bar}: NOT met"),
@@ -88,6 +103,12 @@ impl Default for Table {
 }
 
 impl Table {
+    /// A table of what was measured on `device`, a part of this machine.
+    #[allow(dead_code, reason = "benches of the whole machine have no device")]
+    pub(crate) fn of(device: &str) -> Self {
+        Self { machine: format!("{device}; {}", machine()), rows: Vec::new() }
+    }
+
     pub(crate) fn push(&mut self, row: Row) {
         // Shown at once, because a run takes minutes and its later parts may fail.
         let _ = writeln!(std::io::stderr(), "{}", row.line());

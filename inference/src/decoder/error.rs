@@ -1,6 +1,7 @@
 //! Why a prompt is not answered.
 
 use super::limits::{PROMPT_BYTES_MAX, REQUESTS_MAX, STOP_BYTES_MAX, STOPS_MAX};
+use crate::device::DeviceChoice;
 
 /// A prompt that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -18,6 +19,14 @@ pub enum PromptError {
     /// The prompt has no tokens.
     #[error("the prompt is empty")]
     Empty,
+    /// The prompt has an id that is none of the model's.
+    #[error("the prompt has token {id}, the model knows those below {vocabulary}")]
+    Token {
+        /// The id.
+        id: u32,
+        /// Number of ids that the model knows.
+        vocabulary: usize,
+    },
     /// The prompt and what may be written do not fit the model or its cache.
     #[error(
         "the prompt has {prompt} tokens, and up to {output} may be written; together the limit is {limit}"
@@ -69,6 +78,14 @@ pub enum GenerateError {
     /// The model computed something that is no number.
     #[error("the model gave logits that are not numbers")]
     Numbers,
+    /// The device was lost or ran out of memory; the model's thread ends, and a new engine is needed.
+    #[error("device {device}: {reason}; restart the model")]
+    Device {
+        /// The device.
+        device: DeviceChoice,
+        /// What it said.
+        reason: String,
+    },
     /// The model's thread has ended; a new engine is needed.
     #[error("the model's thread has stopped after a failure; restart it")]
     Stopped,

@@ -9,6 +9,7 @@ use super::{
     config::DecoderConfig,
     matrix::{Left, Matrix, Rows, Storage, Tiles},
     shards::Shards,
+    weights::{Layer, Raw, Weights},
 };
 use crate::{
     error::LoadError,
@@ -21,26 +22,8 @@ use crate::{
 pub(crate) struct DecoderModel {
     pub(crate) config: DecoderConfig,
     storage: Storage,
-    layers: Vec<Layer>,
-    norm: Vec<f32>,
-    /// Present where the embedding is not the head.
-    embedding: Option<Matrix>,
-    head: Matrix,
+    weights: Weights<Matrix>,
     rope: Rope,
-}
-
-#[derive(Debug)]
-struct Layer {
-    attention_norm: Vec<f32>,
-    /// Query, key and value, one below the other.
-    projection: Matrix,
-    /// Scales of the heads of queries and of keys.
-    head_norms: Option<[Vec<f32>; 2]>,
-    output: Matrix,
-    norm: Vec<f32>,
-    /// Gate and up, one below the other.
-    expand: Matrix,
-    contract: Matrix,
 }
 
 /// New tokens of one sequence.
@@ -59,42 +42,15 @@ impl DecoderModel {
         config: DecoderConfig,
         storage: Storage,
     ) -> Result<Self, LoadError> {
-        let mut load = Loader { shards, storage };
-        let hidden = config.hidden;
-        let layers = (0..config.layers)
-            .map(|index| Layer::load(&mut load, &format!("model.layers.{index}"), &config))
-            .collect::<Result<_, _>>()?;
-        // The embedding and the head decide single tokens; 4 bits are too few for them.
-        load.storage = if storage == Storage::Int4 { Storage::Int8 } else { storage };
-        let embedding =
-            load.matrix(&[("model.embed_tokens.weight", config.vocabulary)], hidden, false)?;
-        // Some files say that they are not tied and still have no head of their own.
-        let own_head = !config.tied && load.shards.has("lm_head.weight");
-        let (embedding, head) = if own_head {
-            let head = load.matrix(&[("lm_head.weight", config.vocabulary)], hidden, false)?;
-            (Some(embedding), head)
-        } else {
-            (None, embedding)
-        };
-        let norm = load.shards.read("model.norm.weight", &[hidden])?;
-        Ok(Self {
-            rope: Rope::new(config.theta, config.head_size, config.scaling),
-            config,
-            storage,
-            layers,
-            norm,
-            embedding,
-            head,
-        })
+        let pack = |raw: Raw| Matrix::new(&raw.weight, &raw.bias, raw.inputs, raw.storage);
+        let weights = Weights::load(shards, &config, storage, pack)?;
+        let rope = Rope::new(config.theta, config.head_size, config.scaling);
+        Ok(Self { config, storage, weights, rope })
     }
 
     /// Bytes of weights that writing one token reads.
     pub(crate) fn bytes(&self) -> usize {
-        let matrices = self
-            .layers
-            .iter()
-            .flat_map(|layer| [&layer.projection, &layer.output, &layer.expand, &layer.contract]);
-        matrices.map(Matrix::bytes).sum::<usize>() + self.head.bytes()
+        self.weights.bytes(Matrix::bytes)
     }
 
     /// Reads `spans` into the cache; gives back the last layer's states of all their tokens.
@@ -119,7 +75,7 @@ impl DecoderModel {
                 positions.iter().map(|at| self.rope.position(at.position)).collect();
             let mut states = self.embed(spans);
             observe(&states);
-            for (index, layer) in self.layers.iter().enumerate() {
+            for (index, layer) in self.weights.layers.iter().enumerate() {
                 self.layer(index, layer, cache, &positions, &turns, &mut states);
                 observe(&states);
             }
@@ -136,14 +92,14 @@ impl DecoderModel {
         rayon::scope(|_| {
             let chosen: Vec<f32> = rows.iter().flat_map(|row| states.row(*row)).copied().collect();
             let chosen = Rows { values: chosen, columns: states.columns };
-            let normed = normalize(&chosen, &self.norm, self.config.epsilon);
-            let tiles = self.head.product(&Left::new(&normed, self.storage));
+            let normed = normalize(&chosen, &self.weights.norm, self.config.epsilon);
+            let tiles = self.weights.head.product(&Left::new(&normed, self.storage));
             tiles.into_rows(self.config.vocabulary)
         })
     }
 
     fn embed(&self, spans: &[Span<'_>]) -> Rows {
-        let table = self.embedding.as_ref().unwrap_or(&self.head);
+        let table = self.weights.embedding.as_ref().unwrap_or(&self.weights.head);
         let tokens = spans.iter().flat_map(|span| span.tokens);
         let values = tokens.flat_map(|token| table.output(*token as usize)).collect();
         Rows { values, columns: self.config.hidden }
@@ -152,7 +108,7 @@ impl DecoderModel {
     fn layer(
         &self,
         index: usize,
-        layer: &Layer,
+        layer: &Layer<Matrix>,
         cache: &mut Cache,
         positions: &[Position<'_>],
         turns: &[Vec<f32>],
@@ -182,7 +138,7 @@ impl DecoderModel {
     fn store(
         &self,
         index: usize,
-        layer: &Layer,
+        layer: &Layer<Matrix>,
         cache: &mut Cache,
         positions: &[Position<'_>],
         turns: &[Vec<f32>],
@@ -216,65 +172,6 @@ impl DecoderModel {
             }
         }
         queries
-    }
-}
-
-impl Layer {
-    fn load(load: &mut Loader<'_>, name: &str, config: &DecoderConfig) -> Result<Self, LoadError> {
-        let (hidden, inner, size) = (config.hidden, config.inner, config.head_size);
-        let (queries, keys) = (config.heads * size, config.key_heads * size);
-        let full = |part: &str| format!("{name}.{part}.weight");
-        let head_norms = if config.head_norm {
-            let mut norm = |part: &str| load.shards.read(&full(part), &[size]);
-            Some([norm("self_attn.q_norm")?, norm("self_attn.k_norm")?])
-        } else {
-            None
-        };
-        let [query, key, value] =
-            ["q_proj", "k_proj", "v_proj"].map(|part| full(&format!("self_attn.{part}")));
-        let projection = [(query.as_str(), queries), (&key, keys), (&value, keys)];
-        let (gate, up) = (full("mlp.gate_proj"), full("mlp.up_proj"));
-        Ok(Self {
-            attention_norm: load.shards.read(&full("input_layernorm"), &[hidden])?,
-            projection: load.matrix(&projection, hidden, config.projection_bias)?,
-            head_norms,
-            output: load.matrix(
-                &[(&full("self_attn.o_proj"), hidden)],
-                queries,
-                config.output_bias,
-            )?,
-            norm: load.shards.read(&full("post_attention_layernorm"), &[hidden])?,
-            expand: load.matrix(&[(&gate, inner), (&up, inner)], hidden, false)?,
-            contract: load.matrix(&[(&full("mlp.down_proj"), hidden)], inner, false)?,
-        })
-    }
-}
-
-struct Loader<'a> {
-    shards: &'a mut Shards,
-    storage: Storage,
-}
-
-impl Loader<'_> {
-    /// One matrix from tensors with their numbers of outputs, one below the other.
-    fn matrix(
-        &mut self,
-        parts: &[(&str, usize)],
-        inputs: usize,
-        biased: bool,
-    ) -> Result<Matrix, LoadError> {
-        let (mut weight, mut bias) = (Vec::new(), Vec::new());
-        for (name, outputs) in parts {
-            weight.extend(self.shards.read(name, &[*outputs, inputs])?);
-            if biased {
-                let name = name.replace(".weight", ".bias");
-                bias.extend(self.shards.read(&name, &[*outputs])?);
-            }
-        }
-        Matrix::new(&weight, &bias, inputs, self.storage).map_err(|reason| LoadError::Weights {
-            path: self.shards.path(),
-            reason: format!("tensor {:?}: {reason}", parts.first().map_or("", |part| part.0)),
-        })
     }
 }
 

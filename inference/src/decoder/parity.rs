@@ -17,17 +17,17 @@ use super::{
     tokens::{TextStream, Tokens},
 };
 
-const MODELS: [&str; 3] = ["llama3", "qwen2", "qwen3"];
+pub(super) const MODELS: [&str; 3] = ["llama3", "qwen2", "qwen3"];
 
 /// Largest difference from PyTorch, relative to the largest value of the same kind.
-const TOLERANCE: f32 = 1e-4;
+pub(super) const TOLERANCE: f32 = 1e-4;
 
 #[derive(Deserialize)]
-struct Reference {
-    prompt: Vec<u32>,
-    greedy: Vec<u32>,
-    gaps: Vec<f32>,
-    layers: usize,
+pub(super) struct Reference {
+    pub(super) prompt: Vec<u32>,
+    pub(super) greedy: Vec<u32>,
+    pub(super) gaps: Vec<f32>,
+    pub(super) layers: usize,
     texts: Vec<Text>,
     chats: Vec<Chat>,
 }
@@ -47,16 +47,16 @@ struct Chat {
     text: String,
 }
 
-struct Scene {
-    name: &'static str,
-    files: DecoderFiles,
-    config: DecoderConfig,
-    reference: Reference,
-    numbers: Vec<f32>,
+pub(super) struct Scene {
+    pub(super) name: &'static str,
+    pub(super) files: DecoderFiles,
+    pub(super) config: DecoderConfig,
+    pub(super) reference: Reference,
+    pub(super) numbers: Vec<f32>,
 }
 
 impl Scene {
-    fn read(name: &'static str) -> Self {
+    pub(super) fn read(name: &'static str) -> Self {
         let dir = directory(name);
         let files = DecoderFiles::read(&dir).unwrap();
         let config = DecoderConfig::parse(&files.config.path, &files.config.bytes).unwrap();
@@ -66,7 +66,7 @@ impl Scene {
         Self { name, files, config, reference: serde_json::from_str(&reference).unwrap(), numbers }
     }
 
-    fn model(&self, storage: Storage) -> DecoderModel {
+    pub(super) fn model(&self, storage: Storage) -> DecoderModel {
         let mut shards = Shards::open(&self.files.shards).unwrap();
         DecoderModel::load(&mut shards, self.config.clone(), storage).unwrap()
     }
@@ -82,7 +82,7 @@ fn directory(name: &str) -> PathBuf {
 }
 
 /// The logits of the last token after `pieces` of `tokens` were read one after the other.
-fn last_logits(model: &DecoderModel, tokens: &[u32], pieces: &[usize]) -> Vec<f32> {
+pub(super) fn last_logits(model: &DecoderModel, tokens: &[u32], pieces: &[usize]) -> Vec<f32> {
     let blocks: Vec<u32> = (0..tokens.len().div_ceil(BLOCK_TOKENS) as u32).rev().collect();
     let mut cache = Cache::new(&model.config, blocks.len());
     let mut start = 0;
@@ -271,6 +271,6 @@ fn a_template_can_refuse_a_conversation() {
     assert_eq!(error, "chat template: only user and assistant may speak");
 }
 
-fn bits(values: &[f32]) -> Vec<u32> {
+pub(super) fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
 }

@@ -14,7 +14,9 @@ pub struct Transcript {
     /// SHA-256 of `tokenizer.json`.
     pub tokenizer_hash: [u8; 32],
     /// How it was computed, such as `cpu-int8-1`: device, storage of the weights, and the version of
-    /// the operators. Two machines with the same profile have the same bits.
+    /// the operators. Two machines with the same profile have the same bits, if it begins with `cpu-`.
+    /// On a GPU, `wgpu-` and its own name stand in the place of `cpu`, and the driver decides the last
+    /// bits as well.
     pub profile: String,
     /// How tokens were chosen, with the seed.
     pub parameters: Parameters,

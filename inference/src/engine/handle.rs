@@ -15,7 +15,7 @@ use super::{
     worker::{self, Encode},
 };
 use crate::{
-    limits::{QUEUE_JOBS_MAX, QUEUE_TOKENS_MAX},
+    limits::{BATCH_TOKENS_MAX, QUEUE_JOBS_MAX, QUEUE_TOKENS_MAX},
     tokens::Sequence,
 };
 
@@ -49,9 +49,17 @@ pub(super) enum Admission {
 }
 
 impl Handle {
-    /// Starts a thread that runs `load`, and works with what that gives until the handle is gone.
+    /// As [`start_batched`](Self::start_batched), in batches of [`BATCH_TOKENS_MAX`].
     pub(super) fn start<T: Send + 'static>(
         load: impl FnOnce() -> Result<(T, Box<Encode>), StartError> + Send + 'static,
+    ) -> Result<(Self, T), StartError> {
+        Self::start_batched(move || load().map(|(facts, encode)| (facts, encode, BATCH_TOKENS_MAX)))
+    }
+
+    /// Starts a thread that runs `load`, and works with what that gives, in batches of so many tokens,
+    /// until the handle is gone.
+    pub(super) fn start_batched<T: Send + 'static>(
+        load: impl FnOnce() -> Result<(T, Box<Encode>, usize), StartError> + Send + 'static,
     ) -> Result<(Self, T), StartError> {
         let (jobs, receiver) = mpsc::channel(QUEUE_JOBS_MAX);
         let (ready, readiness) = std::sync::mpsc::sync_channel(1);
@@ -62,9 +70,9 @@ impl Handle {
             .spawn(move || {
                 // The channel has room for this one message, and the caller is waiting for it.
                 match load() {
-                    Ok((facts, encode)) => {
+                    Ok((facts, encode, budget)) => {
                         let _ = ready.send(Ok(facts));
-                        worker::work(receiver, &theirs, &*encode);
+                        worker::work(receiver, &theirs, budget, &*encode);
                     }
                     Err(error) => {
                         let _ = ready.send(Err(error));

@@ -12,7 +12,8 @@
 //! - `auspex_inference_batch_seconds`: one run of the model;
 //! - `auspex_inference_batch_tokens`: tokens of that run;
 //! - `auspex_inference_batch_fill_ratio`: the same as a share of
-//!   [`BATCH_TOKENS_MAX`](crate::limits::BATCH_TOKENS_MAX).
+//!   [`BATCH_TOKENS_MAX`](crate::limits::BATCH_TOKENS_MAX), on a GPU of
+//!   [`BATCH_TOKENS_GPU`](crate::limits::BATCH_TOKENS_GPU).
 //!
 //! Sequences run end to end at their exact lengths, so there is no padding to measure. Counters are
 //! `auspex_inference_jobs_abandoned_total` (the caller had left), `auspex_inference_jobs_late_total`
@@ -46,6 +47,7 @@ use crate::{
     profile::Profile,
     self_test::self_test,
     tokens::{Sequence, Tokens},
+    warm_up::warm_up,
 };
 
 /// A handle to a loaded model; clones share the model and its thread.
@@ -69,6 +71,14 @@ pub enum StartError {
         /// The device.
         device: DeviceChoice,
         /// What differs, by how much, and the limit.
+        reason: String,
+    },
+    /// The device has too little memory, or failed while the model was loaded.
+    #[error("device {device}: {reason}")]
+    Device {
+        /// The device.
+        device: DeviceChoice,
+        /// What it lacks.
         reason: String,
     },
     /// The system gave no thread, or the thread panicked while it loaded.
@@ -135,11 +145,15 @@ impl Engine {
         profile: Profile,
     ) -> Result<Self, StartError> {
         let dir: PathBuf = dir.to_owned();
-        let (handle, ready) = Handle::start(move || {
+        let (handle, ready) = Handle::start_batched(move || {
             let started = Instant::now();
             let encoder = Encoder::load_profile(&dir, device, profile)?;
             self_test(&encoder, &dir)
                 .map_err(|reason| StartError::SelfTest { device: encoder.device(), reason })?;
+            warm_up(&encoder).map_err(|error| StartError::Device {
+                device: encoder.device(),
+                reason: error.to_string(),
+            })?;
             tracing::info!(
                 device = %encoder.device(),
                 profile = %encoder.profile(),
@@ -154,8 +168,9 @@ impl Engine {
                 profile: encoder.profile(),
                 model_hash: encoder.model_hash(),
             };
+            let budget = encoder.batch_tokens();
             let encode: Box<Encode> = Box::new(move |sequences| encoder.encode(sequences));
-            Ok((ready, encode))
+            Ok((ready, encode, budget))
         })?;
         Ok(Self { shared: Arc::new(Shared { ready, handle }) })
     }

@@ -13,15 +13,20 @@ use super::{
     handle::State,
     queue::{Job, Queue},
 };
-use crate::{error::EncodeError, limits::BATCH_TOKENS_MAX, tokens::Sequence};
+use crate::{error::EncodeError, tokens::Sequence};
 
 /// What the thread runs: one vector for each sequence.
 pub(super) type Encode =
     dyn Fn(&[&Sequence]) -> Result<Vec<Vec<f32>>, EncodeError> + Send + 'static;
 
-/// Runs batches until the channel is closed and empty, or until the device fails: a backend that has
+/// Runs batches of up to `budget` tokens until the channel is closed and empty, or until the device fails: a backend that has
 /// panicked or lost its device computes nothing afterwards that could be trusted.
-pub(super) fn work(mut receiver: mpsc::Receiver<Job>, state: &State, encode: &Encode) {
+pub(super) fn work(
+    mut receiver: mpsc::Receiver<Job>,
+    state: &State,
+    budget: usize,
+    encode: &Encode,
+) {
     let mut queue = Queue::default();
     loop {
         if queue.is_empty() {
@@ -36,7 +41,7 @@ pub(super) fn work(mut receiver: mpsc::Receiver<Job>, state: &State, encode: &En
         let late = queue.drop_late(Instant::now());
         metrics::counter!("auspex_inference_jobs_late_total").increment(late as u64);
 
-        let picks = queue.take(BATCH_TOKENS_MAX);
+        let picks = queue.take(budget);
         let sequences = queue.sequences(&picks);
         let tokens: usize = sequences.iter().map(|sequence| sequence.len()).sum();
         let started = Instant::now();
@@ -45,7 +50,7 @@ pub(super) fn work(mut receiver: mpsc::Receiver<Job>, state: &State, encode: &En
         metrics::histogram!("auspex_inference_batch_seconds").record(elapsed);
         metrics::histogram!("auspex_inference_batch_tokens").record(tokens as f64);
         metrics::histogram!("auspex_inference_batch_fill_ratio")
-            .record(tokens as f64 / BATCH_TOKENS_MAX as f64);
+            .record(tokens as f64 / budget as f64);
         let reason = match outcome {
             Ok(Ok(vectors)) => {
                 if 0 < tokens {
@@ -97,7 +102,7 @@ mod tests {
         }
         let state = State::default();
         // `resume_unwind` panics without the noise of the panic hook.
-        work(receiver, &state, &|_| std::panic::resume_unwind(Box::new("device lost")));
+        work(receiver, &state, 100, &|_| std::panic::resume_unwind(Box::new("device lost")));
         for reply in replies {
             assert!(reply.blocking_recv().is_err());
         }

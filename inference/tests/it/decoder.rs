@@ -7,12 +7,15 @@ use auspex_inference::decoder::{
     limits,
 };
 
+use crate::int8::software;
+
 fn directory(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/decoder").join(name)
 }
 
 fn start(name: &str, storage: Storage, cache_tokens: usize) -> Generator {
-    Generator::start(&directory(name), Options { storage, cache_tokens }).unwrap()
+    Generator::start(&directory(name), Options { storage, cache_tokens, ..Options::default() })
+        .unwrap()
 }
 
 fn reference(name: &str) -> serde_json::Value {
@@ -157,7 +160,7 @@ async fn a_prompt_longer_than_a_pass_is_read_in_pieces() {
     let prompt: Vec<u32> = (0..700).map(|index| 5 + index * 7 % 300).collect();
     assert!(2 * limits::PASS_TOKENS_MAX < prompt.len());
     for storage in [Storage::F32, Storage::Int8, Storage::Int4] {
-        let options = Options { storage, cache_tokens: 1024 };
+        let options = Options { storage, cache_tokens: 1024, ..Options::default() };
         let start = || Generator::start(dir.path(), options.clone()).unwrap();
         let generator = start();
         let at_once = generator.generate(prompt.clone(), greedy(8)).unwrap().whole().await.unwrap();
@@ -180,6 +183,42 @@ async fn a_prompt_longer_than_a_pass_is_read_in_pieces() {
 }
 
 #[tokio::test]
+async fn software_vulkan_writes_what_pytorch_writes_alone_and_together() {
+    let reference = reference("llama3");
+    let (prompt, expected) = (ids(&reference["prompt"]), ids(&reference["greedy"]));
+    let device = software();
+    let options = Options { device, storage: Storage::F32, cache_tokens: 256 };
+    let generator = Generator::start(&directory("llama3"), options).unwrap();
+    assert_eq!(generator.device(), device);
+    let jobs: Vec<_> = [hot(1, 12), greedy(expected.len()), hot(2, 9)]
+        .into_iter()
+        .map(|parameters| generator.generate(prompt.clone(), parameters).unwrap())
+        .collect();
+    let mut outputs = Vec::new();
+    for job in jobs {
+        outputs.push(job.whole().await.unwrap());
+    }
+    let (text, completion) = &outputs[1];
+    assert_eq!(completion.transcript.output, expected);
+    assert_eq!(text, &generator.text(&expected));
+    // Whoever reads the transcript sees what computed it.
+    let profile = &completion.transcript.profile;
+    assert!(profile.starts_with("wgpu-llvmpipe") && profile.ends_with("-f32-1"), "{profile}");
+    // The same again, alone and with a known beginning.
+    let again = generator.generate(prompt, hot(1, 12)).unwrap().whole().await.unwrap();
+    assert_eq!(again.1.reused, 32);
+    assert_eq!(again.1.transcript, outputs[0].1.transcript);
+}
+
+#[test]
+fn a_cache_that_the_device_cannot_hold_is_refused_by_its_size() {
+    let options =
+        Options { device: software(), storage: Storage::F16, cache_tokens: 1_000_000_000 };
+    let error = Generator::start(&directory("llama3"), options).unwrap_err().to_string();
+    assert!(error.contains("device wgpu:") && error.contains("choose fewer"), "{error}");
+}
+
+#[tokio::test]
 async fn what_does_not_fit_is_refused_with_its_limit() {
     let generator = start("llama3", Storage::F32, 100);
     assert_eq!(generator.positions(), 112);
@@ -187,6 +226,8 @@ async fn what_does_not_fit_is_refused_with_its_limit() {
         generator.generate(prompt, parameters).map(|_| ()).unwrap_err()
     };
     assert_eq!(refused(vec![], greedy(1)), GenerateError::Prompt(PromptError::Empty));
+    let error = refused(vec![5, 1_000_000], greedy(1)).to_string();
+    assert!(error.contains("token 1000000") && error.contains("below"), "{error}");
     let error = refused(vec![5; 100], greedy(20)).to_string();
     assert!(error.contains("100 tokens") && error.contains("limit is 112"), "{error}");
     let error = refused(vec![5], Parameters { top_p: 2.0, ..greedy(1) }).to_string();

@@ -176,7 +176,7 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) async fn start(key: Option<&str>) -> Self {
-        let options = Options { storage: Storage::F32, cache_tokens: 256 };
+        let options = Options { storage: Storage::F32, cache_tokens: 256, ..Options::default() };
         let generator = tokio::task::spawn_blocking(|| Generator::start(&tiny(), options));
         let generator = generator.await.unwrap().unwrap();
         let reranker = tokio::task::spawn_blocking(|| Reranker::start(&cross()));

@@ -52,6 +52,7 @@ pub(crate) async fn run(arguments: BenchArguments, output: Output) -> anyhow::Re
     let (reading, writing) = (median(reading), median(writing));
     let gigabytes = generator.weight_bytes() as f64 / 1e9;
     let document = serde_json::json!({
+        "device": generator.device().to_string(),
         "weights": generator.storage().name(),
         "weightBytes": generator.weight_bytes(),
         "promptTokens": arguments.prompt_tokens,
@@ -62,6 +63,7 @@ pub(crate) async fn run(arguments: BenchArguments, output: Output) -> anyhow::Re
     });
     output.result(&document, |_| {
         fields([
+            ("device", generator.device().to_string()),
             ("weights", generator.storage().to_string()),
             ("weights that one token reads", format!("{gigabytes:.3} GB")),
             ("reading a prompt", format!("{reading:.1} tokens/s")),
@@ -78,6 +80,7 @@ pub(crate) async fn verify(arguments: DecoderArguments, output: Output) -> anyho
     let generator = arguments.required().await?;
     let facts = serde_json::json!({
         "modelHash": format!("0x{}", hex::encode(generator.model_hash())),
+        "device": generator.device().to_string(),
         "weights": generator.storage().name(),
         "weightBytes": generator.weight_bytes(),
         "positions": generator.positions(),
@@ -85,6 +88,7 @@ pub(crate) async fn verify(arguments: DecoderArguments, output: Output) -> anyho
     output.result(&facts, |facts| {
         fields([
             ("model hash", facts["modelHash"].as_str().unwrap_or("-").to_owned()),
+            ("device", generator.device().to_string()),
             ("weights", generator.storage().to_string()),
             ("tokens of prompt and output", generator.positions().to_string()),
             ("self-test", "passed".to_owned()),

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
+use auspex_inference::DeviceChoice;
 use auspex_inference::decoder::{Generator, Options, Storage, limits};
 use clap::Args;
 
@@ -12,6 +13,10 @@ pub(crate) struct DecoderArguments {
     /// Directory of a Llama 3, Qwen 2.5 or Qwen 3 model as Hugging Face publishes it.
     #[arg(long, env = "AUSPEX_DECODER_DIR")]
     pub(crate) decoder_dir: Option<PathBuf>,
+    /// Where it runs: cpu, auto, wgpu or wgpu:N. On the CPU what it writes has the same bits on every machine; on a
+    /// GPU they are that device's own.
+    #[arg(long, env = "AUSPEX_DECODER_DEVICE", default_value = "cpu")]
+    pub(crate) decoder_device: DeviceChoice,
     /// How its weights are kept: f32, f16, int8 or int4.
     #[arg(long, env = "AUSPEX_DECODER_WEIGHTS", default_value = "int8")]
     pub(crate) weights: Storage,
@@ -24,7 +29,11 @@ impl DecoderArguments {
     /// The running model; `None` when no directory is given.
     pub(crate) async fn start(&self) -> anyhow::Result<Option<Generator>> {
         let Some(directory) = self.decoder_dir.clone() else { return Ok(None) };
-        let options = Options { storage: self.weights, cache_tokens: self.cache_tokens };
+        let options = Options {
+            device: self.decoder_device,
+            storage: self.weights,
+            cache_tokens: self.cache_tokens,
+        };
         let shown = directory.display().to_string();
         let started =
             tokio::task::spawn_blocking(move || Generator::start(&directory, options)).await;

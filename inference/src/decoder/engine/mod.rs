@@ -30,14 +30,15 @@ use super::{
     template::Message,
     transcript::Transcript,
 };
+use crate::device::DeviceChoice;
 pub use crate::engine::StartError;
-
-/// The version of the operators in a transcript's profile; it changes with their bits.
-pub(crate) const PROFILE_VERSION: u32 = 1;
 
 /// How a decoder is started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
+    /// Where the model runs. On the CPU, which is the default, its outputs have the same bits on every
+    /// machine.
+    pub device: DeviceChoice,
     /// How the weights are kept.
     pub storage: Storage,
     /// Tokens whose keys and values are kept; all memory is taken at the start.
@@ -46,7 +47,8 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { storage: Storage::default(), cache_tokens: CACHE_TOKENS }
+        let (device, storage) = (DeviceChoice::Cpu, Storage::default());
+        Self { device, storage, cache_tokens: CACHE_TOKENS }
     }
 }
 
@@ -105,7 +107,7 @@ impl Generator {
     /// # Errors
     ///
     /// Names the file, and in it the field or tensor, that is missing, damaged, over its limit in
-    /// [`limits`](super::limits), or of another architecture.
+    /// [`limits`](super::limits), or of another architecture; or says what the device lacks.
     pub fn start(dir: &Path, options: Options) -> Result<Self, StartError> {
         let (requests, receiver) = mpsc::channel(REQUESTS_MAX);
         let (ready, readiness) = std::sync::mpsc::sync_channel(1);
@@ -139,6 +141,10 @@ impl Generator {
         parameters.check()?;
         if prompt.is_empty() {
             return Err(PromptError::Empty.into());
+        }
+        let vocabulary = self.vocabulary();
+        if let Some(id) = prompt.iter().copied().find(|id| vocabulary <= *id as usize) {
+            return Err(PromptError::Token { id, vocabulary }.into());
         }
         let limit = self.positions();
         if limit < prompt.len().saturating_add(parameters.max_tokens) {
@@ -208,6 +214,11 @@ impl Generator {
         self.shared.facts.storage
     }
 
+    /// Where the model runs: never [`DeviceChoice::Auto`].
+    pub fn device(&self) -> DeviceChoice {
+        self.shared.facts.device
+    }
+
     /// Number of ids that the model knows.
     pub fn vocabulary(&self) -> usize {
         self.shared.facts.vocabulary
@@ -238,7 +249,7 @@ impl Output {
     ///
     /// # Errors
     ///
-    /// [`GenerateError::Stopped`] or [`GenerateError::Numbers`].
+    /// [`GenerateError::Device`], [`GenerateError::Stopped`] or [`GenerateError::Numbers`].
     pub async fn whole(mut self) -> Result<(String, Completion), GenerateError> {
         let mut text = String::new();
         loop {

@@ -11,7 +11,7 @@ use super::{
         tokens::TextStream,
         transcript::Transcript,
     },
-    Completion, Event, Finish, PROFILE_VERSION,
+    Completion, Event, Finish,
     pool::{Key, Pool, key},
 };
 
@@ -150,7 +150,7 @@ impl Sequence {
         let transcript = Transcript {
             model_hash: facts.model_hash,
             tokenizer_hash: facts.tokenizer_hash,
-            profile: format!("cpu-{}-{PROFILE_VERSION}", facts.storage),
+            profile: facts.profile.clone(),
             parameters: self.request.parameters.clone(),
             prompt: self.request.prompt.clone(),
             output,

@@ -1,6 +1,7 @@
 //! The thread that owns the model: passes over all sequences in work, one after the other.
 
 use std::{
+    any::Any,
     collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
@@ -12,16 +13,16 @@ use tokio::sync::mpsc;
 
 use super::{
     super::{
-        cache::Cache,
         limits::{BLOCK_TOKENS, PASS_TOKENS_MAX, SEQUENCES_MAX},
         loaded::{Facts, load, self_test},
-        model::{DecoderModel, Span},
+        model::Span,
+        network::{Network, Reader},
     },
     GenerateError, Options, StartError,
     pool::Pool,
     sequence::{Request, Sequence},
 };
-use crate::{device::DeviceChoice, team::Team};
+use crate::team::Team;
 
 /// Loads and checks the model, says so on `ready`, and works until the last handle is gone.
 pub(super) fn run(
@@ -31,44 +32,65 @@ pub(super) fn run(
     receiver: mpsc::Receiver<Request>,
 ) {
     let started = Instant::now();
-    let loaded = load(dir, options.storage).map_err(StartError::from).and_then(|loaded| {
-        self_test(&loaded.0)
-            .map_err(|reason| StartError::SelfTest { device: DeviceChoice::Cpu, reason })?;
-        let team = Team::new().map_err(StartError::Thread)?;
-        Ok((loaded, team))
+    let device = options.device;
+    let loaded = catch_unwind(AssertUnwindSafe(|| prepare(dir, options)));
+    // burn's queue panics where a device has no memory left.
+    let loaded = loaded.unwrap_or_else(|panic| {
+        Err(StartError::Device { device, reason: message(&*panic).to_owned() })
     });
-    let (model, facts, team) = match loaded {
-        Ok(((model, facts), team)) => (model, Arc::new(facts), team),
+    let (worker, team) = match loaded {
+        Ok(loaded) => loaded,
         Err(error) => {
             // The channel has room for this one message, and the starter is waiting for it.
             let _ = ready.send(Err(error));
             return;
         }
     };
+    let facts = &worker.facts;
     tracing::info!(
-        weights = %facts.storage,
+        device = %facts.device,
+        profile = facts.profile,
         model_hash = hex::encode(facts.model_hash),
         weight_bytes = facts.weight_bytes,
         elapsed_ms = started.elapsed().as_millis() as u64,
         "decoder ready"
     );
-    let _ = ready.send(Ok(Arc::clone(&facts)));
-    let blocks = options.cache_tokens.div_ceil(BLOCK_TOKENS);
-    Worker {
-        cache: Cache::new(&model.config, blocks),
+    let _ = ready.send(Ok(Arc::clone(facts)));
+    worker.work(receiver, team.as_ref());
+}
+
+/// Loads and checks the model, and takes the memory for all that it will read. On a GPU no threads of the
+/// CPU wait beside it.
+fn prepare(dir: &Path, options: &Options) -> Result<(Worker, Option<Team>), StartError> {
+    let Options { device, storage, cache_tokens } = *options;
+    let (network, facts) = load(dir, storage, device)?;
+    let device = facts.device;
+    self_test(&network, storage).map_err(|reason| StartError::SelfTest { device, reason })?;
+    let team = match network {
+        Network::Cpu(_) => Some(Team::new().map_err(StartError::Thread)?),
+        Network::Gpu(..) => None,
+    };
+    let blocks = cache_tokens.div_ceil(BLOCK_TOKENS);
+    let reader = network.reader(blocks).map_err(|reason| StartError::Device { device, reason })?;
+    let worker = Worker {
+        reader,
         pool: Pool::new(blocks),
-        model,
-        facts,
+        facts: Arc::new(facts),
         waiting: VecDeque::new(),
         running: Vec::new(),
-    }
-    .work(receiver, &team);
+    };
+    Ok((worker, team))
+}
+
+/// What a panic said.
+fn message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it failed without a reason")
 }
 
 struct Worker {
-    model: DecoderModel,
+    reader: Reader,
     facts: Arc<Facts>,
-    cache: Cache,
     pool: Pool,
     waiting: VecDeque<Request>,
     running: Vec<Sequence>,
@@ -83,9 +105,10 @@ struct Turn {
 }
 
 impl Worker {
-    /// Runs passes until the channel is closed and everything is written, or until a pass panics:
-    /// what would be computed afterwards cannot be trusted. Dropping the senders tells everybody.
-    fn work(mut self, mut receiver: mpsc::Receiver<Request>, team: &Team) {
+    /// Runs passes until the channel is closed and everything is written, or until a pass panics or the
+    /// device fails: what would be computed afterwards cannot be trusted. Dropping the senders tells
+    /// everybody.
+    fn work(mut self, mut receiver: mpsc::Receiver<Request>, team: Option<&Team>) {
         loop {
             if self.waiting.is_empty() && self.running.is_empty() {
                 let Some(request) = receiver.blocking_recv() else { return };
@@ -100,9 +123,19 @@ impl Worker {
                 continue;
             }
             let started = Instant::now();
-            if catch_unwind(AssertUnwindSafe(|| team.run(|| self.pass()))).is_err() {
-                // The panic hook has printed the cause.
-                tracing::error!("the decoder panicked, its thread ends");
+            let pass = AssertUnwindSafe(|| match team {
+                Some(team) => team.run(|| self.pass()),
+                None => self.pass(),
+            });
+            let reason = match catch_unwind(pass) {
+                Ok(Ok(())) => None,
+                Ok(Err(reason)) => Some(reason),
+                Err(panic) => Some(message(&*panic).to_owned()),
+            };
+            if let Some(reason) = reason {
+                tracing::error!(reason, "the decoder's thread ends");
+                let error = GenerateError::Device { device: self.facts.device, reason };
+                self.running.iter().for_each(|sequence| sequence.fail(error.clone()));
                 return;
             }
             metrics::histogram!("auspex_decoder_pass_seconds").record(started.elapsed());
@@ -145,7 +178,7 @@ impl Worker {
     }
 
     /// One token of every output that is being written, then pieces of prompts.
-    fn pass(&mut self) {
+    fn pass(&mut self) -> Result<(), String> {
         let turns = self.turns();
         let spans: Vec<Span<'_>> = turns
             .iter()
@@ -158,7 +191,6 @@ impl Worker {
                 }
             })
             .collect();
-        let states = self.model.read(&mut self.cache, &spans, |_| ());
         let mut row = 0;
         let mut last_rows = Vec::new();
         for turn in &turns {
@@ -168,8 +200,8 @@ impl Worker {
             }
         }
         metrics::histogram!("auspex_decoder_pass_tokens").record(row as f64);
-        let mut logits = self.model.logits(&states, &last_rows);
-        let mut rows = logits.values.chunks_exact_mut(self.model.config.vocabulary);
+        let mut logits = self.reader.pass(&spans, &last_rows)?;
+        let mut rows = logits.values.chunks_exact_mut(self.facts.vocabulary);
 
         let mut ended = Vec::new();
         for turn in &turns {
@@ -188,6 +220,7 @@ impl Worker {
             let sequence = self.running.remove(index);
             self.pool.give_back(sequence.blocks());
         }
+        Ok(())
     }
 
     fn turns(&self) -> Vec<Turn> {
@@ -205,5 +238,46 @@ impl Worker {
             turns.push(Turn { sequence, tokens, complete: tokens == unread });
         }
         turns
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decoder::{Event, Parameters, Storage};
+    use crate::device::{DeviceChoice, adapters};
+
+    #[test]
+    fn a_device_that_fails_ends_the_thread_and_every_output_with_its_reason() {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/decoder/llama3");
+        let software = adapters().into_iter().find(|adapter| adapter.software).unwrap();
+        let device = DeviceChoice::Wgpu(Some(software.number));
+        let options = Options { device, storage: Storage::F16, cache_tokens: 128 };
+        let (worker, team) = prepare(&dir, &options).unwrap();
+        assert!(team.is_none(), "threads of the CPU would wait beside the GPU");
+        let (requests, receiver) = mpsc::channel(4);
+        // Nothing but a device's own failures reaches a pass from outside; this stands for one.
+        let unknown = worker.facts.vocabulary as u32;
+        let mut outputs = Vec::new();
+        for prompt in [vec![5, 6], vec![7, unknown], vec![8]] {
+            let (events, output) = mpsc::unbounded_channel();
+            let parameters = Parameters { max_tokens: 4, ..Parameters::default() };
+            let asked = Instant::now();
+            let request = Request { prompt, parameters, constraint: None, events, asked };
+            requests.try_send(request).unwrap();
+            outputs.push(output);
+        }
+        worker.work(receiver, None);
+        for mut output in outputs {
+            let Some(Event::Done(Err(error))) = output.blocking_recv() else {
+                panic!("an output went on")
+            };
+            assert!(
+                matches!(&error, GenerateError::Device { device: failed, .. } if *failed == device),
+                "{error}"
+            );
+            assert!(error.to_string().contains("none of the"), "{error}");
+        }
+        assert!(requests.is_closed());
     }
 }

@@ -9,7 +9,7 @@
 
 mod blocks;
 mod floats;
-mod pack;
+pub(super) mod pack;
 
 use std::{fmt, str::FromStr};
 
@@ -48,7 +48,17 @@ impl Storage {
         }
     }
 
-    fn is_integer(self) -> bool {
+    /// `Err` says why this storage cannot hold a matrix with so many inputs.
+    pub(super) fn check(self, inputs: usize) -> Result<(), String> {
+        if self.is_integer() && !inputs.is_multiple_of(BLOCK) {
+            return Err(format!(
+                "{inputs} inputs are no multiple of {BLOCK}, the block of {self} weights; choose f16"
+            ));
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_integer(self) -> bool {
         match self {
             Self::F32 | Self::F16 => false,
             Self::Int8 | Self::Int4 => true,
@@ -178,11 +188,7 @@ impl Matrix {
         storage: Storage,
     ) -> Result<Self, String> {
         let outputs = weight.len() / inputs;
-        if storage.is_integer() && !inputs.is_multiple_of(BLOCK) {
-            return Err(format!(
-                "{inputs} inputs are no multiple of {BLOCK}, the block of {storage} weights; choose f16"
-            ));
-        }
+        storage.check(inputs)?;
         let weights = match storage {
             Storage::F32 => Weights::F32(pack::f32_lanes(weight, inputs)),
             Storage::F16 => Weights::F16(pack::f16_lanes(weight, inputs)?),

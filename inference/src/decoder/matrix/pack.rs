@@ -13,22 +13,23 @@ pub(super) fn f32_lanes(weight: &[f32], inputs: usize) -> Vec<Lane> {
 }
 
 pub(super) fn f16_lanes(weight: &[f32], inputs: usize) -> Result<Vec<[u16; LANES]>, String> {
-    if let Some(value) = weight.iter().find(|value| F16_MAX < value.abs()) {
-        return Err(format!("{value} is over the range of f16, {F16_MAX}; choose f32"));
-    }
+    check_f16(weight)?;
     Ok(tiles(weight, inputs, inputs, |rows, input| rows.map(|row| to_f16(row[input]))))
+}
+
+/// `Err` names a value that `f16` cannot hold.
+pub(crate) fn check_f16(weight: &[f32]) -> Result<(), String> {
+    weight.iter().find(|value| F16_MAX < value.abs()).map_or(Ok(()), |value| {
+        Err(format!("{value} is over the range of f16, {F16_MAX}; choose f32"))
+    })
 }
 
 pub(super) fn int8_blocks(weight: &[f32], inputs: usize) -> Vec<Block8> {
     tiles(weight, inputs, inputs / BLOCK, |rows, block| {
         let mut packed = Block8::default();
         for (lane, row) in rows.iter().enumerate() {
-            let values = &row[block * BLOCK..(block + 1) * BLOCK];
-            let largest = values.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
-            let scale = scale_of(largest, 127.0);
-            let levels = values.iter().map(|value| (value / scale.value).round());
-            let levels = levels.map(|level| level.clamp(-127.0, 127.0) as i8);
-            packed.set(lane, scale.bits, levels);
+            let (scale, levels) = int8_levels(&row[block * BLOCK..(block + 1) * BLOCK]);
+            packed.set(lane, scale, levels);
         }
         packed
     })
@@ -38,19 +39,35 @@ pub(super) fn int4_blocks(weight: &[f32], inputs: usize) -> Vec<Block4> {
     tiles(weight, inputs, inputs / BLOCK, |rows, block| {
         let mut packed = Block4::default();
         for (lane, row) in rows.iter().enumerate() {
-            let values = &row[block * BLOCK..(block + 1) * BLOCK];
-            // Sixteen levels have one more below zero than above; the value that is farthest from
-            // zero gets that one, so the scale has the other sign where it is positive.
-            let farthest = values.iter().fold(0.0_f32, |farthest, value| {
-                if farthest.abs() < value.abs() { *value } else { farthest }
-            });
-            let scale = scale_of(-farthest, 8.0);
-            let levels = values.iter().map(|value| (value / scale.value).round());
-            let levels = levels.map(|level| level.clamp(-8.0, 7.0) as i8);
-            packed.set(lane, scale.bits, levels);
+            let (scale, levels) = int4_levels(&row[block * BLOCK..(block + 1) * BLOCK]);
+            packed.set(lane, scale, levels);
         }
         packed
     })
+}
+
+/// What a step of a block is worth, as `f16`, and how many steps each value is: -127 to 127.
+pub(crate) fn int8_levels(values: &[f32]) -> (u16, impl Iterator<Item = i8>) {
+    let largest = values.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
+    let scale = scale_of(largest, 127.0);
+    let levels = values.iter().map(move |value| (value / scale.value).round());
+    (scale.bits, levels.map(|level| level.clamp(-127.0, 127.0) as i8))
+}
+
+/// As [`int8_levels`], from -8 to 7.
+pub(crate) fn int4_levels(values: &[f32]) -> (u16, impl Iterator<Item = i8>) {
+    // Sixteen levels have one more below zero than above; the value that is farthest from zero gets
+    // that one, so the scale has the other sign where it is positive.
+    let farthest =
+        values.iter().fold(
+            0.0_f32,
+            |farthest, value| {
+                if farthest.abs() < value.abs() { *value } else { farthest }
+            },
+        );
+    let scale = scale_of(-farthest, 8.0);
+    let levels = values.iter().map(move |value| (value / scale.value).round());
+    (scale.bits, levels.map(|level| level.clamp(-8.0, 7.0) as i8))
 }
 
 /// Packs unit after unit of every tile; the lanes behind the last output are zero.
@@ -88,7 +105,7 @@ fn scale_of(largest: f32, levels: f32) -> Scale {
 }
 
 /// The `f16` nearest to a finite value, ties to even; beyond the range infinity.
-pub(super) fn to_f16(value: f32) -> u16 {
+pub(crate) fn to_f16(value: f32) -> u16 {
     let sign = (value.to_bits() >> 16) as u16 & 0x8000;
     let magnitude = value.abs();
     /// 2^-14, the smallest normal `f16`.

@@ -1,18 +1,19 @@
 //! The encoder in integers on a GPU, by own WGSL kernels: the same bits as on the CPU, because
 //! every operation is one on 32-bit integers.
 
-mod kernel;
-
 use burn::tensor::Device;
 
-use self::kernel::{Buffer, Constant, Kernel};
 use super::{
     Activation, Int8Model,
     attention::factor,
     linear::{Linear, low_bits},
     norm::Affine,
 };
-use crate::{batch::Batch, limits::SEQUENCE_TOKENS_MAX};
+use crate::{
+    batch::Batch,
+    gpu::{Buffer, Constant, Gpu, Kernel},
+    limits::SEQUENCE_TOKENS_MAX,
+};
 
 /// Threads that share a row.
 const ROW_THREADS: u32 = 64;
@@ -24,7 +25,7 @@ const TILE: usize = 64;
 /// The model in a device's memory.
 #[derive(Debug)]
 pub(crate) struct Int8Gpu {
-    device: Device,
+    gpu: Gpu,
     words: Buffer,
     additions: Buffer,
     /// Where positions are rotary.
@@ -75,9 +76,10 @@ impl Int8Gpu {
         let first = model.layers.first();
         let inner = first.map_or(0, |layer| layer.contract.inputs());
         let activation = first.map_or(Activation::Gelu, |layer| layer.activation);
-        let turns = model.turns.as_ref().map(|turns| Buffer::upload(turns.numbers(), device));
-        let linear = |layer: &Linear| Buffer::upload(layer.columns(), device);
-        let norm = |norm: &Affine| Buffer::upload(norm.numbers(), device);
+        let gpu = Gpu::open(device);
+        let turns = model.turns.as_ref().map(|turns| gpu.upload(&turns.numbers()));
+        let linear = |layer: &Linear| gpu.upload(&layer.columns());
+        let norm = |norm: &Affine| gpu.upload(&norm.numbers());
         let layer = |layer: &super::Layer| Layer {
             projection: linear(&layer.projection),
             output: linear(&layer.output),
@@ -87,13 +89,13 @@ impl Int8Gpu {
             norm: norm(&layer.norm),
         };
         Self {
-            device: device.clone(),
-            words: Buffer::upload(model.words.clone(), device),
-            additions: Buffer::upload(model.additions.clone(), device),
+            words: gpu.upload(&model.words),
+            additions: gpu.upload(&model.additions),
             turns,
-            tables: Buffer::upload(model.tables.numbers(), device),
+            tables: gpu.upload(&model.tables.numbers()),
             norm: norm(&model.norm),
             layers: model.layers.iter().map(layer).collect(),
+            gpu,
             activation,
             kernels: Kernels::new(hidden, inner, head_size, activation),
             places: model.places,
@@ -106,7 +108,7 @@ impl Int8Gpu {
     /// As [`Int8Model::hidden_states`]. `Err` says why the device failed.
     pub(crate) fn hidden_states(&self, batch: &Batch) -> Result<Vec<f32>, String> {
         let rows = batch.ids.len();
-        let places = Buffer::upload(places(batch, self.places), &self.device);
+        let places = self.gpu.upload(&places(batch, self.places));
         let kernels = &self.kernels;
         let states = places.beside(rows * self.hidden);
         let update = places.beside(rows * self.hidden);
@@ -119,10 +121,10 @@ impl Int8Gpu {
         };
         let bytes = places.beside(rows * (self.hidden / 4 + 2));
         let inner_bytes = places.beside(rows * (self.inner / 4 + 2));
-        let by_row = |kernel: &Kernel, buffers: &[&Buffer]| kernel.launch([rows, 1], buffers);
+        let by_row = |kernel: &Kernel, buffers: &[&Buffer]| kernel.launch([rows, 1, 1], buffers);
         let linear =
             |kernel: &Kernel, from: &Buffer, layer: &Buffer, outputs: usize, to: &Buffer| {
-                let tiles = [outputs.div_ceil(TILE), rows.div_ceil(TILE)];
+                let tiles = [outputs.div_ceil(TILE), rows.div_ceil(TILE), 1];
                 kernel.launch(tiles, &[from, layer, &places, to]);
             };
 
@@ -136,7 +138,7 @@ impl Int8Gpu {
                 by_row(&kernels.turn, &[&projected, turns, &places]);
             }
             let buffers = [&projected, &self.tables, &places, &update];
-            kernels.attention.launch([rows, self.heads], &buffers);
+            kernels.attention.launch([rows, self.heads, 1], &buffers);
             by_row(&kernels.quantize, &[&update, &bytes]);
             linear(&kernels.output, &bytes, &layer.output, self.hidden, &update);
             by_row(&kernels.norm, &[&states, &update, &layer.attention_norm]);
@@ -156,12 +158,7 @@ impl Int8Gpu {
             linear(&kernels.contract, &inner_bytes, &layer.contract, self.hidden, &update);
             by_row(&kernels.norm, &[&states, &update, &layer.norm]);
         }
-        let states = states.read()?;
-        if states.len() < rows * self.hidden {
-            return Err(format!("it gave {} values for {rows} tokens", states.len()));
-        }
-        // A buffer may be a little larger than what was asked for.
-        Ok(states[..rows * self.hidden].iter().map(|state| *state as f32).collect())
+        states.read(rows * self.hidden, |bytes| i32::from_le_bytes(bytes) as f32)
     }
 }
 
@@ -170,7 +167,7 @@ impl Kernels {
         use Constant::{Signed, Unsigned};
         let by_row = |body: &str, width: usize, more: &[(&str, Constant)]| {
             let constants = [&[("WIDTH", Unsigned(width))], more].concat();
-            Kernel::new(body, ROW_THREADS, &constants)
+            kernel(body, ROW_THREADS, &constants)
         };
         let gather = |column: usize| {
             by_row(include_str!("gather.wgsl"), hidden, &[("COLUMN", Unsigned(column))])
@@ -181,7 +178,7 @@ impl Kernels {
                 ("OUTPUTS", Unsigned(outputs)),
                 ("LOW_BITS", Unsigned(low_bits(inputs) as usize)),
             ];
-            Kernel::new(include_str!("linear.wgsl"), TILE_THREADS, &constants)
+            kernel(include_str!("linear.wgsl"), TILE_THREADS, &constants)
         };
         let attention = [
             ("HIDDEN", Unsigned(hidden)),
@@ -202,9 +199,14 @@ impl Kernels {
             contract: linear(inner, hidden),
             gelu: by_row(include_str!("gelu.wgsl"), inner, &[]),
             gate: by_row(include_str!("gate.wgsl"), inner, &[]),
-            attention: Kernel::new(include_str!("attention.wgsl"), ROW_THREADS, &attention),
+            attention: kernel(include_str!("attention.wgsl"), ROW_THREADS, &attention),
         }
     }
+}
+
+/// `body` behind the functions that all kernels share.
+fn kernel(body: &str, threads: u32, constants: &[(&str, Constant)]) -> Kernel {
+    Kernel::new(&[include_str!("fixed.wgsl"), body], threads, constants)
 }
 
 /// What the kernels know of the tokens: their number in the first of four values, then for each its
