@@ -68,6 +68,12 @@ impl Gpu {
         Buffer { gpu: self.clone(), handle }
     }
 
+    /// Runs `task`, whose buffers last as long as the model: they take what they need and no more, where
+    /// others are parts of larger ones that are used again and again.
+    pub(crate) fn lasting<T: Send>(&self, task: impl FnOnce() -> T + Send) -> T {
+        self.client.memory_persistent_allocation((), |()| task())
+    }
+
     /// What the device calls itself.
     pub(crate) fn name(&self) -> String {
         self.client.properties().identity.name.clone()

@@ -50,8 +50,8 @@ impl GpuCache {
                 blocks * BLOCK_TOKENS
             ));
         }
-        let layers = (0..config.layers).map(|_| [gpu.empty(words), gpu.empty(words)]).collect();
-        Ok(Self { layers })
+        let layer = |_| [gpu.empty(words), gpu.empty(words)];
+        Ok(Self { layers: gpu.lasting(|| (0..config.layers).map(layer).collect()) })
     }
 
     pub(super) fn layers(&self) -> impl Iterator<Item = &[Buffer; 2]> {

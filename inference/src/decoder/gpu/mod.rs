@@ -88,6 +88,17 @@ impl GpuModel {
         gpu: Gpu,
         largest: u64,
     ) -> Result<Self, LoadError> {
+        let device = gpu.clone();
+        device.lasting(|| Self::upload(shards, config, storage, gpu, largest))
+    }
+
+    fn upload(
+        shards: &mut Shards,
+        config: DecoderConfig,
+        storage: Storage,
+        gpu: Gpu,
+        largest: u64,
+    ) -> Result<Self, LoadError> {
         let path = shards.path();
         let failed = |reason: String| LoadError::Weights { path: path.clone(), reason };
         if gpu.buffers_max() < BUFFERS {
