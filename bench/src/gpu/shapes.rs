@@ -108,7 +108,7 @@ impl Shapes {
             llama: decoder("llama", false),
             qwen: decoder("qwen2", true),
             prompt_tokens: 48,
-            output_tokens: 4,
+            output_tokens: 16,
         }
     }
 }

@@ -1,10 +1,13 @@
 //! The layers on software Vulkan: against PyTorch, against the CPU, and against themselves.
 
+use safetensors::{Dtype, tensor::TensorView};
+
 use super::{
     super::{
+        config::DecoderConfig,
         limits::BLOCK_TOKENS,
         matrix::{self, Matrix, Rows, Storage},
-        model::Span,
+        model::{DecoderModel, Span},
         parity::{self, MODELS, Scene, TOLERANCE, bits},
         shards::Shards,
         weights::{Raw, Role},
@@ -146,6 +149,71 @@ fn contexts_of_many_chunks_have_the_same_bits_in_pieces_and_are_near_the_cpus() 
     let expected = parity::last_logits(&scene.model(Storage::F32), &tokens, &[430]);
     let error = difference(&many, &expected);
     assert!(error <= TOLERANCE * largest_of(&expected), "{error}");
+}
+
+/// Random weights of one layer with so many heads of queries and of keys, of so many components.
+fn random_weights(config: &DecoderConfig) -> Vec<u8> {
+    let (hidden, inner) = (config.hidden, config.inner);
+    let (queries, keys) = (config.heads * config.head_size, config.key_heads * config.head_size);
+    let mut state = 11_u32;
+    let mut tensor = |name: &str, shape: &[usize]| {
+        let next = |_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            ((state >> 8) as f32 / 16_777_216.0 - 0.5).to_le_bytes()
+        };
+        let bytes: Vec<u8> = (0..shape.iter().product()).flat_map(next).collect();
+        (name.to_owned(), shape.to_vec(), bytes)
+    };
+    let mut tensors = vec![
+        tensor("model.embed_tokens.weight", &[config.vocabulary, hidden]),
+        tensor("model.norm.weight", &[hidden]),
+    ];
+    for (part, shape) in [
+        ("self_attn.q_proj.weight", vec![queries, hidden]),
+        ("self_attn.k_proj.weight", vec![keys, hidden]),
+        ("self_attn.v_proj.weight", vec![keys, hidden]),
+        ("self_attn.o_proj.weight", vec![hidden, queries]),
+        ("mlp.gate_proj.weight", vec![inner, hidden]),
+        ("mlp.up_proj.weight", vec![inner, hidden]),
+        ("mlp.down_proj.weight", vec![hidden, inner]),
+        ("input_layernorm.weight", vec![hidden]),
+        ("post_attention_layernorm.weight", vec![hidden]),
+    ] {
+        tensors.push(tensor(&format!("model.layers.0.{part}"), &shape));
+    }
+    let views = tensors.iter().map(|(name, shape, bytes)| {
+        (name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap())
+    });
+    safetensors::serialize(views, None).unwrap()
+}
+
+#[test]
+fn heads_of_published_models_agree_with_the_cpu() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    // Qwen2.5-0.5B and 72B, Llama-3.2-1B; none of them is what the small models have.
+    for (heads, key_heads, head_size) in [(14, 2, 64), (16, 2, 128), (8, 2, 64)] {
+        let config = DecoderConfig {
+            heads,
+            key_heads,
+            head_size,
+            layers: 1,
+            windows: vec![None],
+            ..Scene::read("llama3").config
+        };
+        std::fs::write(&path, random_weights(&config)).unwrap();
+        let shards = || Shards::open(std::slice::from_ref(&path)).unwrap();
+        let cpu = DecoderModel::load(&mut shards(), config.clone(), Storage::F32).unwrap();
+        let own =
+            GpuModel::load(&mut shards(), config.clone(), Storage::F32, gpu(), u64::MAX).unwrap();
+        let tokens: Vec<u32> = (0..150).map(|index| 5 + index * 7 % 300).collect();
+        let expected = parity::last_logits(&cpu, &tokens, &[150]);
+        let whole = last_logits(&own, &tokens, &[150]);
+        let error = difference(&whole, &expected) / largest_of(&expected);
+        assert!(error <= TOLERANCE, "{heads} heads of {head_size}: {error:e}");
+        let pieces = last_logits(&own, &tokens, &[149, 1]);
+        assert_eq!(bits(&pieces), bits(&whole), "{heads} heads of {head_size}");
+    }
 }
 
 #[test]
