@@ -13,7 +13,7 @@ pub(super) mod pack;
 
 use std::{fmt, str::FromStr};
 
-use auspex_avx512::{Vnni, blocks as wide};
+use auspex_avx512::{Vnni, blocks as wide, pages};
 use rayon::prelude::*;
 
 use crate::kernels::{LANES, Lane};
@@ -153,6 +153,20 @@ enum Weights {
     WideInt4(Vnni, Vec<wide::Block<{ wide::NIBBLES }>>),
 }
 
+impl Weights {
+    /// A token of one output reads every weight once, in long runs.
+    fn on_large_pages(&self) {
+        match self {
+            Self::F32(units) => pages::on_large(units),
+            Self::F16(units) => pages::on_large(units),
+            Self::Int8(units) => pages::on_large(units),
+            Self::Int4(units) => pages::on_large(units),
+            Self::WideInt8(_, units) => pages::on_large(units),
+            Self::WideInt4(_, units) => pages::on_large(units),
+        };
+    }
+}
+
 /// The left side of products, in the form that a storage reads.
 #[derive(Debug)]
 pub(crate) enum Left<'a> {
@@ -207,6 +221,7 @@ impl Matrix {
                 }
             }
         };
+        weights.on_large_pages();
         let mut padded = bias.to_vec();
         padded.resize(bias.len().next_multiple_of(LANES), 0.0);
         Ok(Self { weights, bias: padded.as_chunks::<LANES>().0.to_vec(), inputs, outputs })
