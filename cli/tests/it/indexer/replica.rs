@@ -33,8 +33,6 @@ async fn a_reader_on_a_streaming_replica_serves_what_the_primary_has() {
     let primary = primary.await.expect("start the primary");
     primary.ensure_database("auspex").await.expect("create a database");
     let mut admin = connect(&primary.url("auspex")).await;
-    // The replica's copy of this setting makes it give up a question as soon as it stands in the way of the primary's changes.
-    execute(&mut admin, "alter system set max_standby_streaming_delay = 0").await;
 
     let mut branch = Branch::genesis().expect("build a genesis");
     grow(&mut branch, PAST, 0, LAST);
@@ -88,8 +86,18 @@ async fn a_reader_on_a_streaming_replica_serves_what_the_primary_has() {
     .await;
     grow(&mut other, PAST + 30, 1, LAST);
     node.switch(other.clone(), other.head());
-    wait_for("the reader to follow again", async || indexed(&status(&url).await) == other.head())
-        .await;
+    wait_for("the reader to follow again", async || serves_up_to(&url, other.head()).await).await;
+}
+
+/// Whether the reader answers with this block as its newest. While its connections are those of the server that crashed it
+/// says that it may be asked again.
+async fn serves_up_to(url: &str, number: u64) -> bool {
+    let reply = reqwest::get(format!("{url}/v1/status")).await.expect("an answer");
+    if reply.status() == StatusCode::SERVICE_UNAVAILABLE {
+        return false;
+    }
+    assert_eq!(reply.status(), StatusCode::OK);
+    indexed(&reply.json().await.expect("JSON")) == number
 }
 
 /// Asks without a pause while the primary locks what is asked for. A client learns that it may ask again, not that something
@@ -120,6 +128,10 @@ async fn questions_during_conflicts(url: &str, admin: &mut PgConnection, copy: &
             }
         }
     };
+    // From now on the replica gives up a question as soon as it stands in the way of the primary's changes.
+    let mut replica = copy.acquire().await.expect("connect").detach();
+    execute(&mut replica, "alter system set max_standby_streaming_delay = 0").await;
+    execute(&mut replica, "select pg_reload_conf()").await;
     let disturb = async {
         let started = Instant::now();
         while conflicts(copy).await < CONFLICTS {
