@@ -63,11 +63,14 @@ impl Hub {
                 bell = listen(&self.pool).await;
                 tried = Some(Instant::now());
             }
-            if let Err(error) = self.drain().await {
+            let drained = self.drain().await;
+            if let Err(error) = &drained {
                 tracing::warn!(%error, "the outbox could not be read");
                 bell = None;
             }
-            let poll = if bell.is_some() { STREAM_POLL } else { STREAM_POLL_UNRUNG };
+            // A database that is away is not asked more often for it.
+            let unrung = bell.is_none() && drained.is_ok();
+            let poll = if unrung { STREAM_POLL_UNRUNG } else { STREAM_POLL };
             let rung = async {
                 match &mut bell {
                     Some(listener) => listener.recv().await.is_ok(),
