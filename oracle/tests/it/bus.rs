@@ -37,7 +37,7 @@ use crate::scene::chain::key;
 use crate::scene::eventually;
 
 mod encrypted;
-mod shared;
+mod subscription;
 
 const OWNER: Address = Address::repeat_byte(8);
 const OURS: B256 = B256::repeat_byte(1);
