@@ -1,5 +1,6 @@
 //! `auspex oracle`: one operator's node.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,7 +11,8 @@ use auspex_oracle::answer::written::Writer;
 use auspex_oracle::config::{Config, SecretUrl};
 use auspex_oracle::corpus::Embedder;
 use auspex_oracle::keys::{file, memory};
-use auspex_oracle::model::{self, process::ModelProcess};
+use auspex_oracle::limits::{EMBEDDING_START_TIMEOUT, WRITING_START_TIMEOUT};
+use auspex_oracle::model::process::ModelProcess;
 use auspex_oracle::node;
 use auspex_oracle::openai::remote::Remote;
 use auspex_oracle::signer::config::KeyOptions;
@@ -89,7 +91,10 @@ impl WriterArguments {
     async fn writer(&self) -> anyhow::Result<Option<Writer>> {
         match self.answerer {
             Kind::Extractive => Ok(None),
-            Kind::Generative => Ok(Some(Writer::Local(self.decoder.required().await?))),
+            Kind::Generative => {
+                let writer = writing_process(&self.decoder)?.writer();
+                Ok(Some(Writer::Local(writer.await.context("start the writing model")?)))
+            }
             Kind::Remote => {
                 let url = self.remote_url.clone().context("--remote-url is missing")?;
                 let model = self.remote_model.clone().context("--remote-model is missing")?;
@@ -142,25 +147,47 @@ async fn serve(arguments: RunArguments) -> anyhow::Result<()> {
 
 /// Starts the model in a process of its own, which may die without taking the node with it.
 async fn start_model(model: &ModelArguments) -> anyhow::Result<Embedder> {
-    let directory = model.directory().await?;
-    let mut devices = vec![model.device.to_string()];
-    if model.device != DeviceChoice::Cpu {
+    let arguments = vec![
+        "model".into(),
+        "worker".into(),
+        "--model-dir".into(),
+        model.directory().await?.into(),
+        "--profile".into(),
+        model.profile().to_string().into(),
+        "--device".into(),
+    ];
+    let timeout = EMBEDDING_START_TIMEOUT;
+    own_process("embedding", arguments, model.device, timeout)?.embedder().await
+}
+
+/// The same for the model that writes.
+fn writing_process(decoder: &DecoderArguments) -> anyhow::Result<ModelProcess> {
+    let arguments = vec![
+        "model".into(),
+        "writer".into(),
+        "--decoder-dir".into(),
+        decoder.directory()?.into(),
+        "--weights".into(),
+        decoder.weights.to_string().into(),
+        "--cache-tokens".into(),
+        decoder.cache_tokens.to_string().into(),
+        "--decoder-device".into(),
+    ];
+    own_process("writing", arguments, decoder.decoder_device, WRITING_START_TIMEOUT)
+}
+
+fn own_process(
+    name: &'static str,
+    arguments: Vec<OsString>,
+    device: DeviceChoice,
+    start_timeout: Duration,
+) -> anyhow::Result<ModelProcess> {
+    let mut devices = vec![device.to_string()];
+    if device != DeviceChoice::Cpu {
         devices.push(DeviceChoice::Cpu.to_string());
     }
-    let process = ModelProcess {
-        program: std::env::current_exe().context("find this program's own file")?,
-        arguments: vec![
-            "model".into(),
-            "worker".into(),
-            "--model-dir".into(),
-            directory.into(),
-            "--profile".into(),
-            model.profile().to_string().into(),
-            "--device".into(),
-        ],
-        devices,
-    };
-    model::process::start(process).await
+    let program = std::env::current_exe().context("find this program's own file")?;
+    Ok(ModelProcess { name, program, arguments, devices, start_timeout })
 }
 
 /// Starts a signer process for this node alone. It is started again when it ends, and ends with the node.
