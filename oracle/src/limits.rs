@@ -258,9 +258,12 @@ pub const EMBEDDING_START_TIMEOUT: Duration = Duration::from_secs(120);
 /// The same for a model that writes, of which gigabytes may have to be read from a slow disk.
 pub const WRITING_START_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
-/// A model process that has orders says something within this time, or is ended. One that writes says how far it is after
-/// each pass over all of its orders.
-pub const MODEL_SILENCE_MAX: Duration = Duration::from_secs(60);
+/// An embedding model's process that has orders says something within this time, or is ended.
+pub const EMBEDDING_SILENCE_MAX: Duration = Duration::from_secs(60);
+
+/// The same for a model that writes. It says how far it is after each pass over all of its orders; one over 256 tokens of a
+/// model with 8 billion weights takes about half a minute on a small machine.
+pub const WRITING_SILENCE_MAX: Duration = Duration::from_secs(5 * 60);
 
 /// How often a model process reports what it measured.
 pub const MODEL_REPORT_INTERVAL: Duration = Duration::from_secs(5);

@@ -1,6 +1,5 @@
 //! `auspex oracle`: one operator's node.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,7 +10,10 @@ use auspex_oracle::answer::written::Writer;
 use auspex_oracle::config::{Config, SecretUrl};
 use auspex_oracle::corpus::Embedder;
 use auspex_oracle::keys::{file, memory};
-use auspex_oracle::limits::{EMBEDDING_START_TIMEOUT, WRITING_START_TIMEOUT};
+use auspex_oracle::limits::{
+    EMBEDDING_SILENCE_MAX, EMBEDDING_START_TIMEOUT, MODEL_DEVICE_RETRY, WRITING_SILENCE_MAX,
+    WRITING_START_TIMEOUT,
+};
 use auspex_oracle::model::process::ModelProcess;
 use auspex_oracle::node;
 use auspex_oracle::openai::remote::Remote;
@@ -156,8 +158,16 @@ async fn start_model(model: &ModelArguments) -> anyhow::Result<Embedder> {
         model.profile().to_string().into(),
         "--device".into(),
     ];
-    let timeout = EMBEDDING_START_TIMEOUT;
-    own_process("embedding", arguments, model.device, timeout)?.embedder().await
+    let process = ModelProcess {
+        name: "embedding",
+        program: own_program()?,
+        arguments,
+        devices: devices(model.device),
+        start_timeout: EMBEDDING_START_TIMEOUT,
+        silence_max: EMBEDDING_SILENCE_MAX,
+        device_retry: MODEL_DEVICE_RETRY,
+    };
+    process.embedder().await
 }
 
 /// The same for the model that writes.
@@ -173,28 +183,35 @@ fn writing_process(decoder: &DecoderArguments) -> anyhow::Result<ModelProcess> {
         decoder.cache_tokens.to_string().into(),
         "--decoder-device".into(),
     ];
-    own_process("writing", arguments, decoder.decoder_device, WRITING_START_TIMEOUT)
+    Ok(ModelProcess {
+        name: "writing",
+        program: own_program()?,
+        arguments,
+        devices: devices(decoder.decoder_device),
+        start_timeout: WRITING_START_TIMEOUT,
+        silence_max: WRITING_SILENCE_MAX,
+        device_retry: MODEL_DEVICE_RETRY,
+    })
 }
 
-fn own_process(
-    name: &'static str,
-    arguments: Vec<OsString>,
-    device: DeviceChoice,
-    start_timeout: Duration,
-) -> anyhow::Result<ModelProcess> {
-    let mut devices = vec![device.to_string()];
-    if device != DeviceChoice::Cpu {
+/// The device that was chosen, and the CPU for when it fails.
+fn devices(chosen: DeviceChoice) -> Vec<String> {
+    let mut devices = vec![chosen.to_string()];
+    if chosen != DeviceChoice::Cpu {
         devices.push(DeviceChoice::Cpu.to_string());
     }
-    let program = std::env::current_exe().context("find this program's own file")?;
-    Ok(ModelProcess { name, program, arguments, devices, start_timeout })
+    devices
+}
+
+fn own_program() -> anyhow::Result<PathBuf> {
+    std::env::current_exe().context("find this program's own file")
 }
 
 /// Starts a signer process for this node alone. It is started again when it ends, and ends with the node.
 fn start_signer(config: &mut Config, keys: &KeyOptions, folder: &Path) -> anyhow::Result<Process> {
     file::private_directory(folder)?;
     let socket = folder.join("signer.sock");
-    let program = std::env::current_exe().context("find this program's own file")?;
+    let program = own_program()?;
     let mut process = ProcessConfig::new("signer", program, folder.join("output.log"));
     process.args = vec!["operator".into(), "signer".into()];
     process.args.extend(keys.arguments());

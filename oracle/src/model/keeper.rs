@@ -5,14 +5,14 @@
 use std::time::Duration;
 
 use alloy::primitives::B256;
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow, bail, ensure};
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::limits::{MODEL_ORDERS_MAX, MODEL_SILENCE_MAX};
+use crate::limits::{MODEL_ATTEMPTS_MAX, MODEL_ORDERS_MAX};
 use crate::model::breaker::{Breaker, Way};
 use crate::model::child::Running;
 use crate::model::orders::Orders;
@@ -42,6 +42,10 @@ pub(super) struct Keeper {
     process: ModelProcess,
     breaker: Breaker,
     child: Option<Running>,
+    /// A process that is being started on the first device, while another one works.
+    starting: Option<BoxFuture<'static, anyhow::Result<Running>>>,
+    /// That process, once it is well, until the other one has ended what it has.
+    successor: Option<Running>,
     /// The hash of the first model. Another one in its place would sign under a false name.
     hash: Option<B256>,
     orders: Orders<Job>,
@@ -54,9 +58,11 @@ pub(super) struct Keeper {
 impl Keeper {
     pub(super) fn new(process: ModelProcess) -> Self {
         Self {
-            breaker: Breaker::new(process.devices.len()),
+            breaker: Breaker::new(process.devices.len(), process.device_retry),
             process,
             child: None,
+            starting: None,
+            successor: None,
             hash: None,
             orders: Orders::default(),
             left: FuturesUnordered::new(),
@@ -69,10 +75,8 @@ impl Keeper {
         loop {
             match self.breaker.way(Instant::now()) {
                 Way::Refuse(_) => {
-                    bail!(
-                        "the {} model does not start on any device; see the log",
-                        self.process.name
-                    )
+                    let name = self.process.name;
+                    bail!("the {name} model does not start on any device; see the log")
                 }
                 Way::Device(device) => match self.running(device).await {
                     Ok(running) => return Ok(running.hello.clone()),
@@ -86,8 +90,9 @@ impl Keeper {
     pub(super) async fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
         let mut open = true;
         while open || !self.orders.is_empty() {
+            self.think_of_the_first_device();
             self.send().await;
-            let silent = self.heard + MODEL_SILENCE_MAX;
+            let silent = self.heard + self.process.silence_max;
             tokio::select! {
                 job = jobs.recv(), if open && self.orders.len() < MODEL_ORDERS_MAX => match job {
                     Some(job) => self.add(job),
@@ -98,9 +103,40 @@ impl Keeper {
                     Ok(line) => self.hear(line),
                     Err(error) => self.broken(error),
                 },
+                started = started(&mut self.starting) => self.judge(started),
                 () = tokio::time::sleep_until(silent), if self.orders.any_sent() => {
-                    self.broken(anyhow!("the model process said nothing for {} s", MODEL_SILENCE_MAX.as_secs()));
+                    let silence = self.process.silence_max.as_secs();
+                    self.broken(anyhow!("the model process said nothing for {silence} s"));
                 }
+            }
+        }
+    }
+
+    /// Starts a process on the first device when it is time to, and lets one that is well take over when nothing is in work.
+    fn think_of_the_first_device(&mut self) {
+        if self.starting.is_none()
+            && self.successor.is_none()
+            && self.breaker.is_return_due(Instant::now())
+        {
+            let process = self.process.clone();
+            self.starting = Some(Box::pin(async move { Running::start(&process, 0).await }));
+        }
+        if !self.orders.any_sent()
+            && let Some(successor) = self.successor.take()
+        {
+            self.breaker.returned(Instant::now(), true);
+            self.child = Some(successor);
+        }
+    }
+
+    fn judge(&mut self, started: anyhow::Result<Running>) {
+        self.starting = None;
+        match started.and_then(|running| self.known(running)) {
+            Ok(running) => self.successor = Some(running),
+            Err(error) => {
+                let (model, error) = (self.process.name, format!("{error:#}"));
+                tracing::warn!(model, error, "the first device is not well yet");
+                self.breaker.returned(Instant::now(), false);
             }
         }
     }
@@ -116,18 +152,21 @@ impl Keeper {
 
     /// Sends what is due, to a process that is started when there is none.
     async fn send(&mut self) {
-        loop {
+        // Until a successor has taken over, nothing new is begun.
+        while self.successor.is_none() {
             let due = self.orders.due();
-            if due.is_empty() {
-                return;
-            }
+            let Some(first) = due.first() else { return };
             let device = match self.breaker.way(Instant::now()) {
+                // The last try is made where everything runs.
+                Way::Device(_) if self.orders.ends(*first) + 1 == MODEL_ATTEMPTS_MAX => {
+                    self.breaker.last()
+                }
                 Way::Device(device) => device,
                 Way::Refuse(wait) => return self.refuse(wait),
             };
             let runs_elsewhere = self.child.as_ref().is_some_and(|child| child.device != device);
             if runs_elsewhere && self.orders.any_sent() {
-                // It ends what it has before the other device is tried again.
+                // It ends what it has first.
                 return;
             }
             if !self.orders.any_sent() {
@@ -136,17 +175,18 @@ impl Keeper {
             let due: Vec<_> = due.into_iter().map(|id| (id, self.orders.sent(id))).collect();
             match self.deliver(device, &due).await {
                 Ok(()) => return,
+                Err(error) if self.child.is_none() => self.not_started(device, error),
                 Err(error) => self.broken(error),
             }
         }
     }
 
-    async fn deliver(&mut self, device: usize, due: &[(u64, bool)]) -> anyhow::Result<()> {
+    async fn deliver(&mut self, device: usize, due: &[(u64, u32)]) -> anyhow::Result<()> {
         self.running(device).await?;
         let running = self.child.as_ref().context("find the model process")?;
-        for &(id, again) in due {
+        for &(id, ends) in due {
             let Some(job) = self.orders.get(id) else { continue };
-            if again {
+            if 0 < ends {
                 // An asker that left is noticed elsewhere.
                 let _ = job.asker.send(Told::Anew);
             }
@@ -175,11 +215,21 @@ impl Keeper {
             }
             return;
         }
-        self.breaker.succeeded();
+        self.note_success(id);
         if let Some((job, _)) = self.orders.remove(id) {
             metrics::histogram!("auspex_model_order_seconds", "model" => self.process.name)
                 .record(job.asked.elapsed());
             let _ = job.asker.send(Told::News(news));
+        }
+    }
+
+    fn note_success(&mut self, id: u64) {
+        let device = self.child.as_ref().map(|child| child.device);
+        if device == Some(self.breaker.device()) {
+            self.breaker.succeeded();
+        } else if self.orders.ends(id) + 1 == MODEL_ATTEMPTS_MAX {
+            // Three processes on the present device have ended under what this one has done.
+            self.breaker.convicted(Instant::now());
         }
     }
 
@@ -192,13 +242,27 @@ impl Keeper {
         }
     }
 
+    /// The process has ended, or is to end. Its device is at fault, unless it worked alone on what others have ended under.
     fn broken(&mut self, error: anyhow::Error) {
+        if !self.orders.is_suspect_alone() {
+            self.breaker.failed(Instant::now());
+        }
+        self.end(error);
+    }
+
+    fn not_started(&mut self, device: usize, error: anyhow::Error) {
+        if device == self.breaker.device() {
+            self.breaker.failed(Instant::now());
+        }
+        self.end(error);
+    }
+
+    fn end(&mut self, error: anyhow::Error) {
         let model = self.process.name;
         let reason = format!("{error:#}");
         tracing::warn!(model, error = reason, "the model process is started again");
         metrics::counter!("auspex_model_failures_total", "model" => model).increment(1);
         self.child = None;
-        self.breaker.failed(Instant::now());
         for job in self.orders.process_ended() {
             job.give_up(anyhow!("{reason}"));
         }
@@ -209,17 +273,20 @@ impl Keeper {
         if self.child.as_ref().is_none_or(|running| running.device != device) {
             self.child = None;
             let running = Running::start(&self.process, device).await?;
-            let expected = *self.hash.get_or_insert(running.hello.model_hash);
-            if running.hello.model_hash != expected {
-                bail!("the model is {} now, and was {expected}", running.hello.model_hash);
-            }
-            let Hello { device, profile, .. } = &running.hello;
-            let model = self.process.name;
-            tracing::info!(model, device, profile, "the model passed its self-test");
-            self.child = Some(running);
+            self.child = Some(self.known(running)?);
             self.heard = Instant::now();
         }
         self.child.as_ref().context("find the model process")
+    }
+
+    /// A process that has started, if its model is the one that the first one had.
+    fn known(&mut self, running: Running) -> anyhow::Result<Running> {
+        let Hello { model_hash, device, profile, .. } = &running.hello;
+        let expected = *self.hash.get_or_insert(*model_hash);
+        ensure!(*model_hash == expected, "the model is {model_hash} now, and was {expected}");
+        let model = self.process.name;
+        tracing::info!(model, device, profile, "the model passed its self-test");
+        Ok(running)
     }
 }
 
@@ -227,6 +294,16 @@ impl Keeper {
 async fn line(child: &mut Option<Running>) -> anyhow::Result<Line> {
     match child {
         Some(running) => running.line().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The process that is being started; waits for ever while there is none.
+async fn started(
+    starting: &mut Option<BoxFuture<'static, anyhow::Result<Running>>>,
+) -> anyhow::Result<Running> {
+    match starting {
+        Some(starting) => starting.await,
         None => std::future::pending().await,
     }
 }

@@ -71,12 +71,22 @@ impl<T> Orders<T> {
         }
     }
 
-    /// Notes that a process is given an order; says whether one has ended under it before.
-    pub fn sent(&mut self, id: u64) -> bool {
-        self.known.get_mut(&id).is_some_and(|entry| {
+    /// Notes that a process is given an order; says how many have ended under it before.
+    pub fn sent(&mut self, id: u64) -> u32 {
+        self.known.get_mut(&id).map_or(0, |entry| {
             entry.is_sent = true;
-            0 < entry.ends
+            entry.ends
         })
+    }
+
+    /// How many processes have ended under an order.
+    pub fn ends(&self, id: u64) -> u32 {
+        self.known.get(&id).map_or(0, |entry| entry.ends)
+    }
+
+    /// Whether what processes have is one order that others have ended under: then it is at fault, if it is not the device.
+    pub fn is_suspect_alone(&self) -> bool {
+        self.known.values().any(|entry| entry.is_sent && 0 < entry.ends)
     }
 
     /// The process ended. Gives back the orders that have seen [`MODEL_ATTEMPTS_MAX`] of them end; the others are due again.
@@ -101,8 +111,8 @@ mod tests {
 
     use super::*;
 
-    /// Sends what is due; the flag says that a process ended under it before.
-    fn send<T>(orders: &mut Orders<T>) -> Vec<(u64, bool)> {
+    /// Sends what is due, with how many processes have ended under it before.
+    fn send<T>(orders: &mut Orders<T>) -> Vec<(u64, u32)> {
         orders.due().into_iter().map(|id| (id, orders.sent(id))).collect()
     }
 
@@ -112,19 +122,19 @@ mod tests {
         for name in ["a", "b"] {
             orders.add(name);
         }
-        assert_eq!(send(&mut orders), [(0, false), (1, false)]);
+        assert_eq!(send(&mut orders), [(0, 0), (1, 0)]);
         orders.add("c");
-        assert_eq!(send(&mut orders), [(2, false)]);
+        assert_eq!(send(&mut orders), [(2, 0)]);
         assert!(orders.process_ended().is_empty());
         orders.add("d");
-        assert_eq!(send(&mut orders), [(0, true)], "alone");
+        assert_eq!(send(&mut orders), [(0, 1)], "alone");
         assert_eq!(send(&mut orders), []);
         assert_eq!(orders.remove(0), Some(("a", true)));
-        assert_eq!(send(&mut orders), [(1, true)]);
+        assert_eq!(send(&mut orders), [(1, 1)]);
         orders.remove(1);
-        assert_eq!(send(&mut orders), [(2, true)]);
+        assert_eq!(send(&mut orders), [(2, 1)]);
         orders.remove(2);
-        assert_eq!(send(&mut orders), [(3, false)]);
+        assert_eq!(send(&mut orders), [(3, 0)]);
     }
 
     proptest! {

@@ -26,6 +26,10 @@ pub struct ModelProcess {
     pub devices: Vec<String>,
     /// Time allowed to load the model and to test it.
     pub start_timeout: Duration,
+    /// A process that has orders and says nothing for so long is ended.
+    pub silence_max: Duration,
+    /// A device that was left is tried again after this time.
+    pub device_retry: Duration,
 }
 
 impl ModelProcess {

@@ -67,6 +67,8 @@ fn process(folder: &Path, model_hash: u8, news: &[News]) -> ModelProcess {
         ],
         devices: vec!["gpu".into(), "cpu".into()],
         start_timeout: Duration::from_secs(60),
+        silence_max: Duration::from_secs(60),
+        device_retry: Duration::from_millis(50),
     }
 }
 
@@ -129,9 +131,13 @@ async fn a_model_that_fails_everywhere_is_left_alone_for_a_while() {
     let embedder = start_embedder(folder.path()).await.expect("a model");
     mark(folder.path(), "gpu.order");
     mark(folder.path(), "cpu.order");
-    for _ in 0..2 {
-        embedder.vectors(&["one"]).await.expect_err("broken");
+    // One question after the other cannot be done anywhere: three times is no accident, on either device.
+    for _ in 0..5 {
+        let error = embedder.vectors(&["one"]).await.expect_err("broken");
+        assert!(format!("{error:#}").contains("ended"), "{error:#}");
     }
+    let error = embedder.vectors(&["one"]).await.expect_err("refused");
+    assert!(format!("{error:#}").contains("keeps failing"), "{error:#}");
     let before = starts(folder.path()).len();
     let error = embedder.vectors(&["one"]).await.expect_err("refused");
     assert!(format!("{error:#}").contains("keeps failing"), "{error:#}");
@@ -143,18 +149,51 @@ async fn a_model_that_fails_everywhere_is_left_alone_for_a_while() {
 }
 
 #[tokio::test]
-async fn what_ends_every_process_takes_no_other_question_with_it() {
+async fn the_first_device_is_taken_again_when_a_process_on_it_is_well() {
     let folder = TempDir::new().expect("a folder");
-    let embedder = start_embedder(folder.path()).await.expect("a model");
-    let (one, poison, two) = tokio::join!(
-        embedder.vectors(&["one"]),
-        embedder.vectors(&["poison"]),
-        embedder.vectors(&["two"]),
-    );
-    assert_eq!(one.expect("vectors"), [[1.0, 0.5]]);
-    assert_eq!(two.expect("vectors"), [[1.0, 0.5]]);
-    let error = poison.expect_err("given up");
-    assert!(format!("{error:#}").contains("ended"), "{error:#}");
+    mark(folder.path(), "gpu.start");
+    let embedder = start_embedder(folder.path()).await.expect("a model on the CPU");
+    assert_eq!(starts(folder.path()), ["gpu", "gpu", "gpu", "cpu"]);
+
+    // As long as it is not well, the process on the CPU answers.
+    ask_until(&embedder, || starts(folder.path()).len() == 6).await;
+    assert_eq!(starts(folder.path())[4..], ["gpu", "gpu"]);
+    mark(folder.path(), "gpu.once");
+    std::fs::remove_file(folder.path().join("gpu.start")).expect("well again");
+    ask_until(&embedder, || !folder.path().join("gpu.once").exists()).await;
+    let starts = starts(folder.path());
+    assert!(starts[4..].iter().all(|device| device == "gpu"), "{starts:?}");
+}
+
+/// Asks, and is answered, until something has happened.
+async fn ask_until(embedder: &Embedder, has_happened: impl Fn() -> bool) {
+    let asking = async {
+        while !has_happened() {
+            assert_eq!(embedder.vectors(&["one"]).await.expect("vectors"), [[1.0, 0.5]]);
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), asking).await.expect("in time");
+}
+
+#[tokio::test]
+async fn what_ends_every_process_takes_no_other_question_with_it() {
+    for devices in [vec!["cpu".to_owned()], vec!["gpu".to_owned(), "cpu".to_owned()]] {
+        let folder = TempDir::new().expect("a folder");
+        let vectors = News::Vectors { vectors: vec![written(&[1.0, 0.5])] };
+        let process = ModelProcess { devices, ..process(folder.path(), 1, &[vectors]) };
+        let embedder = process.embedder().await.expect("a model");
+        for round in 0..4 {
+            let (one, poison, two) = tokio::join!(
+                embedder.vectors(&["one"]),
+                embedder.vectors(&["poison"]),
+                embedder.vectors(&["two"]),
+            );
+            assert_eq!(one.expect("vectors"), [[1.0, 0.5]], "round {round}");
+            assert_eq!(two.expect("vectors"), [[1.0, 0.5]], "round {round}");
+            let error = poison.expect_err("given up");
+            assert!(format!("{error:#}").contains("ended"), "{error:#}");
+        }
+    }
 }
 
 #[tokio::test]
