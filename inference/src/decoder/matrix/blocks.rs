@@ -91,11 +91,11 @@ enum RowBlocks {
     Quads(Vec<wide::Levels>),
 }
 
-/// Most rows that are computed together by VNNI: with two registers for each, 16 of AVX-512's 32.
-const GROUP_MAX: usize = 8;
+/// Most rows that are computed together by AVX-512: with two registers for each, 16 of its 32.
+pub(super) const GROUP_MAX: usize = 8;
 
-/// How many of `left` rows VNNI computes together next.
-fn group(left: usize) -> usize {
+/// How many of `left` rows AVX-512 computes together next.
+pub(super) fn group(left: usize) -> usize {
     match left {
         GROUP_MAX.. => GROUP_MAX,
         4.. => 4,
@@ -459,6 +459,8 @@ impl Dot for Avx2 {
 
 #[cfg(test)]
 mod tests {
+    use auspex_avx512::pages::{Pages, Piece};
+
     use super::{super::pack, *};
 
     #[test]
@@ -476,6 +478,14 @@ mod tests {
                 assert_eq!(eight.pair(pair)[2 * lane..2 * lane + 2], expected);
             }
         }
+    }
+
+    fn eight(weight: &[f32]) -> Piece<Block8> {
+        pack::int8_blocks(&mut Pages::default(), weight, 96, |block| *block)
+    }
+
+    fn four(weight: &[f32]) -> Piece<Block4> {
+        pack::int4_blocks(&mut Pages::default(), weight, 96, |block| *block)
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -498,8 +508,8 @@ mod tests {
             assert_eq!(out, portable);
             assert_ne!(out[0], [0.0; LANES]);
         }
-        both(&left, &pack::int8_blocks(&weight, 96), simd);
-        both(&left, &pack::int4_blocks(&weight, 96), simd);
+        both(&left, &eight(&weight), simd);
+        both(&left, &four(&weight), simd);
     }
 
     #[test]
@@ -517,13 +527,13 @@ mod tests {
         let left = narrow(&rows);
         let mut expected = [[0.0; LANES]; 15];
         let mut out = [[1.0; LANES]; 15];
-        let eight = pack::int8_blocks(&weight, 96);
+        let eight = eight(&weight);
         tile(&left, &eight, &mut expected);
         let widened: Vec<_> = eight.iter().map(widen::<_, { wide::BYTES }>).collect();
         wide_tile(vnni, &quads, &widened, &mut out);
         assert_eq!(out, expected);
         assert_eq!(wide_values(&widened, 3), values(&eight, 3));
-        let four = pack::int4_blocks(&weight, 96);
+        let four = four(&weight);
         tile(&left, &four, &mut expected);
         let widened: Vec<_> = four.iter().map(widen::<_, { wide::NIBBLES }>).collect();
         wide_tile(vnni, &quads, &widened, &mut out);
@@ -539,7 +549,8 @@ mod tests {
     #[test]
     fn a_block_of_zeros_stays_zero() {
         let left = narrow(&Rows { values: vec![0.0; BLOCK], columns: BLOCK });
-        let weights = pack::int8_blocks(&[0.0; LANES * BLOCK], BLOCK);
+        let zeros = [0.0; LANES * BLOCK];
+        let weights = pack::int8_blocks(&mut Pages::default(), &zeros, BLOCK, |block| *block);
         let mut out = [[1.0; LANES]; 1];
         tile(&left, &weights, &mut out);
         assert_eq!(out, [[0.0; LANES]]);
