@@ -326,7 +326,7 @@ mod tests {
             rows.push(std::array::from_fn(|_| std::array::from_fn(|_| value())));
         }
         let halves: [Vec<Halves>; P] = std::array::from_fn(|_| {
-            let mut bits = || (next() % 30 + 1) as u16 * 0x400 | (next() % 2) as u16 * 0x8000;
+            let mut bits = || ((next() % 30 + 1) as u16 * 0x400) ^ ((next() % 2) as u16 * 0x8000);
             (0..inputs).map(|_| std::array::from_fn(|_| bits())).collect()
         });
         let value = |bits: u16| {
