@@ -68,6 +68,10 @@ pub const QUARANTINE_MAX: Duration = Duration::from_secs(600);
 pub const BACKOFF_MIN: Duration = Duration::from_millis(200);
 pub const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
+/// How long an endpoint may tell the same head before the others are asked whether they are ahead, and how long until they are
+/// asked again (five blocks on Base).
+pub const HEAD_STILL_MAX: Duration = Duration::from_secs(10);
+
 /// Characters of an endpoint's error text that are kept.
 pub const ERROR_TEXT_MAX: usize = 300;
 

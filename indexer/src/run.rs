@@ -92,8 +92,8 @@ pub async fn run(
     };
     let resolving = resolve(pool.clone(), files, stop.clone());
     parts.spawn("registration files".into(), done(resolving));
-    let age_max = Duration::from_secs(config.ready_age_max_seconds);
-    let state = ServeState::new(pool.clone(), deployments, recorder.clone(), age_max, health)?;
+    let state =
+        ServeState::new(pool.clone(), deployments, recorder.clone(), config.ready(), health)?;
     if let Some(broker) = &config.mqtt_url {
         let listening = listen(broker.clone(), state.clone(), stop.clone());
         parts.spawn("listener for unfinished answers".into(), done(listening));
@@ -122,9 +122,9 @@ pub async fn serve_only(
     }
     let recorder = prometheus()?;
     let deployments = chains.into_iter().map(|chain| chain.deployment).collect();
-    let age_max = Duration::from_secs(config.ready_age_max_seconds);
+    let ready = config.ready();
     let state =
-        ServeState::new(pool.clone(), deployments, recorder.clone(), age_max, Health::default())?;
+        ServeState::new(pool.clone(), deployments, recorder.clone(), ready, Health::default())?;
     let stop = shutdown.child_token();
     let mut parts = Parts::default();
     if let Some(broker) = config.mqtt_url {

@@ -162,6 +162,11 @@ impl<E: Endpoint> Pool<E> {
         state.preferred = (index + 1) % count;
     }
 
+    /// Asks this endpoint next time.
+    pub fn prefer(&self, index: Index) {
+        self.lock().preferred = index;
+    }
+
     /// Asks another endpoint next time, without blame.
     pub fn rotate(&self, index: Index) {
         let mut state = self.lock();

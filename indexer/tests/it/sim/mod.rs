@@ -354,6 +354,35 @@ async fn until_idle<S: Store>(follower: &mut Follower<SimEndpoint, S>) {
     panic!("not idle after 2,000 steps");
 }
 
+/// A node that stands still goes on answering, and nothing that it says is wrong.
+#[test]
+fn a_node_that_stands_still_is_left_for_one_that_is_ahead() {
+    in_one_thread(async {
+        let mut rng = StdRng::seed_from_u64(9);
+        let mut chain = SimChain::new();
+        chain.mine(&mut rng, 40, 0.5);
+        let world = Arc::new(Mutex::new(World::new(chain, 2, 9)));
+        let policy =
+            Policy { live: Level::Full, backfill: Level::Full, observe_only: false, sample: 0.0 };
+        let store = MemoryStore::default();
+        let time = Time::default();
+        let mut follower = follower(&world, &time, policy, store.clone(), CHAIN_ID);
+        until_idle(&mut follower).await;
+        let head = {
+            let mut world = world.lock().expect("the world");
+            world.chain.mine(&mut rng, 5, 0.5);
+            let head = Arc::clone(world.chain.head());
+            world.nodes[1].head = head.hash;
+            head.number
+        };
+        for _ in 0..40 {
+            follower.converge().await.expect("a memory does not fail");
+            time.advance(Duration::from_secs(1));
+        }
+        assert_eq!(follower.cursor().map(|cursor| cursor.tip.number), Some(head));
+    });
+}
+
 /// A branch that parts below the finalized block stops the indexer, which deletes nothing, says so, and goes on when the
 /// endpoint is right again.
 #[test]
