@@ -65,12 +65,19 @@ const ABSENT: &[&str] = &[
     "after last accepted block",
     "hash is not currently canonical",
     "resource not found",
+    // A node that has pruned it.
+    "state is not available",
+    "state not available",
+    "state unavailable",
+    "missing trie node",
+    "pruned",
 ];
 
 /// The wordings of "no such method here", in lower case.
 const UNSUPPORTED: &[&str] = &[
     "method not found",
-    "is not available",
+    "method is not available",
+    "does not exist/is not available",
     "not supported",
     "unsupported method",
     "method not allowed",
@@ -143,12 +150,17 @@ mod tests {
             (-32000, "unknown block", "absent"),
             (-32000, "header not found", "absent"),
             (-32001, "resource not found", "absent"),
+            (-32000, "historical state is not available", "absent"),
+            (-32000, "missing trie node 0xabc (path )", "absent"),
+            (4444, "pruned history unavailable", "absent"),
             (-32602, "BlockOutOfRangeError: block height is 10 but requested was 12", "absent"),
             (
                 -32601,
                 "the method eth_getBlockReceipts does not exist/is not available",
                 "unsupported",
             ),
+            (-32601, "eth_getBlockReceipts is not available", "unsupported"),
+            (-32000, "the archive is not available", "unavailable"),
             (-32000, "internal error", "unavailable"),
         ];
         for (code, message, expected) in cases {
