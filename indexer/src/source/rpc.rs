@@ -12,7 +12,7 @@ use anyhow::{Context, bail};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
 use tokio::time::timeout;
 use tokio::try_join;
 
@@ -26,49 +26,81 @@ use crate::source::refusal;
 use crate::verify::receipts::ClaimedReceipt;
 use crate::verify::{Check, ClaimedHeader};
 
-/// One node. A WebSocket connects at the first question.
+/// One node. A WebSocket connects at the first question, and anew after its connection has ended.
 #[derive(Debug)]
 pub struct RpcEndpoint {
     name: String,
     url: RpcUrl,
-    client: OnceCell<RpcClient>,
+    // Tokio's mutex, because it is held while a WebSocket connects, which others wait for.
+    connection: Mutex<Connection>,
 }
+
+#[derive(Debug, Default)]
+struct Connection {
+    client: Option<RpcClient>,
+    /// How many were made: what tells a client that has ended from the one that took its place.
+    count: u64,
+}
+
+/// Attempts that a WebSocket's client makes by itself when its connection breaks; while it makes them, questions hang. Later
+/// ones are this endpoint's, each at a question, so that they fail at once and the pool asks somebody else.
+const RECONNECTS_MAX: u32 = 1;
 
 impl RpcEndpoint {
     /// Fails when the URL's scheme is none that is spoken here.
     pub fn new(url: &RpcUrl) -> anyhow::Result<Self> {
-        let client = OnceCell::new();
+        let mut connection = Connection::default();
         match url.scheme() {
             "http" | "https" => {
                 let transport =
                     HttpTransport::new(url.expose().clone()).context("set up the HTTP client")?;
-                client
-                    .set(RpcClient::new(transport, false))
-                    .map_err(|_| anyhow::anyhow!("set up the HTTP client twice"))?;
+                connection.client = Some(RpcClient::new(transport, false));
             }
             "ws" | "wss" => {}
             other => bail!("rpc url {url}: scheme `{other}` is none of http, https, ws, wss"),
         }
-        Ok(Self { name: url.to_string(), url: url.clone(), client })
+        Ok(Self { name: url.to_string(), url: url.clone(), connection: Mutex::new(connection) })
     }
 
-    async fn client(&self) -> Result<&RpcClient, Fault> {
-        let connect = || async {
-            let connection = RpcClient::connect_pubsub(WsConnect::new(self.url.expose().as_str()));
-            timeout(RPC_TIMEOUT, connection)
-                .await
-                .map_err(|_| timed_out())?
-                .map_err(|error| fault(&error))
-        };
-        self.client.get_or_try_init(connect).await
+    /// The client, connected if it was not, and its number.
+    async fn client(&self) -> Result<(RpcClient, u64), Fault> {
+        let mut connection = self.connection.lock().await;
+        if let Some(client) = &connection.client {
+            return Ok((client.clone(), connection.count));
+        }
+        let socket =
+            WsConnect::new(self.url.expose().as_str()).with_max_retries(RECONNECTS_MAX);
+        let client = timeout(RPC_TIMEOUT, RpcClient::connect_pubsub(socket))
+            .await
+            .map_err(|_| timed_out())?
+            .map_err(|error| fault(&error))?;
+        connection.count += 1;
+        connection.client = Some(client.clone());
+        Ok((client, connection.count))
+    }
+
+    /// Waits for an answer. A client whose WebSocket has ended is forgotten: it would refuse every further question.
+    async fn answer<T>(
+        &self,
+        client: u64,
+        response: impl Future<Output = Result<T, TransportError>>,
+    ) -> Result<T, Fault> {
+        let answer = timeout(ANSWER_TIMEOUT, response).await.map_err(|_| timed_out())?;
+        if let Err(RpcError::Transport(TransportErrorKind::BackendGone)) = &answer {
+            let mut connection = self.connection.lock().await;
+            if connection.count == client {
+                connection.client = None;
+            }
+        }
+        answer.map_err(|error| fault(&error))
     }
 
     async fn request<R>(&self, method: &'static str, params: serde_json::Value) -> Result<R, Fault>
     where
         R: serde::de::DeserializeOwned + std::fmt::Debug + Send + Sync + Unpin + 'static,
     {
-        let call = self.client().await?.request::<_, R>(method, params);
-        answer(call.into_future()).await
+        let (client, number) = self.client().await?;
+        self.answer(number, client.request::<_, R>(method, params).into_future()).await
     }
 
     /// Calls in one request; null where the node says that it has no such block.
@@ -80,17 +112,17 @@ impl RpcEndpoint {
     where
         R: serde::de::DeserializeOwned + std::fmt::Debug + Send + Sync + Unpin + 'static,
     {
-        let client = self.client().await?;
+        let (client, number) = self.client().await?;
         let mut batch = client.new_batch();
         let mut waiters = Vec::new();
         for params in params {
             let waiter = batch.add_call::<_, R>(method, &params).map_err(|error| fault(&error))?;
             waiters.push(waiter);
         }
-        answer(batch.send().into_future()).await?;
+        self.answer(number, batch.send().into_future()).await?;
         let mut results = Vec::with_capacity(waiters.len());
         for waiter in waiters {
-            results.push(match answer(waiter).await {
+            results.push(match self.answer(number, waiter).await {
                 Ok(result) => Some(result),
                 // Some nodes answer with an error where others answer null.
                 Err(Fault::Absent(_)) => None,
@@ -198,10 +230,6 @@ impl Endpoint for RpcEndpoint {
 
 /// A WebSocket has no time limit of its own.
 const ANSWER_TIMEOUT: Duration = RPC_TIMEOUT;
-
-async fn answer<T>(response: impl Future<Output = Result<T, TransportError>>) -> Result<T, Fault> {
-    timeout(ANSWER_TIMEOUT, response).await.map_err(|_| timed_out())?.map_err(|error| fault(&error))
-}
 
 fn timed_out() -> Fault {
     Fault::Unavailable(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()))
