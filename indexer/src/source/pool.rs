@@ -145,8 +145,10 @@ impl<E: Endpoint> Pool<E> {
         slot.last_fault = Some(fault.to_string());
         match fault {
             Fault::Absent(_) => {}
-            Fault::TooLarge(_) => return,
-            Fault::Unavailable(_) | Fault::Unsupported(_) => slot.back_off(now),
+            // What can be asked for in smaller parts was, before it came to this.
+            Fault::TooLarge(_) | Fault::Unavailable(_) | Fault::Unsupported(_) => {
+                slot.back_off(now);
+            }
             Fault::RateLimited(_) => {
                 slot.concurrency = (slot.concurrency / 2).max(1);
                 slot.back_off(now);
@@ -207,4 +209,41 @@ impl Slot {
 fn doubled(first: Duration, most: Duration, times: u32) -> Duration {
     let factor = 2u32.saturating_pow(times.saturating_sub(1).min(16));
     first.saturating_mul(factor).min(most)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+    use crate::source::rpc::RpcEndpoint;
+
+    /// A pool of so many endpoints that are never asked, and its time in milliseconds.
+    fn pool(count: u16) -> (Pool<RpcEndpoint>, Arc<AtomicU64>) {
+        let endpoint = |number: u16| {
+            let url = format!("http://node-{number}.example").parse().unwrap();
+            RpcEndpoint::new(&url).unwrap()
+        };
+        let time = Arc::new(AtomicU64::new(0));
+        let now = Arc::clone(&time);
+        let clock = Clock::new(move || Duration::from_millis(now.load(Ordering::Relaxed)));
+        (Pool::new((0..count).map(endpoint).collect(), clock), time)
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_that_refuses_what_cannot_be_made_smaller_is_left_for_another() {
+        let (pool, time) = pool(2);
+        assert_eq!(pool.pick(), Ok(0));
+        pool.punish(0, &Fault::TooLarge("response size exceeded".into()));
+        assert_eq!(pool.pick(), Ok(1));
+        pool.punish(1, &Fault::TooLarge("response size exceeded".into()));
+        assert_eq!(pool.pick(), Err(BACKOFF_MIN));
+        time.fetch_add(BACKOFF_MIN.as_millis() as u64, Ordering::Relaxed);
+        assert_eq!(pool.pick(), Ok(0));
+        // It is asked ever more seldom.
+        pool.punish(0, &Fault::TooLarge("response size exceeded".into()));
+        pool.punish(1, &Fault::TooLarge("response size exceeded".into()));
+        assert_eq!(pool.pick(), Err(2 * BACKOFF_MIN));
+    }
 }

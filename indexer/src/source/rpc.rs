@@ -16,12 +16,13 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 use tokio::try_join;
 
+use super::batch::CallsMax;
 use super::transport::HttpTransport;
 use super::wire::{self, WireLog, WireReceipt};
 use super::{ClaimedHeads, Endpoint, Fault, LogFilter};
 use crate::chain::RawLog;
 use crate::config::RpcUrl;
-use crate::limits::{BATCH_HEADERS_MAX, BATCHES_IN_FLIGHT_MAX, RPC_TIMEOUT};
+use crate::limits::{BATCH_HEADERS_MAX, BATCH_RECEIPTS_MAX, BATCHES_IN_FLIGHT_MAX, RPC_TIMEOUT};
 use crate::source::refusal;
 use crate::verify::receipts::ClaimedReceipt;
 use crate::verify::{Check, ClaimedHeader};
@@ -33,6 +34,9 @@ pub struct RpcEndpoint {
     url: RpcUrl,
     // Tokio's mutex, because it is held while a WebSocket connects, which others wait for.
     connection: Mutex<Connection>,
+    /// Calls of one request, apart because a block's receipts are so much larger than its header.
+    headers_max: CallsMax,
+    receipts_max: CallsMax,
 }
 
 #[derive(Debug, Default)]
@@ -59,7 +63,13 @@ impl RpcEndpoint {
             "ws" | "wss" => {}
             other => bail!("rpc url {url}: scheme `{other}` is none of http, https, ws, wss"),
         }
-        Ok(Self { name: url.to_string(), url: url.clone(), connection: Mutex::new(connection) })
+        Ok(Self {
+            name: url.to_string(),
+            url: url.clone(),
+            connection: Mutex::new(connection),
+            headers_max: CallsMax::new(BATCH_HEADERS_MAX),
+            receipts_max: CallsMax::new(BATCH_RECEIPTS_MAX),
+        })
     }
 
     /// The client, connected if it was not, and its number.
@@ -68,8 +78,7 @@ impl RpcEndpoint {
         if let Some(client) = &connection.client {
             return Ok((client.clone(), connection.count));
         }
-        let socket =
-            WsConnect::new(self.url.expose().as_str()).with_max_retries(RECONNECTS_MAX);
+        let socket = WsConnect::new(self.url.expose().as_str()).with_max_retries(RECONNECTS_MAX);
         let client = timeout(RPC_TIMEOUT, RpcClient::connect_pubsub(socket))
             .await
             .map_err(|_| timed_out())?
@@ -103,11 +112,43 @@ impl RpcEndpoint {
         self.answer(number, client.request::<_, R>(method, params).into_future()).await
     }
 
-    /// Calls in one request; null where the node says that it has no such block.
+    /// Calls in one request, or in as many as it takes until the node does not find them too large; null where the node says
+    /// that it has no such block.
     async fn batch<R>(
         &self,
+        most: &CallsMax,
         method: &'static str,
-        params: impl IntoIterator<Item = serde_json::Value>,
+        params: Vec<Value>,
+    ) -> Result<Vec<Option<R>>, Fault>
+    where
+        R: serde::de::DeserializeOwned + std::fmt::Debug + Send + Sync + Unpin + 'static,
+    {
+        let mut results = Vec::with_capacity(params.len());
+        loop {
+            let rest = &params[results.len()..];
+            if rest.is_empty() {
+                return Ok(results);
+            }
+            let part = &rest[..most.limit().min(rest.len())];
+            match self.batch_at_once(method, part).await {
+                Ok(answers) => {
+                    most.served(part.len());
+                    results.extend(answers);
+                }
+                Err(Fault::TooLarge(text)) if 1 < part.len() => {
+                    most.refused(part.len());
+                    let (endpoint, calls) = (&self.name, most.limit());
+                    tracing::debug!(%endpoint, method, calls, %text, "requests were made smaller");
+                }
+                Err(fault) => return Err(fault),
+            }
+        }
+    }
+
+    async fn batch_at_once<R>(
+        &self,
+        method: &'static str,
+        params: &[Value],
     ) -> Result<Vec<Option<R>>, Fault>
     where
         R: serde::de::DeserializeOwned + std::fmt::Debug + Send + Sync + Unpin + 'static,
@@ -116,7 +157,7 @@ impl RpcEndpoint {
         let mut batch = client.new_batch();
         let mut waiters = Vec::new();
         for params in params {
-            let waiter = batch.add_call::<_, R>(method, &params).map_err(|error| fault(&error))?;
+            let waiter = batch.add_call::<_, R>(method, params).map_err(|error| fault(&error))?;
             waiters.push(waiter);
         }
         self.answer(number, batch.send().into_future()).await?;
@@ -149,14 +190,14 @@ impl RpcEndpoint {
         Ok(filter.join(named, anywhere))
     }
 
-    /// One batch of block requests; null where there is no such block.
+    /// Blocks by what they are asked for with; null where there is no such block.
     async fn blocks(
         &self,
         method: &'static str,
         keys: impl IntoIterator<Item = serde_json::Value>,
     ) -> Result<Vec<Option<ClaimedHeader>>, Fault> {
-        let params = keys.into_iter().map(|key| json!([key, false]));
-        let blocks = self.batch::<Option<Box<RawValue>>>(method, params).await?;
+        let params = keys.into_iter().map(|key| json!([key, false])).collect();
+        let blocks = self.batch::<Option<Box<RawValue>>>(&self.headers_max, method, params).await?;
         blocks
             .into_iter()
             .map(|block| block.flatten().as_deref().map(wire::header).transpose())
@@ -220,8 +261,10 @@ impl Endpoint for RpcEndpoint {
     }
 
     async fn receipts(&self, blocks: &[B256]) -> Result<Vec<Option<Vec<ClaimedReceipt>>>, Fault> {
-        let keys = blocks.iter().map(|block| json!([block]));
-        let answers = self.batch::<Option<Vec<WireReceipt>>>("eth_getBlockReceipts", keys).await?;
+        let keys = blocks.iter().map(|block| json!([block])).collect();
+        let answers = self
+            .batch::<Option<Vec<WireReceipt>>>(&self.receipts_max, "eth_getBlockReceipts", keys)
+            .await?;
         let claimed =
             |receipts: Vec<WireReceipt>| receipts.into_iter().map(ClaimedReceipt::from).collect();
         Ok(answers.into_iter().map(|receipts| receipts.flatten().map(claimed)).collect())
@@ -242,6 +285,9 @@ fn fault(error: &TransportError) -> Fault {
         RpcError::DeserError { err, .. } => Fault::lie(Check::Shape, err.to_string()),
         RpcError::Transport(TransportErrorKind::HttpError(error)) if error.status == 429 => {
             Fault::RateLimited(error.body.clone())
+        }
+        RpcError::Transport(TransportErrorKind::HttpError(error)) if error.status == 413 => {
+            Fault::TooLarge("HTTP 413".to_owned())
         }
         RpcError::Transport(TransportErrorKind::HttpError(error)) => {
             Fault::Unavailable(format!("HTTP {}", error.status))

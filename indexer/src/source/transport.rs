@@ -3,7 +3,7 @@
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use alloy::rpc::json_rpc::{RequestPacket, ResponsePacket};
+use alloy::rpc::json_rpc::{RequestPacket, Response, ResponsePacket, ResponsePayload};
 use alloy::transports::{TransportError, TransportErrorKind, TransportFut};
 use reqwest::header::RETRY_AFTER;
 use url::Url;
@@ -32,6 +32,7 @@ impl HttpTransport {
     }
 
     async fn send(self, packet: RequestPacket) -> Result<ResponsePacket, TransportError> {
+        let is_batch = matches!(packet, RequestPacket::Batch(_));
         let mut response = self
             .client
             .post(self.url)
@@ -60,6 +61,10 @@ impl HttpTransport {
         }
         // Some servers put a JSON-RPC error into a response that is not 200.
         match serde_json::from_slice(&body) {
+            // Several calls are answered by one error: all of them are refused.
+            Ok(ResponsePacket::Single(Response {
+                payload: ResponsePayload::Failure(error), ..
+            })) if is_batch => Err(TransportError::ErrorResp(error)),
             Ok(packet) => Ok(packet),
             Err(_) if !status.is_success() => {
                 Err(TransportErrorKind::http_error(status.as_u16(), format!("HTTP {status}")))

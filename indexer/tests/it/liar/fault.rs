@@ -75,6 +75,26 @@ async fn what_is_followed_from_a_lying_node_is_right_or_not_there() {
     }
 }
 
+/// What a node finds too large is asked for in smaller parts, until it answers: nobody has to heal it.
+#[tokio::test]
+async fn a_nodes_limits_are_kept_to() {
+    let database = TestDatabase::create().await.expect("create a database");
+    let branch = past(Last::Numbered);
+    let limits = [
+        ("calls of one request", Faults { calls_max: Some(7), ..Faults::default() }),
+        ("no requests of several calls", Faults { calls_max: Some(1), ..Faults::default() }),
+    ];
+    for level in LEVELS {
+        for (name, limit) in &limits {
+            let mut play = Play::new(&database, &branch, level).await;
+            play.node.set_faults(limit.clone());
+            play.steps(100).await;
+            assert_eq!(play.tip(), Some(PAST), "{name}, {level:?}");
+            play.assert_prefix_of(&branch, name).await;
+        }
+    }
+}
+
 /// What level `linked` is documented not to see: a log that nothing numbers, left out of a block whose other logs are given,
 /// without a second endpoint and outside the sample. Level `full` sees it.
 #[tokio::test]
