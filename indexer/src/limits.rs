@@ -24,6 +24,12 @@ pub const RANGE_BLOCKS_MAX: u64 = 2_000;
 /// Logs of one query that ranges are made as wide as it takes for.
 pub const RANGE_LOGS_AIM: u64 = 4_000;
 
+/// Ranges in a row that could not be read, for whatever reason an endpoint gave, after which they are made smaller.
+pub const RANGE_FAILURES_MAX: u32 = 5;
+
+/// Ranges that are served before the width that was last refused is tried again.
+pub const RANGES_BEFORE_GROWTH: u32 = 64;
+
 /// Log queries below the finalized block that are under way at once.
 pub const RANGES_IN_FLIGHT_MAX: usize = 6;
 

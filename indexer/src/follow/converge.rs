@@ -11,10 +11,11 @@ use super::heads::{head_numbers, keep_from};
 use super::heal::Omission;
 use super::outcome::{Outcome, Policy};
 use super::read::Reader;
+use super::width::RangeWidth;
 use crate::chain::{Block, BlockRef, Heads};
 use crate::contract::Children;
 use crate::fork::{LocalChain, Relation};
-use crate::limits::{CHILDREN_MAX, GAP_ATTEMPTS_MAX, HEAD_STILL_MAX, RANGE_BLOCKS_START};
+use crate::limits::{CHILDREN_MAX, GAP_ATTEMPTS_MAX, HEAD_STILL_MAX};
 use crate::project::Context;
 use crate::source::pool::{Index, Pool};
 use crate::source::{Endpoint, Fault};
@@ -33,7 +34,7 @@ pub struct Follower<E, S> {
     pub(super) store: S,
     pub(super) local: Option<Local>,
     pub(super) ahead: VecDeque<ReadAhead>,
-    pub(super) range_blocks: u64,
+    pub(super) width: RangeWidth,
     /// The heads, who said so, and when by the pool's clock.
     heads: Option<(Duration, Index, Heads)>,
     /// The head that is the indexed tip, and since when it is, or when the other endpoints were last asked for theirs.
@@ -75,7 +76,7 @@ impl<E: Endpoint + 'static, S: Store> Follower<E, S> {
             store,
             local: None,
             ahead: VecDeque::new(),
-            range_blocks: RANGE_BLOCKS_START,
+            width: RangeWidth::new(),
             heads: None,
             still: None,
             contradicting: BTreeSet::new(),

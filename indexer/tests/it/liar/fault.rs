@@ -82,6 +82,7 @@ async fn a_nodes_limits_are_kept_to() {
     let branch = past(Last::Numbered);
     let limits = [
         ("calls of one request", Faults { calls_max: Some(7), ..Faults::default() }),
+        ("a range limit in unknown words", Faults { range_max_unsaid: Some(30), ..Faults::default() }),
         ("no requests of several calls", Faults { calls_max: Some(1), ..Faults::default() }),
     ];
     for level in LEVELS {
