@@ -70,6 +70,10 @@ pub const RPC_RESPONSE_BYTES_MAX: usize = 256 * 1024 * 1024;
 pub const QUARANTINE_MIN: Duration = Duration::from_secs(5);
 pub const QUARANTINE_MAX: Duration = Duration::from_secs(600);
 
+/// Steps that an endpoint serves after which half of its failed checks are forgiven (some minutes at the tip): the length of its
+/// next quarantine is not that of a lifetime.
+pub const STEPS_BEFORE_PARDON: u32 = 1_000;
+
 /// How long an endpoint that could not be reached is not asked; doubles with each failure up to the maximum.
 pub const BACKOFF_MIN: Duration = Duration::from_millis(200);
 pub const BACKOFF_MAX: Duration = Duration::from_secs(30);

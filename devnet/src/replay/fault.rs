@@ -36,6 +36,8 @@ pub struct Faults {
     pub calls_max: Option<usize>,
     /// Every so manieth request is refused with HTTP 429.
     pub refuse_every: Option<u64>,
+    /// Every so manieth request is answered with status 200 and a page that is not JSON.
+    pub page_every: Option<u64>,
     /// So many log queries are never answered.
     pub hang_logs: u32,
     /// The chain id that is told, where it is not the true one.

@@ -170,6 +170,9 @@ async fn serve(state: Arc<Mutex<State>>, body: Bytes) -> Response {
         if state.faults.refuse_every.is_some_and(refuses) {
             return (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, "1")]).into_response();
         }
+        if state.faults.page_every.is_some_and(refuses) {
+            return axum::response::Html("<h1>Just a moment</h1>").into_response();
+        }
         let calls = request.as_array().map_or(1, Vec::len);
         if state.faults.calls_max.is_some_and(|most| most < calls) {
             let error = json!({ "code": -32_600, "message": "batch size exceeded" });

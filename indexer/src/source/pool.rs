@@ -8,6 +8,7 @@ use super::clock::Clock;
 use super::{Endpoint, Fault};
 use crate::limits::{
     BACKOFF_MAX, BACKOFF_MIN, QUARANTINE_MAX, QUARANTINE_MIN, RANGES_IN_FLIGHT_MAX,
+    STEPS_BEFORE_PARDON,
 };
 
 /// The endpoints of one chain.
@@ -43,6 +44,8 @@ struct Slot {
     chain_checked: bool,
     failures: u32,
     lies: u32,
+    /// Steps served since the last lie, or since half of them were forgiven.
+    served: u32,
     not_before: Option<Duration>,
     quarantined: bool,
     last_fault: Option<String>,
@@ -57,6 +60,7 @@ impl<E: Endpoint> Pool<E> {
             chain_checked: false,
             failures: 0,
             lies: 0,
+            served: 0,
             not_before: None,
             quarantined: false,
             last_fault: None,
@@ -131,6 +135,11 @@ impl<E: Endpoint> Pool<E> {
         slot.not_before = None;
         slot.quarantined = false;
         slot.concurrency = (slot.concurrency + 1).min(RANGES_IN_FLIGHT_MAX);
+        slot.served += 1;
+        if STEPS_BEFORE_PARDON <= slot.served {
+            slot.served = 0;
+            slot.lies /= 2;
+        }
     }
 
     /// The endpoint failed a step: it is left alone for a while, and longer if it failed a check.
@@ -157,6 +166,7 @@ impl<E: Endpoint> Pool<E> {
                 // A node behind a load balancer may be another one next time.
                 slot.chain_checked = false;
                 slot.lies += 1;
+                slot.served = 0;
                 slot.quarantined = true;
                 slot.not_before = Some(now + doubled(QUARANTINE_MIN, QUARANTINE_MAX, slot.lies));
             }
@@ -245,5 +255,29 @@ mod tests {
         pool.punish(0, &Fault::TooLarge("response size exceeded".into()));
         pool.punish(1, &Fault::TooLarge("response size exceeded".into()));
         assert_eq!(pool.pick(), Err(2 * BACKOFF_MIN));
+    }
+
+    #[tokio::test]
+    async fn lies_are_forgiven_by_long_service() {
+        let (pool, time) = pool(1);
+        let lie = Fault::lie(crate::verify::Check::Bloom, "a log that never was");
+        let quarantine = || {
+            pool.punish(0, &lie);
+            let quarantine = pool.pick().unwrap_err();
+            time.fetch_add(quarantine.as_millis() as u64, Ordering::Relaxed);
+            quarantine
+        };
+        for factor in [1, 2, 4, 8] {
+            assert_eq!(quarantine(), factor * QUARANTINE_MIN);
+        }
+        for _ in 1..STEPS_BEFORE_PARDON {
+            pool.reward(0);
+        }
+        assert_eq!(quarantine(), 16 * QUARANTINE_MIN);
+        // Five lies become two, and two one.
+        for _ in 0..2 * STEPS_BEFORE_PARDON {
+            pool.reward(0);
+        }
+        assert_eq!(quarantine(), 2 * QUARANTINE_MIN);
     }
 }
