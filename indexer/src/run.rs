@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{ChainConfig, IndexerConfig, ServeConfig, database_options};
-use crate::contract::register;
+use crate::contract::{Sources, prepare};
 use crate::follow::{Follow, Follower, follow};
 use crate::health::Health;
 use crate::publish::{publish, trim};
@@ -71,7 +71,7 @@ pub async fn run(
     let mut parts = Parts::default();
     for chain in &chains {
         let chain_id = chain.deployment.chain_id;
-        register(&pool, chain_id, &chain.contracts).await?;
+        prepare(&pool, chain_id, &Sources::of(chain), &chain.contracts).await?;
         for contract in &chain.contracts {
             contract.serve(chain_id)?;
         }
@@ -226,9 +226,10 @@ async fn start_following(
         bell,
         changed: Arc::clone(changed),
         health: health.clone(),
+        sources: Sources::of(chain),
     };
     let following = follow(follower, looping, stop.clone());
-    parts.spawn(format!("follower of chain {chain_id}"), done(following));
+    parts.spawn(format!("follower of chain {chain_id}"), async move { Ok(following.await?) });
     Ok(())
 }
 
