@@ -16,6 +16,7 @@ use url::Url;
 
 use crate::contract::{ContractFile, FollowedContract};
 use crate::follow::Policy;
+use crate::serve::ReadyLimits;
 use crate::serve::limits::CONNECTIONS_PER_ADDRESS;
 use crate::verify::Level;
 
@@ -100,6 +101,12 @@ pub struct IndexerConfig {
     #[arg(long, env = "AUSPEX_READY_AGE_MAX_SECONDS", default_value = "60", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub ready_age_max_seconds: u64,
 
+    /// Seconds since the newest indexed block's own time after which it is not ready either, because its endpoints stand still
+    /// or the chain does; 0 means never. Without this option 120, and never on chain 31337, which mines when there is
+    /// something to mine.
+    #[arg(long, env = "AUSPEX_READY_BLOCK_AGE_MAX_SECONDS", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=86_400))]
+    pub ready_block_age_max_seconds: Option<u64>,
+
     /// Open connections of one address (of one /64 network with IPv6); further ones are closed at once. Behind a proxy all
     /// clients have the proxy's address: then set it to what the proxy may open.
     #[arg(long, env = "AUSPEX_CONNECTIONS_PER_ADDRESS", default_value_t = CONNECTIONS_PER_ADDRESS, value_parser = clap::value_parser!(u16).range(1..=4_096))]
@@ -138,6 +145,12 @@ pub struct ServeConfig {
     #[arg(long, env = "AUSPEX_READY_AGE_MAX_SECONDS", default_value = "60", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub ready_age_max_seconds: u64,
 
+    /// Seconds since the newest indexed block's own time after which it is not ready either, because its endpoints stand still
+    /// or the chain does; 0 means never. Without this option 120, and never on chain 31337, which mines when there is
+    /// something to mine.
+    #[arg(long, env = "AUSPEX_READY_BLOCK_AGE_MAX_SECONDS", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=86_400))]
+    pub ready_block_age_max_seconds: Option<u64>,
+
     /// Open connections of one address (of one /64 network with IPv6); further ones are closed at once. Behind a proxy all
     /// clients have the proxy's address: then set it to what the proxy may open.
     #[arg(long, env = "AUSPEX_CONNECTIONS_PER_ADDRESS", default_value_t = CONNECTIONS_PER_ADDRESS, value_parser = clap::value_parser!(u16).range(1..=4_096))]
@@ -161,6 +174,11 @@ impl ServeConfig {
             &self.chain,
             "no chain to serve: name one with --deployment, or with --chain",
         )
+    }
+
+    /// When a chain is not ready.
+    pub fn ready(&self) -> ReadyLimits {
+        ready_limits(self.ready_age_max_seconds, self.ready_block_age_max_seconds)
     }
 }
 
@@ -218,10 +236,22 @@ impl IndexerConfig {
         Duration::from_millis(self.poll_ms)
     }
 
+    /// When a chain is not ready.
+    pub fn ready(&self) -> ReadyLimits {
+        ready_limits(self.ready_age_max_seconds, self.ready_block_age_max_seconds)
+    }
+
     /// How to reach the database. The error never holds the URL.
     pub fn database(&self) -> anyhow::Result<PgConnectOptions> {
         let url = self.database_url.as_ref();
         database_options(url.context("no database: name one with --database-url or DATABASE_URL")?)
+    }
+}
+
+fn ready_limits(head_age_max: u64, block_age_max: Option<u64>) -> ReadyLimits {
+    ReadyLimits {
+        head_age_max: Duration::from_secs(head_age_max),
+        block_age_max: block_age_max.map(Duration::from_secs),
     }
 }
 

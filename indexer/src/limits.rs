@@ -24,6 +24,12 @@ pub const RANGE_BLOCKS_MAX: u64 = 2_000;
 /// Logs of one query that ranges are made as wide as it takes for.
 pub const RANGE_LOGS_AIM: u64 = 4_000;
 
+/// Ranges in a row that could not be read, for whatever reason an endpoint gave, after which they are made smaller.
+pub const RANGE_FAILURES_MAX: u32 = 5;
+
+/// Ranges that are served before the width that was last refused is tried again.
+pub const RANGES_BEFORE_GROWTH: u32 = 64;
+
 /// Log queries below the finalized block that are under way at once.
 pub const RANGES_IN_FLIGHT_MAX: usize = 6;
 
@@ -64,9 +70,17 @@ pub const RPC_RESPONSE_BYTES_MAX: usize = 256 * 1024 * 1024;
 pub const QUARANTINE_MIN: Duration = Duration::from_secs(5);
 pub const QUARANTINE_MAX: Duration = Duration::from_secs(600);
 
+/// Steps that an endpoint serves after which half of its failed checks are forgiven (some minutes at the tip): the length of its
+/// next quarantine is not that of a lifetime.
+pub const STEPS_BEFORE_PARDON: u32 = 1_000;
+
 /// How long an endpoint that could not be reached is not asked; doubles with each failure up to the maximum.
 pub const BACKOFF_MIN: Duration = Duration::from_millis(200);
 pub const BACKOFF_MAX: Duration = Duration::from_secs(30);
+
+/// How long an endpoint may tell the same head before the others are asked whether they are ahead, and how long until they are
+/// asked again (five blocks on Base).
+pub const HEAD_STILL_MAX: Duration = Duration::from_secs(10);
 
 /// Characters of an endpoint's error text that are kept.
 pub const ERROR_TEXT_MAX: usize = 300;

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{ChainConfig, IndexerConfig, ServeConfig, database_options};
-use crate::contract::register;
+use crate::contract::{Sources, prepare};
 use crate::follow::{Follow, Follower, follow};
 use crate::health::Health;
 use crate::publish::{publish, trim};
@@ -71,7 +71,7 @@ pub async fn run(
     let mut parts = Parts::default();
     for chain in &chains {
         let chain_id = chain.deployment.chain_id;
-        register(&pool, chain_id, &chain.contracts).await?;
+        prepare(&pool, chain_id, &Sources::of(chain), &chain.contracts).await?;
         for contract in &chain.contracts {
             contract.serve(chain_id)?;
         }
@@ -92,8 +92,8 @@ pub async fn run(
     };
     let resolving = resolve(pool.clone(), files, stop.clone());
     parts.spawn("registration files".into(), done(resolving));
-    let age_max = Duration::from_secs(config.ready_age_max_seconds);
-    let state = ServeState::new(pool.clone(), deployments, recorder.clone(), age_max, health)?;
+    let state =
+        ServeState::new(pool.clone(), deployments, recorder.clone(), config.ready(), health)?;
     if let Some(broker) = &config.mqtt_url {
         let listening = listen(broker.clone(), state.clone(), stop.clone());
         parts.spawn("listener for unfinished answers".into(), done(listening));
@@ -122,9 +122,9 @@ pub async fn serve_only(
     }
     let recorder = prometheus()?;
     let deployments = chains.into_iter().map(|chain| chain.deployment).collect();
-    let age_max = Duration::from_secs(config.ready_age_max_seconds);
+    let ready = config.ready();
     let state =
-        ServeState::new(pool.clone(), deployments, recorder.clone(), age_max, Health::default())?;
+        ServeState::new(pool.clone(), deployments, recorder.clone(), ready, Health::default())?;
     let stop = shutdown.child_token();
     let mut parts = Parts::default();
     if let Some(broker) = config.mqtt_url {
@@ -226,9 +226,10 @@ async fn start_following(
         bell,
         changed: Arc::clone(changed),
         health: health.clone(),
+        sources: Sources::of(chain),
     };
     let following = follow(follower, looping, stop.clone());
-    parts.spawn(format!("follower of chain {chain_id}"), done(following));
+    parts.spawn(format!("follower of chain {chain_id}"), async move { Ok(following.await?) });
     Ok(())
 }
 

@@ -102,6 +102,11 @@ fn logs(state: &mut State, head: u64, filter: &Value) -> Answer {
                 let message = format!("eth_getLogs is limited to a {most} range");
                 return Answer::Error { code: -32_614, message };
             }
+            if let Some(most) = state.faults.range_max_unsaid
+                && most < last.saturating_sub(first) + 1
+            {
+                return Answer::Error { code: -32_000, message: "please try again".into() };
+            }
             (first..=last.min(head)).filter_map(|number| state.at(number)).collect()
         }
     };

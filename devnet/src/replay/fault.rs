@@ -30,8 +30,14 @@ pub struct Faults {
     pub range_max: Option<u64>,
     /// Log queries with more results are refused, in Alchemy's words.
     pub logs_max: Option<usize>,
+    /// Log queries over more blocks are refused, in words that nobody knows.
+    pub range_max_unsaid: Option<u64>,
+    /// Requests of more calls are refused as a whole, by one error.
+    pub calls_max: Option<usize>,
     /// Every so manieth request is refused with HTTP 429.
     pub refuse_every: Option<u64>,
+    /// Every so manieth request is answered with status 200 and a page that is not JSON.
+    pub page_every: Option<u64>,
     /// So many log queries are never answered.
     pub hang_logs: u32,
     /// The chain id that is told, where it is not the true one.

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use alloy::primitives::B256;
 use anyhow::Context;
-use axum::Router;
 use axum::body::Bytes;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::serve::ListenerExt;
-use serde_json::Value;
+use axum::{Json, Router};
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 
@@ -169,6 +169,15 @@ async fn serve(state: Arc<Mutex<State>>, body: Bytes) -> Response {
         let refuses = |every| state.traffic.requests.is_multiple_of(every);
         if state.faults.refuse_every.is_some_and(refuses) {
             return (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, "1")]).into_response();
+        }
+        if state.faults.page_every.is_some_and(refuses) {
+            return axum::response::Html("<h1>Just a moment</h1>").into_response();
+        }
+        let calls = request.as_array().map_or(1, Vec::len);
+        if state.faults.calls_max.is_some_and(|most| most < calls) {
+            let error = json!({ "code": -32_600, "message": "batch size exceeded" });
+            let answer = json!({ "jsonrpc": "2.0", "id": null, "error": error });
+            return Json(answer).into_response();
         }
         let mut text = String::new();
         let is_answered = match &request {

@@ -6,6 +6,7 @@ mod column;
 mod event;
 mod factory;
 mod register;
+mod source;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -18,7 +19,9 @@ use serde::Deserialize;
 pub use event::FollowedEvent;
 pub(crate) use factory::anywhere;
 pub use factory::{Children, Factory};
-pub use register::register;
+pub(crate) use register::register;
+pub use register::{RegisterError, prepare};
+pub use source::{Hole, Sources};
 
 use crate::entity::{self, Entity};
 use crate::limits::{CONTRACT_EVENTS_MAX, CONTRACT_NAME_MAX};

@@ -1,62 +1,62 @@
-//! Which contracts a database holds the history of.
+//! Which sources of facts a database holds the whole history of.
+
+use std::collections::BTreeMap;
 
 use alloy::primitives::{Address, B256, hex};
-use anyhow::{Context, ensure};
-use sqlx::PgPool;
+use anyhow::Context;
+use sqlx::{Connection, PgConnection, PgPool};
 
+use super::source::{Hole, Known, Reached, SourceKey, Sources};
 use super::{Factory, FollowedContract, Place};
-use crate::store::signed;
+use crate::store::{StoreError, signed};
 
-/// Remembers what is followed on a chain. Fails when blocks that could hold a contract's events were already indexed
-/// without it: their logs are not there, and nothing would say so.
-pub async fn register(
+/// Why following does not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum RegisterError {
+    #[error(transparent)]
+    Hole(#[from] Hole),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<sqlx::Error> for RegisterError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+/// Fails when blocks that could hold a wanted log were already indexed without it, and makes the indexes that pages of
+/// contracts' events need. Changes nothing of what is remembered: somebody else may be following.
+pub async fn prepare(
     pool: &PgPool,
     chain_id: u64,
+    sources: &Sources,
     contracts: &[FollowedContract],
 ) -> anyhow::Result<()> {
     let chain = signed(chain_id)?;
     let mut transaction = pool.begin().await.context("begin a transaction")?;
-    let indexed = sqlx::query_scalar!(
-        "select number from indexer.cursors where chain_id = $1 for share",
-        chain
-    )
-    .fetch_optional(&mut *transaction)
-    .await
-    .context("read the cursor")?;
+    let stored = stored(&mut transaction, chain).await?;
+    stored.followed_from(sources)?;
     for contract in contracts {
         for event in &contract.events {
-            let (address, created_by) = match &contract.place {
-                Place::At(address) => (*address, String::new()),
-                Place::CreatedBy(factory) => (factory.address, factory.key()),
-            };
-            let followed = Followed {
-                address,
-                topic0: event.topic0,
-                created_by,
-                what: format!("event {}", event.signature),
-                name: &event.type_name,
-            };
-            if !remember(&mut transaction, chain, indexed, contract, &followed).await? {
-                continue;
-            }
             match &contract.place {
                 Place::At(address) => {
-                    index(&mut transaction, chain, *address, event.topic0).await?;
+                    let (address, topic0) = (*address, event.topic0);
+                    let key = SourceKey { address, topic0, created_by: String::new() };
+                    if !stored.known.contains_key(&key) {
+                        index(&mut transaction, chain, address, topic0).await?;
+                    }
                 }
-                Place::CreatedBy(_) => {
-                    index_anywhere(&mut transaction, chain, event.topic0).await?;
+                Place::CreatedBy(factory) => {
+                    let (address, topic0) = (factory.address, event.topic0);
+                    let key = SourceKey { address, topic0, created_by: factory.key() };
+                    if !stored.known.contains_key(&key) {
+                        index_anywhere(&mut transaction, chain, topic0).await?;
+                    }
                 }
             }
         }
         if let Place::CreatedBy(factory) = &contract.place {
-            let followed = Followed {
-                address: factory.address,
-                topic0: factory.creation,
-                created_by: String::new(),
-                what: format!("the creations of factory {}", factory.address),
-                name: &contract.name,
-            };
-            remember(&mut transaction, chain, indexed, contract, &followed).await?;
             index_creations(&mut transaction, chain, factory).await?;
         }
     }
@@ -64,66 +64,119 @@ pub async fn register(
     Ok(())
 }
 
-/// One event of one contract, or of all those that a factory creates.
-struct Followed<'a> {
-    address: Address,
-    topic0: B256,
-    /// Empty, or what tells the created contracts' events from the factory's own.
-    created_by: String,
-    what: String,
-    name: &'a str,
-}
-
-/// Remembers that an event is followed. False when that was known.
-async fn remember(
-    transaction: &mut sqlx::PgConnection,
+/// Remembers what is followed from here on, and what no longer is. Only the one that follows the chain may: what another
+/// process is configured for says nothing of what the facts hold. Fails like [`prepare`].
+pub(crate) async fn register(
+    connection: &mut PgConnection,
     chain: i64,
-    indexed: Option<i64>,
-    contract: &FollowedContract,
-    followed: &Followed<'_>,
-) -> anyhow::Result<bool> {
-    let Followed { address, topic0, created_by, what, name } = followed;
-    let known = sqlx::query_scalar!(
-        "select count(*) from indexer.followed_events
-         where chain_id = $1 and address = $2 and topic0 = $3 and created_by = $4",
-        chain,
-        address.as_slice(),
-        topic0.as_slice(),
-        created_by,
-    )
-    .fetch_one(&mut *transaction)
-    .await
-    .context("read the followed events")?;
-    if known != Some(0) {
-        return Ok(false);
+    sources: &Sources,
+) -> Result<(), RegisterError> {
+    let mut transaction = connection.begin().await?;
+    let stored = stored(&mut transaction, chain).await?;
+    let followed_from = stored.followed_from(sources)?;
+    if stored.reached.is_none() {
+        // Nothing is indexed: what was registered before says nothing.
+        sqlx::query!("delete from indexer.followed_events where chain_id = $1", chain)
+            .execute(&mut *transaction)
+            .await?;
     }
-    ensure!(
-        indexed.is_none_or(|number| number < start(contract)),
-        "contract {} ({}): {what} is new, but blocks from its first block {} on are already indexed (up to {}) \
-         without it; index into a new database, or name a later start block",
-        contract.name,
-        contract.place,
-        contract.start_block,
-        indexed.unwrap_or_default()
-    );
-    sqlx::query!(
-        "insert into indexer.followed_events (chain_id, address, topic0, created_by, name, start_number)
-         values ($1, $2, $3, $4, $5, $6)",
-        chain,
-        address.as_slice(),
-        topic0.as_slice(),
-        created_by,
-        *name,
-        start(contract),
-    )
-    .execute(&mut *transaction)
-    .await
-    .context("write a followed event")?;
-    Ok(true)
+    for ((key, source), from) in sources.wanted.iter().zip(followed_from) {
+        sqlx::query!(
+            "insert into indexer.followed_events
+                 (chain_id, address, topic0, created_by, name, start_number, followed_from)
+             values ($1, $2, $3, $4, $5, $6, $7)
+             on conflict (chain_id, address, topic0, created_by) do update set
+                 name = excluded.name, start_number = excluded.start_number,
+                 followed_from = excluded.followed_from, left_number = null, left_epoch = null",
+            chain,
+            key.address.as_slice(),
+            key.topic0.as_slice(),
+            key.created_by,
+            source.name,
+            signed(source.start)?,
+            signed(from)?,
+        )
+        .execute(&mut *transaction)
+        .await?;
+    }
+    if let Some(Reached { number, epoch }) = stored.reached {
+        let is_left = |key: &SourceKey, known: &Known| {
+            known.left.is_none() && !sources.wanted.contains_key(key)
+        };
+        for (key, _) in stored.known.iter().filter(|(key, known)| is_left(key, known)) {
+            sqlx::query!(
+                "update indexer.followed_events set left_number = $5, left_epoch = $6
+                 where chain_id = $1 and address = $2 and topic0 = $3 and created_by = $4",
+                chain,
+                key.address.as_slice(),
+                key.topic0.as_slice(),
+                key.created_by,
+                signed(number)?,
+                signed(epoch)?,
+            )
+            .execute(&mut *transaction)
+            .await?;
+        }
+    }
+    transaction.commit().await?;
+    Ok(())
 }
 
-fn start(contract: &FollowedContract) -> i64 {
-    i64::try_from(contract.start_block).unwrap_or(i64::MAX)
+/// What a database says of a chain.
+#[derive(Debug)]
+struct Stored {
+    /// None while nothing is indexed.
+    reached: Option<Reached>,
+    known: BTreeMap<SourceKey, Known>,
+}
+
+impl Stored {
+    /// For each wanted source in order, the first block from which on the facts hold all of it when it is followed from here on.
+    fn followed_from(&self, sources: &Sources) -> Result<Vec<u64>, Hole> {
+        let Some(reached) = self.reached else {
+            return Ok(vec![sources.first; sources.wanted.len()]);
+        };
+        // A database that was written before roles were remembered: they were followed all along.
+        let knows_roles = self.known.keys().any(SourceKey::is_role);
+        let from = sources.wanted.iter().map(|(key, source)| {
+            if key.is_role() && !knows_roles {
+                return Ok(source.start);
+            }
+            source.followed_from(key, self.known.get(key).copied(), reached)
+        });
+        from.collect()
+    }
+}
+
+async fn stored(connection: &mut PgConnection, chain: i64) -> Result<Stored, RegisterError> {
+    let cursor =
+        sqlx::query!("select number, epoch from indexer.cursors where chain_id = $1", chain)
+            .fetch_optional(&mut *connection)
+            .await?;
+    let reached = cursor.map(|cursor| Reached {
+        number: cursor.number.max(0).unsigned_abs(),
+        epoch: cursor.epoch.max(0).unsigned_abs(),
+    });
+    let rows = sqlx::query!(
+        "select address, topic0, created_by, followed_from, left_number, left_epoch
+         from indexer.followed_events where chain_id = $1",
+        chain
+    )
+    .fetch_all(connection)
+    .await?;
+    let known = rows.into_iter().map(|row| {
+        let key = SourceKey {
+            address: Address::from_slice(&row.address),
+            topic0: B256::from_slice(&row.topic0),
+            created_by: row.created_by,
+        };
+        let left = row.left_number.zip(row.left_epoch).map(|(number, epoch)| Reached {
+            number: number.max(0).unsigned_abs(),
+            epoch: epoch.max(0).unsigned_abs(),
+        });
+        (key, Known { from: row.followed_from.max(0).unsigned_abs(), left })
+    });
+    Ok(Stored { reached, known: known.collect() })
 }
 
 /// An index over the facts of one event, so that a page of it costs what it holds. Its text is made of numbers and hex only.

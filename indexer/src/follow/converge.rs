@@ -4,15 +4,18 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::join_all;
+
 use super::extend::ReadAhead;
 use super::heads::{head_numbers, keep_from};
 use super::heal::Omission;
 use super::outcome::{Outcome, Policy};
 use super::read::Reader;
+use super::width::RangeWidth;
 use crate::chain::{Block, BlockRef, Heads};
 use crate::contract::Children;
 use crate::fork::{LocalChain, Relation};
-use crate::limits::{CHILDREN_MAX, GAP_ATTEMPTS_MAX, RANGE_BLOCKS_START};
+use crate::limits::{CHILDREN_MAX, GAP_ATTEMPTS_MAX, HEAD_STILL_MAX};
 use crate::project::Context;
 use crate::source::pool::{Index, Pool};
 use crate::source::{Endpoint, Fault};
@@ -31,9 +34,11 @@ pub struct Follower<E, S> {
     pub(super) store: S,
     pub(super) local: Option<Local>,
     pub(super) ahead: VecDeque<ReadAhead>,
-    pub(super) range_blocks: u64,
+    pub(super) width: RangeWidth,
     /// The heads, who said so, and when by the pool's clock.
     heads: Option<(Duration, Index, Heads)>,
+    /// The head that is the indexed tip, and since when it is, or when the other endpoints were last asked for theirs.
+    still: Option<(BlockRef, Duration)>,
     /// Endpoints whose chain leaves ours below the finalized block.
     contradicting: BTreeSet<Index>,
     /// Steps in a row that found a gap in an event sequence; the next read goes by receipts.
@@ -71,8 +76,9 @@ impl<E: Endpoint + 'static, S: Store> Follower<E, S> {
             store,
             local: None,
             ahead: VecDeque::new(),
-            range_blocks: RANGE_BLOCKS_START,
+            width: RangeWidth::new(),
             heads: None,
+            still: None,
             contradicting: BTreeSet::new(),
             gaps: 0,
             omission: None,
@@ -142,6 +148,16 @@ impl<E: Endpoint + 'static, S: Store> Follower<E, S> {
         match local.chain.relate(heads.latest.block_ref()) {
             Relation::Same => {
                 self.pool.reward(index);
+                if let Some(ahead) = self.endpoint_ahead(index, tip).await {
+                    self.pool.prefer(ahead);
+                    let reason = format!(
+                        "endpoint {} stands still at block {}, endpoint {} is ahead",
+                        self.pool.endpoint(index).name(),
+                        tip.number,
+                        self.pool.endpoint(ahead).name()
+                    );
+                    return Ok(Outcome::Waiting { reason, pause: Duration::ZERO });
+                }
                 self.settle_heads(&heads).await
             }
             Relation::Behind => {
@@ -223,6 +239,32 @@ impl<E: Endpoint + 'static, S: Store> Follower<E, S> {
         let heads = self.reader(index).heads().await?;
         self.heads = Some((self.pool.clock().now(), index, heads.clone()));
         Ok(heads)
+    }
+
+    /// Another endpoint whose head is above the tip, once this one has told the tip for a while: a node that stands still goes
+    /// on answering, and nothing that it says is wrong.
+    async fn endpoint_ahead(&mut self, index: Index, tip: BlockRef) -> Option<Index> {
+        let now = self.pool.clock().now();
+        match self.still {
+            Some((head, since)) if head == tip => {
+                if now.saturating_sub(since) < HEAD_STILL_MAX {
+                    return None;
+                }
+            }
+            Some(_) | None => {
+                self.still = Some((tip, now));
+                return None;
+            }
+        }
+        self.still = Some((tip, now));
+        let others = self.pool.others(index);
+        let readers: Vec<_> = others.iter().map(|other| self.reader(*other)).collect();
+        let heads = join_all(readers.iter().map(|reader| async move {
+            reader.heads().await.ok().map(|heads| heads.latest.number)
+        }));
+        let heads = heads.await;
+        let ahead = |head: &Option<u64>| head.is_some_and(|number| tip.number < number);
+        others.into_iter().zip(heads).find(|(_, head)| ahead(head)).map(|(other, _)| other)
     }
 
     /// At the tip: writes what became safe or final, if anything did.

@@ -11,7 +11,7 @@ use super::heads::head_numbers;
 use super::outcome::Outcome;
 use super::read::Reader;
 use crate::chain::{Block, Heads};
-use crate::limits::{LIVE_BLOCKS_MAX, RANGE_BLOCKS_MAX, RANGE_BLOCKS_MIN, RANGE_LOGS_AIM};
+use crate::limits::LIVE_BLOCKS_MAX;
 use crate::source::pool::Index;
 use crate::source::{Endpoint, Fault};
 use crate::store::{HeadNumbers, Store};
@@ -69,20 +69,31 @@ impl<E: Endpoint + 'static, S: Store> Follower<E, S> {
         let tip = local.chain.tip();
         let mut next = self.ahead.back().map_or(tip.number, |ahead| ahead.last) + 1;
         while self.ahead.len() < self.pool.concurrency(index) && next <= finalized {
-            let last = finalized.min(next + self.range_blocks - 1);
+            let last = finalized.min(next + self.width.blocks() - 1);
             self.ahead.push_back(self.read_ahead(index, next, last));
             next = last + 1;
         }
         let Some(front) = self.ahead.pop_front() else { return Ok(Outcome::Idle) };
         let blocks = match front.read().await {
-            Err(Fault::TooLarge(text)) if RANGE_BLOCKS_MIN < self.range_blocks => {
+            Ok(blocks) => blocks,
+            Err(Fault::TooLarge(text)) if self.width.refused() => {
                 self.ahead.clear();
-                self.range_blocks = (self.range_blocks / 2).max(RANGE_BLOCKS_MIN);
-                tracing::debug!(blocks = self.range_blocks, %text, "the log range was made smaller");
+                let blocks = self.width.blocks();
+                tracing::debug!(blocks, %text, "the log range was made smaller");
                 let reason = "the endpoint wants smaller questions".to_owned();
                 return Ok(Outcome::Waiting { reason, pause: Duration::ZERO });
             }
-            blocks => blocks?,
+            Err(fault) => {
+                let may_be_width = match &fault {
+                    Fault::Unavailable(_) | Fault::RateLimited(_) | Fault::Unsupported(_) => true,
+                    Fault::TooLarge(_) | Fault::Absent(_) | Fault::Lie(_) => false,
+                };
+                if may_be_width && self.width.failed() {
+                    let blocks = self.width.blocks();
+                    tracing::debug!(blocks, %fault, "the log range was made smaller");
+                }
+                return Err(fault.into());
+            }
         };
         let Some(first) = blocks.first() else { return Ok(Outcome::Idle) };
         if first.header.parent_hash != tip.hash {
@@ -109,19 +120,8 @@ impl<E: Endpoint + 'static, S: Store> Follower<E, S> {
             self.ahead.push_front(following);
         }
         self.pool.reward(index);
-        self.adapt(width, facts as u64);
+        self.width.served(width, facts as u64);
         Ok(Outcome::Extended { first: tip.number + 1, last, facts })
-    }
-
-    /// Makes ranges as wide as it takes for their aim of logs, by what one of them held. It was begun a while ago, and the ones
-    /// that are being read since then may be wider already.
-    fn adapt(&mut self, width: u64, logs: u64) {
-        let wanted = (width * RANGE_LOGS_AIM / logs.max(1)).clamp(RANGE_BLOCKS_MIN, width * 2);
-        self.range_blocks = if wanted < width {
-            self.range_blocks.min(wanted)
-        } else {
-            self.range_blocks.max(wanted).min(RANGE_BLOCKS_MAX)
-        };
     }
 
     fn read_ahead(&self, index: Index, first: u64, last: u64) -> ReadAhead {

@@ -9,6 +9,7 @@ mod outcome;
 mod read;
 mod run;
 mod swap;
+mod width;
 
 pub use converge::Follower;
 pub(crate) use heads::keep_from;

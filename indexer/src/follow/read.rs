@@ -170,29 +170,26 @@ impl<E: Endpoint> Reader<'_, E> {
         let mut doubted = Vec::new();
         for (header, logs) in answers {
             let facts = self.plausible(&header, logs)?;
-            let sampled = facts.as_ref().is_some_and(|facts| {
-                verify::omission_suspected(self.watch, &header, facts)
-                    || (!facts.is_empty() && rand::rng().random_bool(self.policy.sample))
-            });
-            if sampled || facts.is_none() {
-                doubted.push((blocks.len(), facts.is_some()));
+            if let Some(doubt) = self.doubt(&header, facts.as_deref()) {
+                doubted.push((blocks.len(), doubt));
             }
             blocks.push(Block { header, facts: facts.unwrap_or_default() });
         }
-        let parts: Vec<Vec<Header>> = doubted
+        let parts: Vec<Vec<(Header, Doubt)>> = doubted
             .chunks(BATCH_RECEIPTS_MAX)
-            .map(|part| part.iter().map(|(index, _)| blocks[*index].header.clone()).collect())
+            .map(|part| {
+                part.iter().map(|(index, doubt)| (blocks[*index].header.clone(), *doubt)).collect()
+            })
             .collect();
         let proved: Vec<_> = stream::iter(parts)
             .map(|part| self.proved_if_served(part))
             .buffered(RECEIPTS_IN_FLIGHT_MAX)
             .try_collect()
             .await?;
-        for ((index, is_compared), proved) in doubted.into_iter().zip(proved.into_iter().flatten())
-        {
+        for ((index, doubt), proved) in doubted.into_iter().zip(proved.into_iter().flatten()) {
             let Some(proved) = proved else { continue };
             let block = &mut blocks[index];
-            if is_compared && !is_same(&proved, &block.facts) {
+            if doubt != Doubt::Refuted && !is_same(&proved, &block.facts) {
                 let detail = format!(
                     "block {}: {} watched logs in the answer, {} in the receipts",
                     block.header.number,
@@ -220,15 +217,54 @@ impl<E: Endpoint> Reader<'_, E> {
         }
     }
 
-    /// The blocks' watched logs out of their receipts. A node without block receipts is read without this check.
+    /// Why a block's receipts are read although its logs were given; None where they are not.
+    fn doubt(&self, header: &Header, facts: Option<&[Fact]>) -> Option<Doubt> {
+        let Some(facts) = facts else { return Some(Doubt::Refuted) };
+        if verify::omission_suspected(self.watch, header, facts) {
+            return Some(Doubt::Omission);
+        }
+        let is_drawn = !facts.is_empty() && rand::rng().random_bool(self.policy.sample);
+        is_drawn.then_some(Doubt::Sample)
+    }
+
+    /// The blocks' watched logs out of their receipts. A node without block receipts is read without the sample, but what the
+    /// bloom speaks against is not taken from it.
     async fn proved_if_served(
         &self,
-        headers: Vec<Header>,
+        part: Vec<(Header, Doubt)>,
     ) -> Result<Vec<Option<Vec<Fact>>>, Fault> {
-        match self.proved(&headers.iter().collect::<Vec<_>>()).await {
-            Err(Fault::Unsupported(_)) => Ok(vec![None; headers.len()]),
+        let headers: Vec<&Header> = part.iter().map(|(header, _)| header).collect();
+        match self.proved(&headers).await {
+            Err(Fault::Unsupported(text)) => {
+                for (header, doubt) in &part {
+                    self.unproved(header, *doubt, &text)?;
+                }
+                Ok(vec![None; part.len()])
+            }
             proved => proved,
         }
+    }
+
+    /// Counts a block whose receipts could not be had; where its bloom speaks against its logs that is a fault unless the
+    /// policy is only to observe.
+    fn unproved(&self, header: &Header, doubt: Doubt, text: &str) -> Result<(), Fault> {
+        let check = match doubt {
+            Doubt::Omission => Check::BloomOmission,
+            Doubt::Sample | Doubt::Refuted => Check::ReceiptsRoot,
+        };
+        tally(check, "unproved");
+        if doubt != Doubt::Omission {
+            return Ok(());
+        }
+        let text = format!(
+            "block {}: an empty answer that the bloom speaks against, and no receipts that would tell: {text}",
+            header.number
+        );
+        if self.policy.observe_only {
+            tracing::warn!(endpoint = self.endpoint.name(), text, "not provable; observing only");
+            return Ok(());
+        }
+        Err(Fault::Unsupported(text))
     }
 
     /// The blocks' watched logs out of their receipts, which hash to the headers' roots. None where they do not and the
@@ -283,6 +319,17 @@ impl<E: Endpoint> Reader<'_, E> {
     }
 }
 
+/// Why a block's receipts are read although its logs were given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Doubt {
+    /// The logs failed a check, and the policy is only to observe.
+    Refuted,
+    /// There are none, although the bloom accepts something that is watched.
+    Omission,
+    /// The dice said so.
+    Sample,
+}
+
 fn is_same(proved: &[Fact], given: &[Fact]) -> bool {
     proved.len() == given.len()
         && proved.iter().zip(given).all(|(a, b)| a.log_index == b.log_index && a.data == b.data)
@@ -293,7 +340,10 @@ fn absent(header: &Header) -> Fault {
 }
 
 fn count(check: Check, passed: bool) {
-    let outcome = if passed { "passed" } else { "failed" };
+    tally(check, if passed { "passed" } else { "failed" });
+}
+
+fn tally(check: Check, outcome: &'static str) {
     metrics::counter!("auspex_indexer_checks_total", "check" => check.name(), "outcome" => outcome)
         .increment(1);
 }

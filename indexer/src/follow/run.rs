@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::converge::Follower;
 use super::outcome::Outcome;
+use crate::contract::{Hole, RegisterError, Sources};
 use crate::health::Health;
 use crate::limits::{HALTED_PAUSE, RETRY_PAUSE_MAX, RETRY_PAUSE_MIN, STALL_TIMEOUT};
 use crate::source::Endpoint;
@@ -27,6 +28,8 @@ pub struct Follow {
     /// Is rung when something was written.
     pub changed: Arc<Notify>,
     pub health: Health,
+    /// What is followed, which the database remembers.
+    pub sources: Sources,
 }
 
 /// How often a quiet chain's row says that a node still answers.
@@ -35,12 +38,14 @@ const TOUCH_INTERVAL: Duration = Duration::from_secs(5);
 /// How often progress is logged while far behind.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Follows a chain until `shutdown`. Nothing that an endpoint or the database does ends it.
+/// Follows a chain until `shutdown`. Nothing that an endpoint or the database does ends it. Fails only when somebody else has
+/// followed the chain meanwhile without something that this process is to follow.
 pub async fn follow(
     mut follower: Follower<RpcEndpoint, PgStore>,
     follow: Follow,
     shutdown: CancellationToken,
-) {
+) -> Result<(), Hole> {
+    let mut registered = None;
     let mut retry = RETRY_PAUSE_MIN;
     let mut touched = Instant::now();
     let mut progress = Progress::new(follow.chain_id);
@@ -49,7 +54,12 @@ pub async fn follow(
             if !follower.store().lead().await? {
                 return Ok(None);
             }
-            follower.converge().await.map(Some)
+            let term = Some(follower.store().term());
+            if registered != term {
+                follower.store().register(&follow.sources).await?;
+                registered = term;
+            }
+            Ok::<_, RegisterError>(Some(follower.converge().await?))
         };
         let outcome = tokio::select! {
             () = shutdown.cancelled() => break,
@@ -61,7 +71,11 @@ pub async fn follow(
                 follower.forget();
                 RETRY_PAUSE_MIN
             }
-            Ok(Err(error)) => {
+            Ok(Err(RegisterError::Hole(hole))) => {
+                tracing::error!(chain = follow.chain_id, %hole, "following does not begin");
+                return Err(hole);
+            }
+            Ok(Err(RegisterError::Store(error))) => {
                 store_failed(&follow, &error);
                 follower.forget();
                 retry = (retry * 2).min(RETRY_PAUSE_MAX);
@@ -102,6 +116,7 @@ pub async fn follow(
         }
     }
     tracing::info!(chain = follow.chain_id, "stopped following");
+    Ok(())
 }
 
 fn pause_after(outcome: &Outcome, poll: Duration, retry: &mut Duration) -> Duration {

@@ -147,3 +147,10 @@ pub const ANSWERS_SWEEP: Duration = Duration::from_secs(60);
 
 /// A chain is not ready when it is this many blocks behind its head.
 pub const LAG_BLOCKS_MAX: i64 = 64;
+
+/// A chain is not ready when its newest block's own time is further back than this, unless the configuration says another
+/// limit (60 blocks on Base).
+pub const BLOCK_AGE_MAX: Duration = Duration::from_secs(120);
+
+/// The chain of `auspex dev`, which mines when there is something to mine: how old its newest block is says nothing.
+pub const DEVELOPMENT_CHAIN_ID: u64 = 31_337;

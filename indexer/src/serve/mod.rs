@@ -22,7 +22,7 @@ mod stream;
 mod trouble;
 
 pub use listener::ConnectionLimits;
-pub use state::ServeState;
+pub use state::{ReadyLimits, ServeState};
 pub use stream::OUTBOX_CHANNEL;
 
 use anyhow::Context;

@@ -10,10 +10,31 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
 
 use super::error::ApiError;
-use super::limits::{REQUESTS_IN_FLIGHT_MAX, STREAM_READERS_MAX};
+use super::limits::{
+    BLOCK_AGE_MAX, DEVELOPMENT_CHAIN_ID, REQUESTS_IN_FLIGHT_MAX, STREAM_READERS_MAX,
+};
 use super::partial::Partials;
 use super::stream::Hub;
 use crate::health::Health;
+
+/// From when on a chain is not ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadyLimits {
+    /// No node has told its head for longer than this.
+    pub head_age_max: Duration,
+    /// The newest indexed block's own time lies further back than this, though nodes answer: they stand still, or the chain
+    /// does. Zero means never; null is [`BLOCK_AGE_MAX`], and never on a development chain.
+    pub block_age_max: Option<Duration>,
+}
+
+impl ReadyLimits {
+    pub(super) fn block_age_max(self, chain_id: u64) -> Option<Duration> {
+        match self.block_age_max {
+            Some(limit) => (!limit.is_zero()).then_some(limit),
+            None => (chain_id != DEVELOPMENT_CHAIN_ID).then_some(BLOCK_AGE_MAX),
+        }
+    }
+}
 
 /// Cheap to clone; one per process.
 #[derive(Debug, Clone)]
@@ -27,8 +48,8 @@ pub struct ServeState {
     pub(super) partials: Arc<Partials>,
     /// Renders `/metrics`.
     pub metrics: PrometheusHandle,
-    /// A chain is not ready when no node has told its head for this long.
-    pub head_age_max: Duration,
+    /// When a chain is not ready.
+    pub ready: ReadyLimits,
     /// How this process's followers stand; empty where it only serves.
     pub health: Health,
     /// The tasks that requests run in; they outlive a client that goes away, and the process waits for them.
@@ -43,7 +64,7 @@ impl ServeState {
         pool: PgPool,
         chains: Vec<Deployment>,
         metrics: PrometheusHandle,
-        head_age_max: Duration,
+        ready: ReadyLimits,
         health: Health,
     ) -> anyhow::Result<Self> {
         let hub = Hub::new(pool.clone());
@@ -54,7 +75,7 @@ impl ServeState {
             hub,
             partials: Arc::default(),
             metrics,
-            head_age_max,
+            ready,
             health,
             tasks: TaskTracker::new(),
             in_flight: Arc::new(Semaphore::new(REQUESTS_IN_FLIGHT_MAX)),

@@ -1,5 +1,6 @@
 //! Where blocks come from: endpoints that may be slow, behind, broken or lying, and the pool that chooses among them.
 
+mod batch;
 pub mod clock;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;

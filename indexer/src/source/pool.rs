@@ -8,6 +8,7 @@ use super::clock::Clock;
 use super::{Endpoint, Fault};
 use crate::limits::{
     BACKOFF_MAX, BACKOFF_MIN, QUARANTINE_MAX, QUARANTINE_MIN, RANGES_IN_FLIGHT_MAX,
+    STEPS_BEFORE_PARDON,
 };
 
 /// The endpoints of one chain.
@@ -43,6 +44,8 @@ struct Slot {
     chain_checked: bool,
     failures: u32,
     lies: u32,
+    /// Steps served since the last lie, or since half of them were forgiven.
+    served: u32,
     not_before: Option<Duration>,
     quarantined: bool,
     last_fault: Option<String>,
@@ -57,6 +60,7 @@ impl<E: Endpoint> Pool<E> {
             chain_checked: false,
             failures: 0,
             lies: 0,
+            served: 0,
             not_before: None,
             quarantined: false,
             last_fault: None,
@@ -131,6 +135,11 @@ impl<E: Endpoint> Pool<E> {
         slot.not_before = None;
         slot.quarantined = false;
         slot.concurrency = (slot.concurrency + 1).min(RANGES_IN_FLIGHT_MAX);
+        slot.served += 1;
+        if STEPS_BEFORE_PARDON <= slot.served {
+            slot.served = 0;
+            slot.lies /= 2;
+        }
     }
 
     /// The endpoint failed a step: it is left alone for a while, and longer if it failed a check.
@@ -145,8 +154,10 @@ impl<E: Endpoint> Pool<E> {
         slot.last_fault = Some(fault.to_string());
         match fault {
             Fault::Absent(_) => {}
-            Fault::TooLarge(_) => return,
-            Fault::Unavailable(_) | Fault::Unsupported(_) => slot.back_off(now),
+            // What can be asked for in smaller parts was, before it came to this.
+            Fault::TooLarge(_) | Fault::Unavailable(_) | Fault::Unsupported(_) => {
+                slot.back_off(now);
+            }
             Fault::RateLimited(_) => {
                 slot.concurrency = (slot.concurrency / 2).max(1);
                 slot.back_off(now);
@@ -155,11 +166,17 @@ impl<E: Endpoint> Pool<E> {
                 // A node behind a load balancer may be another one next time.
                 slot.chain_checked = false;
                 slot.lies += 1;
+                slot.served = 0;
                 slot.quarantined = true;
                 slot.not_before = Some(now + doubled(QUARANTINE_MIN, QUARANTINE_MAX, slot.lies));
             }
         }
         state.preferred = (index + 1) % count;
+    }
+
+    /// Asks this endpoint next time.
+    pub fn prefer(&self, index: Index) {
+        self.lock().preferred = index;
     }
 
     /// Asks another endpoint next time, without blame.
@@ -202,4 +219,65 @@ impl Slot {
 fn doubled(first: Duration, most: Duration, times: u32) -> Duration {
     let factor = 2u32.saturating_pow(times.saturating_sub(1).min(16));
     first.saturating_mul(factor).min(most)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+    use crate::source::rpc::RpcEndpoint;
+
+    /// A pool of so many endpoints that are never asked, and its time in milliseconds.
+    fn pool(count: u16) -> (Pool<RpcEndpoint>, Arc<AtomicU64>) {
+        let endpoint = |number: u16| {
+            let url = format!("http://node-{number}.example").parse().unwrap();
+            RpcEndpoint::new(&url).unwrap()
+        };
+        let time = Arc::new(AtomicU64::new(0));
+        let now = Arc::clone(&time);
+        let clock = Clock::new(move || Duration::from_millis(now.load(Ordering::Relaxed)));
+        (Pool::new((0..count).map(endpoint).collect(), clock), time)
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_that_refuses_what_cannot_be_made_smaller_is_left_for_another() {
+        let (pool, time) = pool(2);
+        assert_eq!(pool.pick(), Ok(0));
+        pool.punish(0, &Fault::TooLarge("response size exceeded".into()));
+        assert_eq!(pool.pick(), Ok(1));
+        pool.punish(1, &Fault::TooLarge("response size exceeded".into()));
+        assert_eq!(pool.pick(), Err(BACKOFF_MIN));
+        time.fetch_add(BACKOFF_MIN.as_millis() as u64, Ordering::Relaxed);
+        assert_eq!(pool.pick(), Ok(0));
+        // It is asked ever more seldom.
+        pool.punish(0, &Fault::TooLarge("response size exceeded".into()));
+        pool.punish(1, &Fault::TooLarge("response size exceeded".into()));
+        assert_eq!(pool.pick(), Err(2 * BACKOFF_MIN));
+    }
+
+    #[tokio::test]
+    async fn lies_are_forgiven_by_long_service() {
+        let (pool, time) = pool(1);
+        let lie = Fault::lie(crate::verify::Check::Bloom, "a log that never was");
+        let quarantine = || {
+            pool.punish(0, &lie);
+            let quarantine = pool.pick().unwrap_err();
+            time.fetch_add(quarantine.as_millis() as u64, Ordering::Relaxed);
+            quarantine
+        };
+        for factor in [1, 2, 4, 8] {
+            assert_eq!(quarantine(), factor * QUARANTINE_MIN);
+        }
+        for _ in 1..STEPS_BEFORE_PARDON {
+            pool.reward(0);
+        }
+        assert_eq!(quarantine(), 16 * QUARANTINE_MIN);
+        // Five lies become two, and two one.
+        for _ in 0..2 * STEPS_BEFORE_PARDON {
+            pool.reward(0);
+        }
+        assert_eq!(quarantine(), 2 * QUARANTINE_MIN);
+    }
 }

@@ -15,10 +15,14 @@ const TOO_LARGE: &[&str] = &[
     "response too large",
     "response is too big",
     "limited to a",
+    "limited to 0",
     "block range",
+    "blocks range",
     "range is too",
     "range too",
     "range limit",
+    "ranges over",
+    "range allowed",
     "max range",
     "maximum range",
     "too many blocks",
@@ -27,15 +31,19 @@ const TOO_LARGE: &[&str] = &[
     "please limit the query",
     "exceeds limit of",
     "exceeds the limit",
+    "exceeds defined limit",
+    "number of requested blocks",
     "query timeout exceeded",
-    "batch too large",
-    "batch limit",
-    "batch size",
+    "query timed out",
+    "batch",
     "narrow your filter",
     "consider reducing",
     "returned more than",
     "exceeds max results",
 ];
+
+/// Those that could be taken for "too often", in lower case.
+const BATCH_TOO_LARGE: &[&str] = &["requests in batch", "requests in a batch", "batch size"];
 
 /// The wordings of "too often", in lower case.
 const RATE_LIMITED: &[&str] = &[
@@ -65,12 +73,19 @@ const ABSENT: &[&str] = &[
     "after last accepted block",
     "hash is not currently canonical",
     "resource not found",
+    // A node that has pruned it.
+    "state is not available",
+    "state not available",
+    "state unavailable",
+    "missing trie node",
+    "pruned",
 ];
 
 /// The wordings of "no such method here", in lower case.
 const UNSUPPORTED: &[&str] = &[
     "method not found",
-    "is not available",
+    "method is not available",
+    "does not exist/is not available",
     "not supported",
     "unsupported method",
     "method not allowed",
@@ -81,6 +96,9 @@ pub fn classify(code: i64, message: &str) -> Fault {
     let text: String = message.chars().take(ERROR_TEXT_MAX).collect();
     let lower = text.to_lowercase();
     let says = |wordings: &[&str]| wordings.iter().any(|wording| lower.contains(wording));
+    if code != 429 && says(BATCH_TOO_LARGE) {
+        return Fault::TooLarge(text);
+    }
     // "Rate limit" first: some providers name the range that a paid plan would allow in the same text.
     if code == 429 || says(RATE_LIMITED) {
         return Fault::RateLimited(text);
@@ -133,6 +151,15 @@ mod tests {
             ),
             (-32000, "query timeout exceeded", "too_large"),
             (-32000, "logs matched by query exceeds limit of 10000", "too_large"),
+            (-32000, "eth_getLogs is limited to 0 - 50 blocks range", "too_large"),
+            (-32600, "exceeds the range allowed for your plan (5000 > 3000)", "too_large"),
+            (-32600, "Request exceeds defined limit.", "too_large"),
+            (-32600, "Maximum allowed number of requested blocks is 1000", "too_large"),
+            (-32000, "log query timed out", "too_large"),
+            (35, "ranges over 10000 blocks are not supported on free plan", "too_large"),
+            (-32600, "Too many requests in batch: 100, maximum is 20", "too_large"),
+            (31, "Batch of more than 3 requests are not allowed on free tier", "too_large"),
+            (-32000, "batch requests are not supported", "too_large"),
             (-32005, "limit exceeded", "too_large"),
             (-32008, "backend response too large", "too_large"),
             (-32003, "query exceeds max results 20000, retry with the range 100-200", "too_large"),
@@ -143,12 +170,17 @@ mod tests {
             (-32000, "unknown block", "absent"),
             (-32000, "header not found", "absent"),
             (-32001, "resource not found", "absent"),
+            (-32000, "historical state is not available", "absent"),
+            (-32000, "missing trie node 0xabc (path )", "absent"),
+            (4444, "pruned history unavailable", "absent"),
             (-32602, "BlockOutOfRangeError: block height is 10 but requested was 12", "absent"),
             (
                 -32601,
                 "the method eth_getBlockReceipts does not exist/is not available",
                 "unsupported",
             ),
+            (-32601, "eth_getBlockReceipts is not available", "unsupported"),
+            (-32000, "the archive is not available", "unavailable"),
             (-32000, "internal error", "unavailable"),
         ];
         for (code, message, expected) in cases {

@@ -11,85 +11,158 @@ use alloy::transports::{TransportError, TransportErrorKind};
 use anyhow::{Context, bail};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use serde_json::{Value, json};
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
 use tokio::time::timeout;
 use tokio::try_join;
 
+use super::batch::CallsMax;
 use super::transport::HttpTransport;
 use super::wire::{WireBlock, WireLog, WireReceipt};
 use super::{ClaimedHeads, Endpoint, Fault, LogFilter};
 use crate::chain::RawLog;
 use crate::config::RpcUrl;
-use crate::limits::{BATCH_HEADERS_MAX, BATCHES_IN_FLIGHT_MAX, RPC_TIMEOUT};
+use crate::limits::{BATCH_HEADERS_MAX, BATCH_RECEIPTS_MAX, BATCHES_IN_FLIGHT_MAX, RPC_TIMEOUT};
 use crate::source::refusal;
 use crate::verify::receipts::ClaimedReceipt;
 use crate::verify::{Check, ClaimedHeader};
 
-/// One node. A WebSocket connects at the first question.
+/// One node. A WebSocket connects at the first question, and anew after its connection has ended.
 #[derive(Debug)]
 pub struct RpcEndpoint {
     name: String,
     url: RpcUrl,
-    client: OnceCell<RpcClient>,
+    // Tokio's mutex, because it is held while a WebSocket connects, which others wait for.
+    connection: Mutex<Connection>,
+    /// Calls of one request, apart because a block's receipts are so much larger than its header.
+    headers_max: CallsMax,
+    receipts_max: CallsMax,
 }
+
+#[derive(Debug, Default)]
+struct Connection {
+    client: Option<RpcClient>,
+    /// How many were made: what tells a client that has ended from the one that took its place.
+    count: u64,
+}
+
+/// Attempts that a WebSocket's client makes by itself when its connection breaks; while it makes them, questions hang. Later
+/// ones are this endpoint's, each at a question, so that they fail at once and the pool asks somebody else.
+const RECONNECTS_MAX: u32 = 1;
 
 impl RpcEndpoint {
     /// Fails when the URL's scheme is none that is spoken here.
     pub fn new(url: &RpcUrl) -> anyhow::Result<Self> {
-        let client = OnceCell::new();
+        let mut connection = Connection::default();
         match url.scheme() {
             "http" | "https" => {
                 let transport =
                     HttpTransport::new(url.expose().clone()).context("set up the HTTP client")?;
-                client
-                    .set(RpcClient::new(transport, false))
-                    .map_err(|_| anyhow::anyhow!("set up the HTTP client twice"))?;
+                connection.client = Some(RpcClient::new(transport, false));
             }
             "ws" | "wss" => {}
             other => bail!("rpc url {url}: scheme `{other}` is none of http, https, ws, wss"),
         }
-        Ok(Self { name: url.to_string(), url: url.clone(), client })
+        Ok(Self {
+            name: url.to_string(),
+            url: url.clone(),
+            connection: Mutex::new(connection),
+            headers_max: CallsMax::new(BATCH_HEADERS_MAX),
+            receipts_max: CallsMax::new(BATCH_RECEIPTS_MAX),
+        })
     }
 
-    async fn client(&self) -> Result<&RpcClient, Fault> {
-        let connect = || async {
-            let connection = RpcClient::connect_pubsub(WsConnect::new(self.url.expose().as_str()));
-            timeout(RPC_TIMEOUT, connection)
-                .await
-                .map_err(|_| timed_out())?
-                .map_err(|error| fault(&error))
-        };
-        self.client.get_or_try_init(connect).await
+    /// The client, connected if it was not, and its number.
+    async fn client(&self) -> Result<(RpcClient, u64), Fault> {
+        let mut connection = self.connection.lock().await;
+        if let Some(client) = &connection.client {
+            return Ok((client.clone(), connection.count));
+        }
+        let socket = WsConnect::new(self.url.expose().as_str()).with_max_retries(RECONNECTS_MAX);
+        let client = timeout(RPC_TIMEOUT, RpcClient::connect_pubsub(socket))
+            .await
+            .map_err(|_| timed_out())?
+            .map_err(|error| fault(&error))?;
+        connection.count += 1;
+        connection.client = Some(client.clone());
+        Ok((client, connection.count))
+    }
+
+    /// Waits for an answer. A client whose WebSocket has ended is forgotten: it would refuse every further question.
+    async fn answer<T>(
+        &self,
+        client: u64,
+        response: impl Future<Output = Result<T, TransportError>>,
+    ) -> Result<T, Fault> {
+        let answer = timeout(ANSWER_TIMEOUT, response).await.map_err(|_| timed_out())?;
+        if let Err(RpcError::Transport(TransportErrorKind::BackendGone)) = &answer {
+            let mut connection = self.connection.lock().await;
+            if connection.count == client {
+                connection.client = None;
+            }
+        }
+        answer.map_err(|error| fault(&error))
     }
 
     async fn request<R>(&self, method: &'static str, params: serde_json::Value) -> Result<R, Fault>
     where
         R: serde::de::DeserializeOwned + std::fmt::Debug + Send + Sync + Unpin + 'static,
     {
-        let call = self.client().await?.request::<_, R>(method, params);
-        answer(call.into_future()).await
+        let (client, number) = self.client().await?;
+        self.answer(number, client.request::<_, R>(method, params).into_future()).await
     }
 
-    /// Calls in one request; null where the node says that it has no such block.
+    /// Calls in one request, or in as many as it takes until the node does not find them too large; null where the node says
+    /// that it has no such block.
     async fn batch<R>(
         &self,
+        most: &CallsMax,
         method: &'static str,
-        params: impl IntoIterator<Item = serde_json::Value>,
+        params: Vec<Value>,
     ) -> Result<Vec<Option<R>>, Fault>
     where
         R: serde::de::DeserializeOwned + std::fmt::Debug + Send + Sync + Unpin + 'static,
     {
-        let client = self.client().await?;
+        let mut results = Vec::with_capacity(params.len());
+        loop {
+            let rest = &params[results.len()..];
+            if rest.is_empty() {
+                return Ok(results);
+            }
+            let part = &rest[..most.limit().min(rest.len())];
+            match self.batch_at_once(method, part).await {
+                Ok(answers) => {
+                    most.served(part.len());
+                    results.extend(answers);
+                }
+                Err(Fault::TooLarge(text)) if 1 < part.len() => {
+                    most.refused(part.len());
+                    let (endpoint, calls) = (&self.name, most.limit());
+                    tracing::debug!(%endpoint, method, calls, %text, "requests were made smaller");
+                }
+                Err(fault) => return Err(fault),
+            }
+        }
+    }
+
+    async fn batch_at_once<R>(
+        &self,
+        method: &'static str,
+        params: &[Value],
+    ) -> Result<Vec<Option<R>>, Fault>
+    where
+        R: serde::de::DeserializeOwned + std::fmt::Debug + Send + Sync + Unpin + 'static,
+    {
+        let (client, number) = self.client().await?;
         let mut batch = client.new_batch();
         let mut waiters = Vec::new();
         for params in params {
-            let waiter = batch.add_call::<_, R>(method, &params).map_err(|error| fault(&error))?;
+            let waiter = batch.add_call::<_, R>(method, params).map_err(|error| fault(&error))?;
             waiters.push(waiter);
         }
-        answer(batch.send().into_future()).await?;
+        self.answer(number, batch.send().into_future()).await?;
         let mut results = Vec::with_capacity(waiters.len());
         for waiter in waiters {
-            results.push(match answer(waiter).await {
+            results.push(match self.answer(number, waiter).await {
                 Ok(result) => Some(result),
                 // Some nodes answer with an error where others answer null.
                 Err(Fault::Absent(_)) => None,
@@ -116,14 +189,14 @@ impl RpcEndpoint {
         Ok(filter.join(named, anywhere))
     }
 
-    /// One batch of block requests; null where there is no such block.
+    /// Blocks by what they are asked for with; null where there is no such block.
     async fn blocks(
         &self,
         method: &'static str,
         keys: impl IntoIterator<Item = serde_json::Value>,
     ) -> Result<Vec<Option<ClaimedHeader>>, Fault> {
-        let params = keys.into_iter().map(|key| json!([key, false]));
-        let blocks = self.batch::<Option<WireBlock>>(method, params).await?;
+        let params = keys.into_iter().map(|key| json!([key, false])).collect();
+        let blocks = self.batch::<Option<WireBlock>>(&self.headers_max, method, params).await?;
         Ok(blocks.into_iter().map(|block| block.flatten().map(ClaimedHeader::from)).collect())
     }
 }
@@ -184,8 +257,10 @@ impl Endpoint for RpcEndpoint {
     }
 
     async fn receipts(&self, blocks: &[B256]) -> Result<Vec<Option<Vec<ClaimedReceipt>>>, Fault> {
-        let keys = blocks.iter().map(|block| json!([block]));
-        let answers = self.batch::<Option<Vec<WireReceipt>>>("eth_getBlockReceipts", keys).await?;
+        let keys = blocks.iter().map(|block| json!([block])).collect();
+        let answers = self
+            .batch::<Option<Vec<WireReceipt>>>(&self.receipts_max, "eth_getBlockReceipts", keys)
+            .await?;
         let claimed =
             |receipts: Vec<WireReceipt>| receipts.into_iter().map(ClaimedReceipt::from).collect();
         Ok(answers.into_iter().map(|receipts| receipts.flatten().map(claimed)).collect())
@@ -194,10 +269,6 @@ impl Endpoint for RpcEndpoint {
 
 /// A WebSocket has no time limit of its own.
 const ANSWER_TIMEOUT: Duration = RPC_TIMEOUT;
-
-async fn answer<T>(response: impl Future<Output = Result<T, TransportError>>) -> Result<T, Fault> {
-    timeout(ANSWER_TIMEOUT, response).await.map_err(|_| timed_out())?.map_err(|error| fault(&error))
-}
 
 fn timed_out() -> Fault {
     Fault::Unavailable(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()))
@@ -210,6 +281,9 @@ fn fault(error: &TransportError) -> Fault {
         RpcError::DeserError { err, .. } => Fault::lie(Check::Shape, err.to_string()),
         RpcError::Transport(TransportErrorKind::HttpError(error)) if error.status == 429 => {
             Fault::RateLimited(error.body.clone())
+        }
+        RpcError::Transport(TransportErrorKind::HttpError(error)) if error.status == 413 => {
+            Fault::TooLarge("HTTP 413".to_owned())
         }
         RpcError::Transport(TransportErrorKind::HttpError(error)) => {
             Fault::Unavailable(format!("HTTP {}", error.status))

@@ -3,9 +3,12 @@
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use alloy::rpc::json_rpc::{RequestPacket, ResponsePacket};
+use alloy::rpc::json_rpc::{
+    ErrorPayload, RequestPacket, Response, ResponsePacket, ResponsePayload,
+};
 use alloy::transports::{TransportError, TransportErrorKind, TransportFut};
 use reqwest::header::RETRY_AFTER;
+use serde::Deserialize;
 use url::Url;
 
 use crate::limits::{RPC_RESPONSE_BYTES_MAX, RPC_TIMEOUT};
@@ -32,6 +35,7 @@ impl HttpTransport {
     }
 
     async fn send(self, packet: RequestPacket) -> Result<ResponsePacket, TransportError> {
+        let is_batch = matches!(packet, RequestPacket::Batch(_));
         let mut response = self
             .client
             .post(self.url)
@@ -58,15 +62,34 @@ impl HttpTransport {
             }
             body.extend_from_slice(&chunk);
         }
-        // Some servers put a JSON-RPC error into a response that is not 200.
-        match serde_json::from_slice(&body) {
-            Ok(packet) => Ok(packet),
-            Err(_) if !status.is_success() => {
-                Err(TransportErrorKind::http_error(status.as_u16(), format!("HTTP {status}")))
-            }
-            Err(error) => Err(TransportError::deser_err(error, "")),
+        let error = match serde_json::from_slice(&body) {
+            // Several calls are answered by one error: all of them are refused.
+            Ok(ResponsePacket::Single(Response {
+                payload: ResponsePayload::Failure(error),
+                ..
+            })) if is_batch => return Err(TransportError::ErrorResp(error)),
+            Ok(packet) => return Ok(packet),
+            Err(error) => error,
+        };
+        // Some servers name no call where they refuse a request, and some do so with a status that is not 200.
+        if let Ok(Refusal { error }) = serde_json::from_slice(&body) {
+            return Err(TransportError::ErrorResp(error));
         }
+        if !status.is_success() {
+            return Err(TransportErrorKind::http_error(status.as_u16(), format!("HTTP {status}")));
+        }
+        if !error.is_data() {
+            // A proxy's page, or an answer that broke off: the node said nothing, so it said nothing wrong.
+            return Err(TransportErrorKind::custom_str("the answer is not JSON"));
+        }
+        Err(TransportError::deser_err(error, ""))
     }
+}
+
+/// What refuses a request as a whole.
+#[derive(Debug, Deserialize)]
+struct Refusal {
+    error: ErrorPayload,
 }
 
 impl tower::Service<RequestPacket> for HttpTransport {

@@ -16,7 +16,7 @@ use super::projection_rows::{self, Derivation, Derived, Source, Telling, joined}
 use super::{Applied, Cursor, Repair, Step, Store, StoreError};
 use crate::abort::{Point, reach};
 use crate::chain::{Block, BlockRef, Fact};
-use crate::contract::Factory;
+use crate::contract::{Factory, RegisterError, Sources, register};
 use crate::follow::keep_from;
 use crate::limits::{PARTITION_BLOCKS, STATEMENT_TIMEOUT};
 use crate::project::Context;
@@ -38,6 +38,8 @@ pub struct PgStore {
     options: PgConnectOptions,
     chain_id: i64,
     connection: Option<StoreConnection>,
+    /// How many times this store has become the one that follows.
+    term: u64,
     /// What is known after this store's last step, and the cursor's epoch then. Nobody else writes while the epoch stays.
     known: Option<(u64, Known)>,
     /// The partitions that are known to be there, by their blocks' number over [`PARTITION_BLOCKS`].
@@ -56,6 +58,7 @@ impl PgStore {
             options,
             chain_id: signed(chain_id)?,
             connection: None,
+            term: 0,
             known: None,
             partitions: None,
         })
@@ -82,7 +85,19 @@ impl PgStore {
             return Ok(false);
         }
         self.connection = Some(connection);
+        self.term += 1;
         Ok(true)
+    }
+
+    /// Changes when another process may have followed meanwhile.
+    pub fn term(&self) -> u64 {
+        self.term
+    }
+
+    /// Remembers what is followed from here on. Fails where that would leave a hole.
+    pub async fn register(&mut self, sources: &Sources) -> Result<(), RegisterError> {
+        let chain_id = self.chain_id;
+        register(self.connection()?, chain_id, sources).await
     }
 
     /// Writes that a node answered with this head.

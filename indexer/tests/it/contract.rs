@@ -217,6 +217,94 @@ async fn a_contract_that_comes_too_late_is_refused() {
     assert!(error.contains("already indexed") && error.contains("Usdc"), "{error}");
 }
 
+/// The same configuration without the contract.
+fn without(mut config: IndexerConfig) -> IndexerConfig {
+    config.contract.clear();
+    config
+}
+
+/// Lets the node's chain grow and waits until that is indexed.
+async fn index_to(database: &TestDatabase, node: &Replay, branch: &mut Branch, height: u64) {
+    grow(branch, height, 0xaa);
+    node.switch(branch.clone(), height);
+    let begun = Instant::now();
+    loop {
+        let tip = sqlx::query_scalar::<_, i64>("select number from indexer.cursors")
+            .fetch_optional(&database.pool())
+            .await
+            .unwrap();
+        if tip == i64::try_from(height).ok() {
+            return;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "indexed up to {tip:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn refusal(config: IndexerConfig) -> String {
+    let indexer = Indexer::start(config).await;
+    let error = indexer.task.await.unwrap().unwrap_err();
+    format!("{error:#}")
+}
+
+/// Blocks that were indexed while a contract was not in the configuration do not hold its logs.
+#[tokio::test]
+async fn a_contract_that_was_away_for_a_while_is_refused() {
+    let database = TestDatabase::create().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mut branch = Branch::genesis().unwrap();
+    grow(&mut branch, 1, 0xaa);
+    let node = Replay::start(CHAIN_ID, branch.clone(), 1, (10, 20)).await.unwrap();
+    let with = |start: u64| config(folder.path(), &database, &node, start);
+
+    // Twice, because a restart alone is no absence.
+    for height in [HEAD, HEAD + 2] {
+        let indexer = Indexer::start(with(1)).await;
+        index_to(&database, &node, &mut branch, height).await;
+        indexer.stop().await.unwrap();
+    }
+    let indexer = Indexer::start(without(with(1))).await;
+    index_to(&database, &node, &mut branch, HEAD + 5).await;
+    indexer.stop().await.unwrap();
+    let error = refusal(with(1)).await;
+    let missing = format!("blocks {} to {} are already indexed without it", HEAD + 3, HEAD + 5);
+    assert!(error.contains("Usdc") && error.contains(&missing), "{error}");
+
+    // It may begin anew above the hole.
+    let indexer = Indexer::start(with(HEAD + 6)).await;
+    index_to(&database, &node, &mut branch, HEAD + 7).await;
+    let newest = "{ usdcTransfers(first: 3, orderBy: value, orderDirection: desc) { value } }";
+    let values = [HEAD + 7, HEAD + 6, HEAD + 2].map(|value| json!({ "value": value.to_string() }));
+    indexer.wait_for(newest, &json!({ "usdcTransfers": values })).await;
+    indexer.stop().await.unwrap();
+
+    // So it is with a token, which has no block of its own to begin at.
+    let mut config = with(HEAD + 6);
+    config.token.push(Address::repeat_byte(0x70));
+    let error = refusal(config).await;
+    assert!(error.contains("the token 0x7070") && error.contains("a new database, or"), "{error}");
+}
+
+/// What a standby was configured for and the process before it was not is told when it takes over.
+#[tokio::test]
+async fn a_standby_does_not_take_over_with_a_hole() {
+    let database = TestDatabase::create().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mut branch = Branch::genesis().unwrap();
+    grow(&mut branch, 1, 0xaa);
+    let node = Replay::start(CHAIN_ID, branch.clone(), 1, (10, 20)).await.unwrap();
+    let with = config(folder.path(), &database, &node, HEAD + 3);
+    let leader = Indexer::start(without(with.clone())).await;
+    index_to(&database, &node, &mut branch, HEAD).await;
+    let standby = Indexer::start(with).await;
+    standby.wait_for("{ usdcTransfers { value } }", &json!({ "usdcTransfers": [] })).await;
+    index_to(&database, &node, &mut branch, HEAD + 5).await;
+    leader.stop().await.unwrap();
+    let error = format!("{:#}", standby.task.await.unwrap().unwrap_err());
+    let missing = format!("blocks {} to {} are already indexed without it", HEAD + 3, HEAD + 5);
+    assert!(error.contains("Usdc") && error.contains(&missing), "{error}");
+}
+
 fn swap(pool: u8, amount: u64) -> Draft {
     let event = Swap { trader: TOKEN, amount: U256::from(amount) };
     (Address::repeat_byte(pool), event.encode_log_data())

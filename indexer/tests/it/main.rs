@@ -9,3 +9,4 @@ mod outbox;
 mod partition;
 mod serve;
 mod sim;
+mod websocket;

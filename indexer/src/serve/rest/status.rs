@@ -1,6 +1,6 @@
 //! `GET /v1/status`: how far every chain is indexed, and whether all is well.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use alloy::primitives::{Address, B256};
 use auspex_protocol::deployment::Deployment;
@@ -34,6 +34,8 @@ pub(in super::super) struct ChainStatus {
     pub(in super::super) lag_blocks: Option<u64>,
     /// Seconds since a node last told its head.
     pub(in super::super) head_age_seconds: Option<u64>,
+    /// Seconds since the newest indexed block's own time.
+    block_age_seconds: Option<u64>,
     pub(in super::super) healthy: bool,
     /// Why it is not healthy.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -136,6 +138,7 @@ pub(in super::super) async fn chain(
         indexed: None,
         lag_blocks: None,
         head_age_seconds: None,
+        block_age_seconds: None,
         healthy: false,
         reason: Some("nothing has been indexed yet".to_owned()),
         trouble: None,
@@ -153,10 +156,20 @@ pub(in super::super) async fn chain(
     }
     if let Some(row) = row {
         let lag = row.head_number.saturating_sub(row.number).max(0);
-        status.reason = ill(row.halted, row.head_age, lag, state.head_age_max);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        // A block's time may be ahead of this clock.
+        let block_age = now.saturating_sub(Duration::from_secs(row.time.max(0).unsigned_abs()));
+        let ages = Ages {
+            head: Duration::from_secs(row.head_age.max(0).unsigned_abs()),
+            head_max: state.ready.head_age_max,
+            block: block_age,
+            block_max: state.ready.block_age_max(deployment.chain_id),
+        };
+        status.reason = ill(row.halted, lag, ages);
         status.healthy = status.reason.is_none();
         status.lag_blocks = Some(lag.unsigned_abs());
-        status.head_age_seconds = Some(row.head_age.max(0).unsigned_abs());
+        status.head_age_seconds = Some(ages.head.as_secs());
+        status.block_age_seconds = Some(ages.block.as_secs());
         status.head = Some(block(row.head_number, row.head_hash.as_deref(), row.head_time));
         status.safe = Some(block(row.safe_number, row.safe_hash.as_deref(), row.safe_time));
         status.finalized =
@@ -174,25 +187,36 @@ fn block(number: i64, hash: Option<&[u8]>, time: Option<i64>) -> BlockView {
     }
 }
 
+/// How old what is known of a chain is, and may be.
+#[derive(Debug, Clone, Copy)]
+struct Ages {
+    /// Since a node last told its head.
+    head: Duration,
+    head_max: Duration,
+    /// Since the newest indexed block's own time.
+    block: Duration,
+    block_max: Option<Duration>,
+}
+
 /// Why a chain is not healthy; `None` when it is.
-fn ill(
-    halted: Option<String>,
-    head_age_seconds: i64,
-    lag_blocks: i64,
-    head_age_max: Duration,
-) -> Option<String> {
-    let head_age_max = i64::try_from(head_age_max.as_secs()).unwrap_or(i64::MAX);
+fn ill(halted: Option<String>, lag_blocks: i64, ages: Ages) -> Option<String> {
     if let Some(reason) = halted {
         return Some(format!("stopped, and waits for a person: {reason}"));
     }
-    if head_age_max < head_age_seconds {
-        return Some(format!(
-            "no node has told its head for {head_age_seconds} s (limit {head_age_max} s)"
-        ));
+    let (age, limit) = (ages.head.as_secs(), ages.head_max.as_secs());
+    if limit < age {
+        return Some(format!("no node has told its head for {age} s (limit {limit} s)"));
     }
     if LAG_BLOCKS_MAX < lag_blocks {
         return Some(format!(
             "{lag_blocks} blocks behind the head (limit {LAG_BLOCKS_MAX}); still catching up"
+        ));
+    }
+    if let Some(limit) = ages.block_max.filter(|limit| *limit < ages.block) {
+        return Some(format!(
+            "the newest block is {} s old (limit {} s): the endpoints stand still, or the chain does",
+            ages.block.as_secs(),
+            limit.as_secs()
         ));
     }
     None
@@ -203,13 +227,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_chain_is_ill_when_it_stopped_or_its_head_is_old_or_far() {
-        let minute = Duration::from_secs(60);
-        assert_eq!(ill(None, 60, 64, minute), None);
-        assert!(ill(None, 61, 0, minute).unwrap().contains("61 s"));
-        assert!(ill(None, 10, 0, Duration::from_secs(9)).unwrap().contains("limit 9 s"));
-        assert!(ill(None, 0, 65, minute).unwrap().contains("65 blocks"));
+    fn a_chain_is_ill_when_it_stopped_or_its_head_is_old_or_far_or_stands_still() {
+        let second = Duration::from_secs(1);
+        let well = Ages {
+            head: 60 * second,
+            head_max: 60 * second,
+            block: 120 * second,
+            block_max: Some(120 * second),
+        };
+        assert_eq!(ill(None, 64, well), None);
+        assert!(ill(None, 0, Ages { head: 61 * second, ..well }).unwrap().contains("61 s"));
+        assert!(ill(None, 0, Ages { head_max: 9 * second, ..well }).unwrap().contains("limit 9 s"));
+        assert!(ill(None, 65, well).unwrap().contains("65 blocks"));
         let halted = Some("reorg below finalized".to_owned());
-        assert!(ill(halted, 0, 0, minute).unwrap().contains("reorg below"));
+        assert!(ill(halted, 0, well).unwrap().contains("reorg below"));
+        let still = Ages { block: 121 * second, ..well };
+        assert!(ill(None, 0, still).unwrap().contains("the newest block is 121 s old"));
+        assert_eq!(ill(None, 0, Ages { block_max: None, ..still }), None);
     }
 }

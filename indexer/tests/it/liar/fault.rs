@@ -1,7 +1,9 @@
 //! Lies, limits and failures, in the backfill and at the tip.
 
 use auspex_devnet::postgres::TestDatabase;
-use auspex_devnet::replay::Faults;
+use auspex_devnet::replay::{Faults, Replay};
+use auspex_indexer::source::rpc::RpcEndpoint;
+use auspex_indexer::source::{Endpoint, Fault};
 use auspex_indexer::verify::Level;
 
 use super::play::{FINALIZED_LAG, LEVELS, Last, PAST, Play, grow, past};
@@ -27,6 +29,7 @@ fn faults() -> Vec<(&'static str, Faults)> {
         ("a range limit in QuickNode's words", Faults { range_max: Some(7), ..honest() }),
         ("a result limit in Alchemy's words", Faults { logs_max: Some(30), ..honest() }),
         ("HTTP 429 on every fifth request", Faults { refuse_every: Some(5), ..honest() }),
+        ("a page on every fifth request", Faults { page_every: Some(5), ..honest() }),
         ("another chain id", Faults { chain_id: Some(424_242), ..honest() }),
     ]
 }
@@ -73,6 +76,43 @@ async fn what_is_followed_from_a_lying_node_is_right_or_not_there() {
             play.assert_follows(&branch, &name).await;
         }
     }
+}
+
+/// What a node finds too large is asked for in smaller parts, until it answers: nobody has to heal it.
+#[tokio::test]
+async fn a_nodes_limits_are_kept_to() {
+    let database = TestDatabase::create().await.expect("create a database");
+    let branch = past(Last::Numbered);
+    let limits = [
+        ("calls of one request", Faults { calls_max: Some(7), ..Faults::default() }),
+        (
+            "a range limit in unknown words",
+            Faults { range_max_unsaid: Some(30), ..Faults::default() },
+        ),
+        ("no requests of several calls", Faults { calls_max: Some(1), ..Faults::default() }),
+    ];
+    for level in LEVELS {
+        for (name, limit) in &limits {
+            let mut play = Play::new(&database, &branch, level).await;
+            play.node.set_faults(limit.clone());
+            play.steps(100).await;
+            assert_eq!(play.tip(), Some(PAST), "{name}, {level:?}");
+            play.assert_prefix_of(&branch, name).await;
+        }
+    }
+}
+
+/// A page in place of an answer says nothing of the chain, so that nothing that it says is wrong.
+#[tokio::test]
+async fn a_body_that_is_not_json_is_no_lie() {
+    let branch = past(Last::Numbered);
+    let node = Replay::start(1, branch.clone(), PAST, (10, 20)).await.expect("start a node");
+    let endpoint = RpcEndpoint::new(&node.url().parse().expect("a URL")).expect("an endpoint");
+    node.set_faults(Faults { page_every: Some(1), ..Faults::default() });
+    let fault = endpoint.chain_id().await.expect_err("a page");
+    assert!(matches!(fault, Fault::Unavailable(_)), "{fault}");
+    let fault = endpoint.headers(1, 3).await.expect_err("a page");
+    assert!(matches!(fault, Fault::Unavailable(_)), "{fault}");
 }
 
 /// What level `linked` is documented not to see: a log that nothing numbers, left out of a block whose other logs are given,

@@ -143,6 +143,11 @@ impl Play {
         self.assert_prefix_of(branch, name).await;
     }
 
+    /// How far the chain is indexed.
+    pub(crate) fn tip(&self) -> Option<u64> {
+        self.follower.cursor().map(|cursor| cursor.tip.number)
+    }
+
     pub(crate) fn halted(&self) -> Option<String> {
         self.follower.cursor().and_then(|cursor| cursor.halted.clone())
     }

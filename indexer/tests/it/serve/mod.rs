@@ -14,7 +14,7 @@ mod travel;
 use alloy::primitives::{Address, B256, address};
 use alloy::signers::local::PrivateKeySigner;
 use auspex_devnet::postgres::TestDatabase;
-use auspex_indexer::serve::{ServeState, app};
+use auspex_indexer::serve::{ReadyLimits, ServeState, app};
 use auspex_protocol::deployment::Deployment;
 use axum::Router;
 use axum::body::Body;
@@ -59,7 +59,7 @@ impl World {
             database.pool(),
             vec![deployment()],
             metrics,
-            std::time::Duration::from_secs(60),
+            ReadyLimits { head_age_max: std::time::Duration::from_secs(60), block_age_max: None },
             auspex_indexer::health::Health::default(),
         )
         .unwrap();

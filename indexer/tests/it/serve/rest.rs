@@ -1,10 +1,14 @@
 //! REST: shapes, pages, finality, and refusals.
 
+use std::time::Duration;
+
 use alloy::primitives::{B256, keccak256};
+use auspex_indexer::serve::app;
 use auspex_protocol::answer::{ANSWER_SCHEMA, Answer, Answerer};
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use serde_json::{Value, json};
+use tower::ServiceExt;
 
 use super::{World, account, hash, key, read};
 
@@ -161,6 +165,13 @@ async fn status_readiness_and_health_tell_the_truth() {
     );
     assert_eq!((&chain["lagBlocks"], &chain["healthy"]), (&json!(3), &json!(true)));
     assert_eq!(world.get("/ready").await.0, StatusCode::OK);
+    // Nodes that answer and stand still are seen by the age of the newest block.
+    let mut state = world.state.clone();
+    state.ready.block_age_max = Some(Duration::from_secs(60));
+    let request = Request::get("/ready").body(Body::empty()).unwrap();
+    let (status, ready) = read(app(state).oneshot(request).await.unwrap()).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(ready["reasons"][0].as_str().unwrap().contains("the newest block is"), "{ready}");
     for (change, reason) in [
         ("head_number = 1000", "900 blocks behind the head"),
         (

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use alloy::json_abi::Event;
+use alloy::primitives::Bytes;
 use alloy::sol_types::SolEvent;
 use auspex_indexer::contract::Factory;
 use auspex_indexer::follow::{Follower, Outcome, Policy};
@@ -325,24 +326,78 @@ async fn left_out_and_put_back(seed: u64) {
         world.heal();
     }
     heal(&world, &time, &mut follower).await;
-    let world = world.lock().expect("the world");
-    let of_escrow = |address: alloy::primitives::Address| address == story::ESCROW;
-    let mut expected = Vec::new();
-    let head = world.chain.head();
-    for number in 1..=head.number {
-        let block = world.chain.ancestor(head.hash, number).expect("a canonical block");
-        expected
-            .extend(block.logs().filter(|log| of_escrow(log.address)).map(|log| log.data.clone()));
-    }
+    assert_eq!(stored_of_escrow(&store), told_by_escrow(&world), "seed {seed}");
     let memory = store.lock();
-    let facts = memory.facts.values().flatten();
-    let stored: Vec<_> =
-        facts.filter(|fact| of_escrow(fact.address)).map(|fact| fact.data.clone()).collect();
-    assert_eq!(stored, expected, "seed {seed}");
     assert!(
         memory.reader.iter().eq(memory.current()),
         "a reader of the outbox believes something else"
     );
+}
+
+/// What the escrow said on the canonical branch.
+fn told_by_escrow(world: &Mutex<World>) -> Vec<Bytes> {
+    let world = world.lock().expect("the world");
+    let head = world.chain.head();
+    let mut told = Vec::new();
+    for number in 1..=head.number {
+        let block = world.chain.ancestor(head.hash, number).expect("a canonical block");
+        let of_escrow = block.logs().filter(|log| log.address == story::ESCROW);
+        told.extend(of_escrow.map(|log| log.data.clone()));
+    }
+    told
+}
+
+fn stored_of_escrow(store: &MemoryStore) -> Vec<Bytes> {
+    let memory = store.lock();
+    let facts = memory.facts.values().flatten();
+    let of_escrow = facts.filter(|fact| fact.address == story::ESCROW);
+    of_escrow.map(|fact| fact.data.clone()).collect()
+}
+
+/// At level `linked`, an empty answer that the bloom speaks against is not taken from a node without receipts: another one is
+/// asked, and where there is none, following waits unless it is only to observe.
+#[test]
+fn an_omission_that_no_receipts_can_tell_is_not_stored() {
+    for (nodes, observe_only) in [(2, false), (1, false), (1, true)] {
+        in_one_thread(left_out_unproved(nodes, observe_only));
+    }
+}
+
+async fn left_out_unproved(nodes: usize, observe_only: bool) {
+    let mut rng = StdRng::seed_from_u64(3);
+    let mut chain = SimChain::new();
+    chain.mine(&mut rng, 90, 0.8);
+    let world = Arc::new(Mutex::new(World::new(chain, nodes, 3)));
+    let policy = Policy { live: Level::Linked, backfill: Level::Linked, observe_only, sample: 0.0 };
+    let store = MemoryStore::default();
+    let time = Time::default();
+    let mut follower = follower(&world, &time, policy, store.clone(), CHAIN_ID);
+    {
+        let node = &mut world.lock().expect("the world").nodes[0];
+        node.vices = vec![node::Vice::OmitUnproved];
+        node.rate = 1.0;
+    }
+    let mut reasons = Vec::new();
+    for _ in 0..50 {
+        if let Outcome::Refused { fault, .. } =
+            follower.converge().await.expect("a memory does not fail")
+        {
+            reasons.push(fault.to_string());
+        }
+        time.advance(HEAL_PAUSE);
+    }
+    let told = told_by_escrow(&world);
+    let tip = follower.cursor().map_or(0, |cursor| cursor.tip.number);
+    let stored = stored_of_escrow(&store);
+    if observe_only {
+        assert_eq!((tip, stored.len()), (90, 0), "what is only observed is used all the same");
+        return;
+    }
+    let reason = "an empty answer that the bloom speaks against";
+    assert!(reasons.iter().any(|text| text.contains(reason)), "{reasons:?}");
+    let is_truth = stored.len() <= told.len() && stored == told[..stored.len()];
+    assert!(is_truth, "something was left out below block {tip}");
+    assert_eq!(tip == 90, nodes == 2, "indexed up to block {tip}");
 }
 
 async fn until_idle<S: Store>(follower: &mut Follower<SimEndpoint, S>) {
@@ -352,6 +407,35 @@ async fn until_idle<S: Store>(follower: &mut Follower<SimEndpoint, S>) {
         }
     }
     panic!("not idle after 2,000 steps");
+}
+
+/// A node that stands still goes on answering, and nothing that it says is wrong.
+#[test]
+fn a_node_that_stands_still_is_left_for_one_that_is_ahead() {
+    in_one_thread(async {
+        let mut rng = StdRng::seed_from_u64(9);
+        let mut chain = SimChain::new();
+        chain.mine(&mut rng, 40, 0.5);
+        let world = Arc::new(Mutex::new(World::new(chain, 2, 9)));
+        let policy =
+            Policy { live: Level::Full, backfill: Level::Full, observe_only: false, sample: 0.0 };
+        let store = MemoryStore::default();
+        let time = Time::default();
+        let mut follower = follower(&world, &time, policy, store.clone(), CHAIN_ID);
+        until_idle(&mut follower).await;
+        let head = {
+            let mut world = world.lock().expect("the world");
+            world.chain.mine(&mut rng, 5, 0.5);
+            let head = Arc::clone(world.chain.head());
+            world.nodes[1].head = head.hash;
+            head.number
+        };
+        for _ in 0..40 {
+            follower.converge().await.expect("a memory does not fail");
+            time.advance(Duration::from_secs(1));
+        }
+        assert_eq!(follower.cursor().map(|cursor| cursor.tip.number), Some(head));
+    });
 }
 
 /// A branch that parts below the finalized block stops the indexer, which deletes nothing, says so, and goes on when the

@@ -48,6 +48,9 @@ pub(super) enum Vice {
     OtherChain,
     /// Large ranges are refused.
     RangeLimit,
+    /// All logs are left out, and there are no receipts that would tell. At level `linked` this is seen only as far as a bloom
+    /// tells, so that it is not among the vices that are drawn.
+    OmitUnproved,
 }
 
 pub(super) const VICES: &[Vice] = &[
@@ -202,7 +205,7 @@ impl View<'_> {
             Vice::OmitSome => {
                 logs.remove(chosen);
             }
-            Vice::OmitAll => logs.clear(),
+            Vice::OmitAll | Vice::OmitUnproved => logs.clear(),
             Vice::Truncate => logs.truncate(logs.len() / 2),
             Vice::Duplicate => logs.insert(chosen, logs[chosen].clone()),
             Vice::Shuffle => logs.reverse(),
@@ -320,6 +323,9 @@ impl SimEndpoint {
     fn receipts_of(&self, block: B256) -> Result<Option<Vec<ClaimedReceipt>>, Fault> {
         let mut view = self.look();
         view.reachable()?;
+        if view.vice == Some(Vice::OmitUnproved) {
+            return Err(Fault::Unsupported("method not found".into()));
+        }
         let Some(block) = view.by_hash(block) else { return Ok(None) };
         let mut receipts = block.receipts.clone();
         if !receipts.is_empty() {
