@@ -228,7 +228,9 @@ fn meta_block() -> Object {
 
 fn block_height() -> InputObject {
     InputObject::new("Block_height")
-        .field(input("hash", "Bytes"))
+        .field(input("hash", "Bytes").description(
+            "One of the newest blocks: those above the finalized one, and at least the last 2,048.",
+        ))
         .field(input("number", TypeRef::INT))
         .field(input("number_gte", TypeRef::INT))
 }
