@@ -98,8 +98,9 @@ pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(120);
 /// Blocks whose facts are in one partition; `migrations/0008_scale.sql` says the same.
 pub const PARTITION_BLOCKS: u64 = 1_000_000;
 
-/// Facts that `rebuild` reads at once.
-pub const REBUILD_FACTS_MAX: i64 = 20_000;
+/// Facts of whole blocks that a rebuild or a repair reads at once, about as many as a step below the finalized block has. A
+/// single block may have more.
+pub const REBUILD_FACTS_MAX: i64 = 5_000;
 
 /// Blocks behind the head from which on a chain's past is read without telling the outbox: nobody waits for what happened
 /// long ago, and it can be queried. Once near the head, everything is told, however far following falls back later.
