@@ -110,7 +110,11 @@ pub const UNTOLD_LAG_MIN: u64 = WINDOW_BLOCKS_MIN;
 pub const CACHED_ROWS_MAX: usize = 8_192;
 
 /// Outbox rows that are kept for readers that resume.
-pub const OUTBOX_ROWS_MAX: i64 = 1_000_000;
+pub const OUTBOX_ROWS_KEPT: i64 = 1_000_000;
+
+/// Outbox rows that are kept for the publisher where it has not published them yet, as when the broker is away; what is older is
+/// dropped, and counted.
+pub const OUTBOX_ROWS_MAX: i64 = 5_000_000;
 
 // FOLLOWING
 
