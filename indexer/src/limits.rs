@@ -153,6 +153,12 @@ pub const FILE_URI_BYTES_MAX: usize = 2 * FILE_BYTES_MAX;
 /// Longest time for one registration file, redirects included.
 pub const FILE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Shortest time that one of several IPFS gateways gets of it, so that one which hangs does not use up the others' time.
+pub const FILE_GATEWAY_TIME_MIN: Duration = Duration::from_secs(2);
+
+/// Longest time for one file with all gateways together, where there are so many that the shortest times add up to more.
+pub const FILE_GATEWAYS_TIME_MAX: Duration = Duration::from_secs(15);
+
 /// Redirects that are followed; each target is checked like the first address.
 pub const FILE_REDIRECTS_MAX: usize = 3;
 
