@@ -262,7 +262,7 @@ fn enumerations() -> Vec<Enum> {
 
 fn output_type(kind: &Kind) -> &'static str {
     match kind {
-        Kind::Id => TypeRef::ID,
+        Kind::Id | Kind::LogId => TypeRef::ID,
         Kind::One(relation, _) | Kind::Many(relation) => relation.entity,
         Kind::String
         | Kind::Bytes
@@ -276,7 +276,7 @@ fn output_type(kind: &Kind) -> &'static str {
 
 fn filter_type(kind: &Kind) -> &'static str {
     match kind {
-        Kind::Id => TypeRef::ID,
+        Kind::Id | Kind::LogId => TypeRef::ID,
         Kind::String | Kind::One(..) | Kind::Many(_) => TypeRef::STRING,
         Kind::Bytes => "Bytes",
         Kind::Int => TypeRef::INT,

@@ -24,6 +24,52 @@ async fn a_query_sees_the_world_as_of_its_block() {
     }
 }
 
+/// Pages are found among current and past versions in different ways, by their order, their filter, and how old the block is.
+#[tokio::test]
+async fn a_page_as_of_a_block_is_the_same_however_it_is_found() {
+    let world = World::create().await;
+    for (root, table, narrow) in [
+        ("agents", "agents", "agentId_gte: 0, chainId: 31337"),
+        ("offers", "offers", "chainId_in: [31337]"),
+        ("requests", "requests", "chainId: 31337"),
+        ("credits", "credits", "chainId: 31337"),
+        ("settlementCredits", "settlement_credits", "chainId: 31337"),
+    ] {
+        for block in [9, 10, 19, 20, 39, 40, 41, 59, 60, 69, 70, 90, 99, 100] {
+            let sql = format!(
+                "select id from indexer.{table} where chain_id = 31337 and block_range @> $1::bigint order by id"
+            );
+            let expected: Vec<String> = sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
+                .bind(i64::from(block))
+                .fetch_all(&world.database.pool())
+                .await
+                .unwrap();
+            let rows: Vec<_> = expected.iter().map(|id| json!({ "id": id })).collect();
+            let part = rows.iter().skip(1).take(1).collect::<Vec<_>>();
+            let at = format!("block: {{ number: {block} }}");
+            let query = format!(
+                "{{ by_id: {root}({at}) {{ id }}
+                    ordered: {root}({at}, orderBy: chainId) {{ id }}
+                    narrow: {root}({at}, where: {{ {narrow} }}) {{ id }}
+                    part: {root}({at}, first: 1, skip: 1) {{ id }}
+                    ordered_part: {root}({at}, orderBy: chainId, first: 1, skip: 1) {{ id }}
+                    counted: {root}Connection({at}, first: 1) {{ totalCount }} }}"
+            );
+            let data = world.data(&query).await;
+            for (key, expected) in [
+                ("by_id", json!(rows)),
+                ("ordered", json!(rows)),
+                ("narrow", json!(rows)),
+                ("part", json!(part)),
+                ("ordered_part", json!(part)),
+                ("counted", json!({ "totalCount": rows.len() })),
+            ] {
+                assert_eq!(data[key], expected, "{key} of {root} in block {block}");
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn relations_and_child_filters_travel_along() {
     let world = World::create().await;
