@@ -7,17 +7,27 @@
 //! at a time, so that none of them can begin to look for work in the middle of something that others
 //! wait for.
 
-use std::sync::{
-    Mutex, PoisonError,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    cell::RefCell,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
+use auspex_avx512::crew::Crew;
 use rayon::{ThreadPool, ThreadPoolBuilder, Yield};
+
+thread_local! {
+    /// What the pass that this thread leads shares its products through.
+    static CREW: RefCell<Option<Arc<Crew>>> = const { RefCell::new(None) };
+}
 
 /// As many threads as rayon takes by default.
 #[derive(Debug)]
 pub(crate) struct Team {
     threads: ThreadPool,
+    crew: Arc<Crew>,
     /// Held by the caller whose pass runs.
     turn: Mutex<()>,
 }
@@ -27,6 +37,7 @@ struct Over<'a>(&'a AtomicBool);
 
 impl Drop for Over<'_> {
     fn drop(&mut self) {
+        CREW.take();
         self.0.store(true, Ordering::Release);
     }
 }
@@ -36,7 +47,7 @@ impl Team {
     pub(crate) fn new() -> Result<Self, String> {
         let builder = ThreadPoolBuilder::new().thread_name(|index| format!("auspex-model-{index}"));
         let threads = builder.build().map_err(|error| error.to_string())?;
-        Ok(Self { threads, turn: Mutex::new(()) })
+        Ok(Self { threads, crew: Arc::default(), turn: Mutex::new(()) })
     }
 
     /// Runs `pass` on one of the threads, with the others awake; other callers wait. A caller that is
@@ -55,27 +66,57 @@ impl Team {
                 scope.spawn_broadcast(move |_, context| {
                     // The leader would look for work in the middle of its own.
                     if Some(context.index()) != leader {
-                        look_for_work(over);
+                        look_for_work(&self.crew, over);
                     }
                 });
                 let _over = Over(over);
+                CREW.set(Some(Arc::clone(&self.crew)));
                 pass()
             })
         })
     }
 }
 
-fn look_for_work(over: &AtomicBool) {
-    /// Looks before the system may run another thread: a fraction of a gap between products.
-    const LOOKS: u32 = 200;
-    let mut looks = 0;
+/// Hands `items` to the threads of the pass: `work` runs on each one that is free, and draws items for as
+/// long as there are some. Outside a pass the threads are those of the pool that the caller is in.
+pub(crate) fn each<I: Iterator + Send>(
+    items: I,
+    work: impl Fn(&mut dyn Iterator<Item = I::Item>) + Sync,
+) {
+    let items = Mutex::new(items);
+    // An iterator that panicked has nothing left that could be drawn by mistake: its pass panics too.
+    let draw = || items.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let share = || work(&mut std::iter::from_fn(draw));
+    let threads = rayon::current_num_threads();
+    if threads == 1 {
+        return share();
+    }
+    // Taken for as long as it is in use: what `work` itself hands out is not for the crew.
+    let Some(crew) = CREW.take() else {
+        return rayon::scope(|scope| {
+            (1..threads).for_each(|_| scope.spawn(|_| share()));
+            share();
+        });
+    };
+    crew.share(&share);
+    CREW.set(Some(crew));
+}
+
+fn look_for_work(crew: &Crew, over: &AtomicBool) {
+    /// Looks at the crew for one at rayon's queues, which takes several times as long.
+    const CREW_LOOKS: u32 = 16;
+    /// Looks before the system may run another thread: about a gap between products.
+    const LOOKS: u32 = 1000;
+    let (mut looks, mut seen) = (0, 0);
     while !over.load(Ordering::Acquire) {
-        if rayon::yield_now() == Some(Yield::Executed) {
+        looks += 1;
+        let rayon = looks % CREW_LOOKS == 0;
+        if crew.help(&mut seen) || rayon && rayon::yield_now() == Some(Yield::Executed) {
             looks = 0;
         } else if looks < LOOKS {
-            looks += 1;
             std::hint::spin_loop();
         } else {
+            looks -= CREW_LOOKS;
             std::thread::yield_now();
         }
     }
@@ -100,6 +141,29 @@ mod tests {
                     .sum::<usize>()
             });
             assert_eq!(sum, 190 * 2016, "{pass}");
+        }
+    }
+
+    #[test]
+    fn each_item_is_drawn_once() {
+        let team = Team::new().unwrap();
+        let own = ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+        for count in 0..200_usize {
+            let sum = || {
+                let mut parts = vec![0; count];
+                each(parts.iter_mut().enumerate(), |parts| {
+                    for (index, part) in parts {
+                        // Nothing of this may wait for the crew.
+                        each(0..=index, |_| ());
+                        *part += index + 1;
+                    }
+                });
+                parts.iter().sum::<usize>()
+            };
+            let expected = count * (count + 1) / 2;
+            assert_eq!(sum(), expected);
+            assert_eq!(team.run(sum), expected);
+            assert_eq!(own.install(sum), expected);
         }
     }
 
@@ -137,6 +201,8 @@ mod tests {
         // `resume_unwind` panics without the noise of the panic hook.
         let pass = || team.run(|| -> () { std::panic::resume_unwind(Box::new("lost")) });
         assert!(catch_unwind(AssertUnwindSafe(pass)).is_err());
+        let part = || team.run(|| each(0..9, |_| std::panic::resume_unwind(Box::new("lost"))));
+        assert!(catch_unwind(AssertUnwindSafe(part)).is_err());
         assert_eq!(team.run(|| 7), 7);
     }
 }

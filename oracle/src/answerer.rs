@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use alloy::primitives::{B256, U256};
 use anyhow::{Context, bail};
-use auspex_inference::decoder::GenerateError;
 use futures::future::BoxFuture;
 use sqlx::PgPool;
 
 use crate::answer::written::{self, Writer, WrittenError};
 use crate::answer::{self, ExtractiveError, Outcome};
 use crate::corpus::{self, Corpus, CorpusError, Embedder};
+use crate::model::writing::WritingError;
 use crate::partial::Unfinished;
 use crate::retrieval::{Retrieval, RetrievalError};
 
@@ -160,9 +160,9 @@ impl Written {
                 error @ RetrievalError::Question(_),
             ))) => return Ok(Draft::Declined { reason: error.to_string() }),
             // A question that is too long for the model will be too long again.
-            Err(
-                WrittenError::Prompt(error) | WrittenError::Generate(GenerateError::Prompt(error)),
-            ) => return Ok(Draft::Declined { reason: error.to_string() }),
+            Err(WrittenError::Local(WritingError::Refused(reason))) => {
+                return Ok(Draft::Declined { reason });
+            }
             Err(error) => return Err(error).context("write an answer from the corpus"),
         };
         draft(root, &written.retrieval, written.outcome, written.trace)

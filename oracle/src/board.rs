@@ -102,6 +102,8 @@ pub enum Posted {
     Taken,
     /// For good: it will not take these bytes later either.
     Refused(String),
+    /// It is well, and may take them later.
+    NotNow(String),
 }
 
 #[derive(Debug, Deserialize)]
@@ -194,11 +196,11 @@ impl Board {
         let text = reply_text(status, &body);
         match status {
             status if status.is_success() => Ok(Posted::Taken),
-            // The indexer may be behind us (404, 409), busy (429) or ill (5xx): all of that passes.
+            // The indexer may be behind us (404, 409), or full or busy (429).
             StatusCode::NOT_FOUND
             | StatusCode::CONFLICT
             | StatusCode::TOO_MANY_REQUESTS
-            | StatusCode::REQUEST_TIMEOUT => Err(anyhow!("indexer {}: {what}: {text}", self.url)),
+            | StatusCode::REQUEST_TIMEOUT => Ok(Posted::NotNow(text)),
             status if status.is_client_error() => Ok(Posted::Refused(text)),
             _ => Err(anyhow!("indexer {}: {what}: {text}", self.url)),
         }

@@ -123,17 +123,17 @@ impl Chain {
         .await
     }
 
-    /// What the chain says about a request at a level of finality.
-    pub async fn presence(
-        &self,
-        request_id: B256,
-        tag: BlockNumberOrTag,
-    ) -> Result<Presence, ChainError> {
+    /// What the chain says about a request in a block.
+    ///
+    /// # Errors
+    ///
+    /// [`ChainError`], also when no endpoint has the block.
+    pub async fn presence(&self, request_id: B256, block: BlockId) -> Result<Presence, ChainError> {
         let escrow = self.deployment.request_escrow;
         let status = self
             .ask("read a request's status", |provider: DynProvider| async move {
                 let escrow = IRequestEscrowInstance::new(escrow, provider);
-                let call = escrow.statusOf(request_id).block(BlockId::Number(tag));
+                let call = escrow.statusOf(request_id).block(block);
                 Ok(call.call().await?)
             })
             .await;
@@ -143,7 +143,9 @@ impl Chain {
             Ok(Status::Delivered | Status::Settled | Status::Slashed) => Ok(Presence::Delivered),
             Ok(Status::Refunded) => Ok(Presence::Refunded),
             // Before the escrow was deployed there was no request: an old safe block has no code at its address.
-            Err(ChainError::Reverts { .. }) => Ok(Presence::Absent),
+            Err(ChainError::Reverts { .. }) if block.is_safe() || block.is_finalized() => {
+                Ok(Presence::Absent)
+            }
             Err(error) => Err(error),
         }
     }

@@ -87,9 +87,11 @@ impl Discovery {
 
     /// Reads the whole list once and returns its newest sequence number. The cursor moves over finalized requests only.
     pub async fn look(&self) -> anyhow::Result<u64> {
+        // Without a head no request is taken, and none is to be passed over for ever.
+        let takes = self.heads.borrow().is_some();
         let after = seen_sequence(&self.pool).await?;
         let listed = self.list(after).await?;
-        if let Some(sequence) = listed.finalized {
+        if let Some(sequence) = listed.finalized.filter(|_| takes) {
             advance_sequence(&self.pool, sequence).await?;
         }
         Ok(listed.newest)

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::job::summary::counts;
 use crate::meter::Ages;
+use crate::model::report;
 use crate::status::{Status, Watch};
 
 /// The routes.
@@ -55,7 +56,8 @@ async fn metrics(State(watch): State<Arc<Watch>>) -> Result<Response, Unavailabl
         block_seconds: heads.arrived_at.elapsed().as_secs_f64(),
     });
     let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
-    Ok((kind, watch.meters.text(&jobs, ages) + &watch.process_meters.text()).into_response())
+    let own = watch.meters.text(&jobs, ages) + &watch.process_meters.text();
+    Ok((kind, own + &report::text()).into_response())
 }
 
 async fn status(State(watch): State<Arc<Watch>>) -> Result<Json<Status>, Unavailable> {

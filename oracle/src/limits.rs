@@ -252,11 +252,24 @@ pub const MODEL_OPEN: Duration = Duration::from_secs(30);
 /// Model processes that one question may see end; beyond it the job is tried again later.
 pub const MODEL_ATTEMPTS_MAX: u32 = 4;
 
-/// Time allowed to load a model and to test it.
-pub const MODEL_START_TIMEOUT: Duration = Duration::from_secs(120);
+/// Time allowed to load an embedding model and to test it.
+pub const EMBEDDING_START_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Time allowed for one reply of the model process.
-pub const MODEL_REPLY_TIMEOUT: Duration = Duration::from_secs(60);
+/// The same for a model that writes, of which gigabytes may have to be read from a slow disk.
+pub const WRITING_START_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
-/// Questions that wait for the model process; further ones wait in their workers.
+/// An embedding model's process that has orders says something within this time, or is ended.
+pub const EMBEDDING_SILENCE_MAX: Duration = Duration::from_secs(60);
+
+/// The same for a model that writes. It says how far it is after each pass over all of its orders; one over 256 tokens of a
+/// model with 8 billion weights takes about half a minute on a small machine.
+pub const WRITING_SILENCE_MAX: Duration = Duration::from_secs(5 * 60);
+
+/// How often a model process reports what it measured.
+pub const MODEL_REPORT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Orders that a model process has at the same time. It batches them as it can.
+pub const MODEL_ORDERS_MAX: usize = 64;
+
+/// Orders that wait for room among those; further ones wait in their workers.
 pub const MODEL_QUEUE_MAX: usize = 64;

@@ -38,11 +38,16 @@ impl ProcessMeters {
         self.0.render()
     }
 
+    /// Folds recorded values into their buckets.
+    pub fn upkeep(&self) {
+        self.0.run_upkeep();
+    }
+
     /// Folds recorded values into their buckets until told to stop.
     pub async fn keep(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let mut turns = tokio::time::interval(UPKEEP_INTERVAL);
         while shutdown.run_until_cancelled(turns.tick()).await.is_some() {
-            self.0.run_upkeep();
+            self.upkeep();
         }
         Ok(())
     }

@@ -13,7 +13,7 @@ use auspex_protocol::topic::Topics;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgPool};
 use tokio::net::TcpListener;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -296,6 +296,7 @@ impl Node {
             token_rates: config.token_rates.clone(),
             heads,
             gauge: Gauge::default(),
+            beginners: Semaphore::new(workers.saturating_sub(1).max(1)),
             meters: self.meters,
             bells,
         });

@@ -53,16 +53,17 @@ pub async fn bus_acked(pool: &PgPool, id: i64) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Messages after `floor` that the board has not acknowledged, oldest first.
-async fn for_board(pool: &PgPool, floor: i64) -> anyhow::Result<Vec<Message>> {
+/// Messages after `floor` that the board has not acknowledged, oldest first, without those that it takes later.
+async fn for_board(pool: &PgPool, floor: i64, later: &[i64]) -> anyhow::Result<Vec<Message>> {
     let rows = sqlx::query!(
         "select outbox.id, outbox.request_id, outbox.topic, outbox.payload
          from oracle.outbox join oracle.jobs using (request_id)
-         where outbox.board_acked_at is null and $2 < outbox.id
+         where outbox.board_acked_at is null and $2 < outbox.id and outbox.id <> all($3)
             and jobs.state in ('queued', 'signed', 'delivering', 'delivered')
          order by outbox.id limit $1",
         OUTBOX_BATCH,
         floor,
+        later,
     )
     .fetch_all(pool)
     .await
@@ -131,6 +132,8 @@ pub async fn post_to_board(
     // Between two sweeps of everything only what is new is read: the database would find what was acknowledged long ago in its
     // index, too.
     let mut floor = 0;
+    // What the board does not take now waits for the next sweep of everything, and nothing waits behind it.
+    let mut later = Vec::new();
     loop {
         let rung = bell.notified();
         let swept = async {
@@ -138,9 +141,10 @@ pub async fn post_to_board(
                 prune(&pool).await?;
                 pruned = Some(Instant::now());
                 floor = 0;
+                later.clear();
             }
             loop {
-                let swept = sweep(&pool, &board, floor).await?;
+                let swept = sweep(&pool, &board, floor, &mut later).await?;
                 // A message with a lower number may be stored a moment later, by another worker.
                 let above = swept.last.map_or(floor, |last| last - OUTBOX_OVERTAKEN_MAX);
                 floor = floor.max(above);
@@ -180,19 +184,29 @@ struct Swept {
     last: Option<i64>,
 }
 
-/// Posts a batch of those after `floor`.
-async fn sweep(pool: &PgPool, board: &Board, floor: i64) -> anyhow::Result<Swept> {
-    let messages = for_board(pool, floor).await?;
+/// Posts a batch of those after `floor`, and notes which of them the board takes `later`.
+async fn sweep(
+    pool: &PgPool,
+    board: &Board,
+    floor: i64,
+    later: &mut Vec<i64>,
+) -> anyhow::Result<Swept> {
+    let messages = for_board(pool, floor, later).await?;
     let posting: Vec<_> = messages.iter().map(|message| post(board, message).boxed()).collect();
     let mut posting = stream::iter(posting).buffer_unordered(BOARD_POSTS_MAX);
     let (mut ids, mut refusals, mut failure) = (Vec::new(), Vec::new(), None);
     while let Some((message, posted)) = posting.next().await {
         match posted {
-            Ok(refusal) => {
+            Ok(Posted::Taken) => {
                 ids.push(message.id);
-                refusals.push(refusal);
+                refusals.push(None);
             }
-            // The others may still be taken: a board may refuse one request for now and not another.
+            Ok(Posted::Refused(reason)) => {
+                ids.push(message.id);
+                refusals.push(Some(reason));
+            }
+            Ok(Posted::NotNow(_)) => later.push(message.id),
+            // The others may have been taken.
             Err(error) => failure = Some(error),
         }
     }
@@ -208,20 +222,19 @@ async fn sweep(pool: &PgPool, board: &Board, floor: i64) -> anyhow::Result<Swept
     }
 }
 
-/// Leaves a message on the board. Returns why it was refused, if it was.
-async fn post<'a>(
-    board: &Board,
-    message: &'a Message,
-) -> (&'a Message, anyhow::Result<Option<String>>) {
+/// Leaves a message on the board.
+async fn post<'a>(board: &Board, message: &'a Message) -> (&'a Message, anyhow::Result<Posted>) {
     let posted = board.post(message.request_id, &message.payload).await;
     pass(Point::MessagePosted);
-    let refusal = match posted {
-        Ok(Posted::Taken) => Ok(None),
+    let request_id = message.request_id;
+    match &posted {
         Ok(Posted::Refused(reason)) => {
-            tracing::warn!(request_id = %message.request_id, reason, "the board refused a message");
-            Ok(Some(reason))
+            tracing::warn!(%request_id, reason, "the board refused a message");
         }
-        Err(error) => Err(error),
-    };
-    (message, refusal)
+        Ok(Posted::NotNow(reason)) => {
+            tracing::debug!(%request_id, reason, "the board does not take a message now");
+        }
+        Ok(Posted::Taken) | Err(_) => {}
+    }
+    (message, posted)
 }

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use auspex_devnet::provision::{Progress, ToolsConfig};
 use auspex_inference::{DeviceChoice, Encoder, Engine, Profile, adapters};
-use auspex_oracle::model::serve::serve;
+use auspex_oracle::model::serve::{Model, serve};
 use clap::{Args, Subcommand};
 
 use crate::output::{Output, fields, table};
@@ -26,6 +26,12 @@ pub(crate) enum ModelCommand {
     /// The model process of a node: greets, then embeds what its input says. Started by `auspex oracle run`.
     #[command(hide = true, after_help = "Example:\n  auspex model worker --device cpu")]
     Worker(ModelArguments),
+    /// The process of a node's writing model: greets, then writes what its input orders. Started by `auspex oracle run`.
+    #[command(
+        hide = true,
+        after_help = "Example:\n  auspex model writer --decoder-dir ~/models/Qwen2.5-0.5B-Instruct"
+    )]
+    Writer(decoder::DecoderArguments),
     /// Talk to a local decoder; with --json, one document with the hash of the transcript.
     #[command(
         after_help = "Example:\n  auspex model chat --decoder-dir ~/models/Qwen2.5-0.5B-Instruct \"Who may refund?\""
@@ -58,7 +64,7 @@ pub(crate) enum ModelCommand {
 impl ModelCommand {
     /// True for the commands that serve others and log like a node.
     pub(crate) fn is_service(&self) -> bool {
-        matches!(self, Self::Worker(_) | Self::Serve(_))
+        matches!(self, Self::Worker(_) | Self::Writer(_) | Self::Serve(_))
     }
 }
 
@@ -150,11 +156,12 @@ pub(crate) async fn run(command: ModelCommand, output: Output) -> anyhow::Result
             })
         }
         ModelCommand::Worker(model) => {
-            // When memory runs out, the kernel takes this process first: it is started again, and the node lives.
-            let _ = std::fs::write("/proc/self/oom_score_adj", "500");
-            let engine = model.start().await?;
-            let input = tokio::io::BufReader::new(tokio::io::stdin());
-            serve(&engine, input, tokio::io::stdout()).await
+            volunteer_for_the_oom_killer();
+            serve_node(Model::Embedding(model.start().await?)).await
+        }
+        ModelCommand::Writer(decoder) => {
+            volunteer_for_the_oom_killer();
+            serve_node(Model::Writing(decoder.required().await?)).await
         }
         ModelCommand::Embed { text, model } => {
             let encoder = model.load().await?;
@@ -166,4 +173,14 @@ pub(crate) async fn run(command: ModelCommand, output: Output) -> anyhow::Result
             })
         }
     }
+}
+
+/// When memory runs out, the kernel takes this process first: it is started again, and the node lives.
+fn volunteer_for_the_oom_killer() {
+    let _ = std::fs::write("/proc/self/oom_score_adj", "500");
+}
+
+async fn serve_node(model: Model) -> anyhow::Result<()> {
+    let input = tokio::io::BufReader::new(tokio::io::stdin());
+    serve(model, input, tokio::io::stdout()).await
 }

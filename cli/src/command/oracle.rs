@@ -10,7 +10,11 @@ use auspex_oracle::answer::written::Writer;
 use auspex_oracle::config::{Config, SecretUrl};
 use auspex_oracle::corpus::Embedder;
 use auspex_oracle::keys::{file, memory};
-use auspex_oracle::model::{self, process::ModelProcess};
+use auspex_oracle::limits::{
+    EMBEDDING_SILENCE_MAX, EMBEDDING_START_TIMEOUT, MODEL_DEVICE_RETRY, WRITING_SILENCE_MAX,
+    WRITING_START_TIMEOUT,
+};
+use auspex_oracle::model::process::ModelProcess;
 use auspex_oracle::node;
 use auspex_oracle::openai::remote::Remote;
 use auspex_oracle::signer::config::KeyOptions;
@@ -89,7 +93,10 @@ impl WriterArguments {
     async fn writer(&self) -> anyhow::Result<Option<Writer>> {
         match self.answerer {
             Kind::Extractive => Ok(None),
-            Kind::Generative => Ok(Some(Writer::Local(self.decoder.required().await?))),
+            Kind::Generative => {
+                let writer = writing_process(&self.decoder)?.writer();
+                Ok(Some(Writer::Local(writer.await.context("start the writing model")?)))
+            }
             Kind::Remote => {
                 let url = self.remote_url.clone().context("--remote-url is missing")?;
                 let model = self.remote_model.clone().context("--remote-model is missing")?;
@@ -142,32 +149,69 @@ async fn serve(arguments: RunArguments) -> anyhow::Result<()> {
 
 /// Starts the model in a process of its own, which may die without taking the node with it.
 async fn start_model(model: &ModelArguments) -> anyhow::Result<Embedder> {
-    let directory = model.directory().await?;
-    let mut devices = vec![model.device.to_string()];
-    if model.device != DeviceChoice::Cpu {
+    let arguments = vec![
+        "model".into(),
+        "worker".into(),
+        "--model-dir".into(),
+        model.directory().await?.into(),
+        "--profile".into(),
+        model.profile().to_string().into(),
+        "--device".into(),
+    ];
+    let process = ModelProcess {
+        name: "embedding",
+        program: own_program()?,
+        arguments,
+        devices: devices(model.device),
+        start_timeout: EMBEDDING_START_TIMEOUT,
+        silence_max: EMBEDDING_SILENCE_MAX,
+        device_retry: MODEL_DEVICE_RETRY,
+    };
+    process.embedder().await
+}
+
+/// The same for the model that writes.
+fn writing_process(decoder: &DecoderArguments) -> anyhow::Result<ModelProcess> {
+    let arguments = vec![
+        "model".into(),
+        "writer".into(),
+        "--decoder-dir".into(),
+        decoder.directory()?.into(),
+        "--weights".into(),
+        decoder.weights.to_string().into(),
+        "--cache-tokens".into(),
+        decoder.cache_tokens.to_string().into(),
+        "--decoder-device".into(),
+    ];
+    Ok(ModelProcess {
+        name: "writing",
+        program: own_program()?,
+        arguments,
+        devices: devices(decoder.decoder_device),
+        start_timeout: WRITING_START_TIMEOUT,
+        silence_max: WRITING_SILENCE_MAX,
+        device_retry: MODEL_DEVICE_RETRY,
+    })
+}
+
+/// The device that was chosen, and the CPU for when it fails.
+fn devices(chosen: DeviceChoice) -> Vec<String> {
+    let mut devices = vec![chosen.to_string()];
+    if chosen != DeviceChoice::Cpu {
         devices.push(DeviceChoice::Cpu.to_string());
     }
-    let process = ModelProcess {
-        program: std::env::current_exe().context("find this program's own file")?,
-        arguments: vec![
-            "model".into(),
-            "worker".into(),
-            "--model-dir".into(),
-            directory.into(),
-            "--profile".into(),
-            model.profile().to_string().into(),
-            "--device".into(),
-        ],
-        devices,
-    };
-    model::process::start(process).await
+    devices
+}
+
+fn own_program() -> anyhow::Result<PathBuf> {
+    std::env::current_exe().context("find this program's own file")
 }
 
 /// Starts a signer process for this node alone. It is started again when it ends, and ends with the node.
 fn start_signer(config: &mut Config, keys: &KeyOptions, folder: &Path) -> anyhow::Result<Process> {
     file::private_directory(folder)?;
     let socket = folder.join("signer.sock");
-    let program = std::env::current_exe().context("find this program's own file")?;
+    let program = own_program()?;
     let mut process = ProcessConfig::new("signer", program, folder.join("output.log"));
     process.args = vec!["operator".into(), "signer".into()];
     process.args.extend(keys.arguments());

@@ -21,6 +21,8 @@ mod unfinished;
 
 /// How often a watched request is said to be as it was.
 const STILL_INTERVAL: Duration = Duration::from_secs(5);
+/// How long an indexer may be away while a request is watched.
+const TROUBLE_MAX: Duration = Duration::from_secs(30);
 /// How often a watched request is looked up.
 const WATCH_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -131,8 +133,25 @@ pub(crate) async fn watch(
     let started = tokio::time::Instant::now();
     let mut said = String::new();
     let mut said_at = started;
+    let mut troubled_since = None;
     loop {
-        let view = indexer.request(request_id).await?;
+        // Watching outlasts an indexer that is busy or starts again.
+        let view = match indexer.request(request_id).await {
+            Ok(view) => {
+                troubled_since = None;
+                view
+            }
+            Err(error) => {
+                if troubled_since.is_none() {
+                    output.say(format!("{error:#}; trying again"));
+                }
+                let since = *troubled_since.get_or_insert_with(tokio::time::Instant::now);
+                if TROUBLE_MAX < since.elapsed() {
+                    return Err(error);
+                }
+                None
+            }
+        };
         if let Some(view) = view {
             let is_new = view.status != said;
             if is_new || STILL_INTERVAL < said_at.elapsed() {

@@ -34,7 +34,7 @@ const TRANSMITTER_FUNDS_WEI: u64 = 1_000_000_000_000_000_000;
 /// What the requester starts with, in whole platform tokens.
 const REQUESTER_TOKENS: u64 = 10_000;
 /// How long a fact may take from its transaction to the indexer during set-up.
-const INDEXING_WAIT_MAX: Duration = Duration::from_secs(20);
+const INDEXING_WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// The project's own documentation: what the demo's agent answers from.
 const DOCUMENTS: [(&str, &str); 4] = [

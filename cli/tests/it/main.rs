@@ -13,3 +13,4 @@ mod readme;
 mod reorg;
 mod resume;
 mod world;
+mod writing;

@@ -46,7 +46,7 @@ fn a_request_that_nobody_answers_is_refunded_by_a_stranger() {
         "--input",
         "Is anybody there?",
         "--duration",
-        "3",
+        "60",
         "--as",
         "requester",
     ]);
@@ -55,6 +55,7 @@ fn a_request_that_nobody_answers_is_refunded_by_a_stranger() {
 
     let early = world.refused(&["request", "refund", &request_id, "--as", "bystander"]);
     assert!(early.contains("can be refunded from"), "{early}");
+    world.rpc("evm_increaseTime", &serde_json::json!([120]));
     eventually("the refund", || {
         let attempt = world.attempt(&["request", "refund", &request_id, "--as", "bystander"]);
         attempt.status.success().then_some(())

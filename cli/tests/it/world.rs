@@ -1,6 +1,7 @@
 //! A world of `auspex dev` for one test, in a directory of its own, on free ports, gone when the test ends.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -32,9 +33,14 @@ impl World {
 
     /// Starts a world with further options of `auspex dev`.
     pub(crate) fn start_with(options: &[&str]) -> Self {
+        Self::start_in(&[], options)
+    }
+
+    /// Starts a world whose processes find these variables in their environment.
+    pub(crate) fn start_in(environment: &[(&str, &OsStr)], options: &[&str]) -> Self {
         let turn = take_turn();
         let directory = world_directory();
-        let mut process = spawn_with(&directory.path().join("world"), options);
+        let mut process = spawn_in(environment, &directory.path().join("world"), options);
         let announcement = first_document(&mut process, directory.path());
         Self { process, directory, announcement, _turn: turn }
     }
@@ -225,11 +231,12 @@ pub(crate) fn world_directory() -> tempfile::TempDir {
 
 /// Starts `auspex --json dev` in a directory.
 pub(crate) fn spawn(directory: &Path) -> Child {
-    spawn_with(directory, &[])
+    spawn_in(&[], directory, &[])
 }
 
-fn spawn_with(directory: &Path, options: &[&str]) -> Child {
+fn spawn_in(environment: &[(&str, &OsStr)], directory: &Path, options: &[&str]) -> Child {
     Command::new(program())
+        .envs(environment.iter().copied())
         .args(["--json", "dev", "--directory"])
         .arg(directory)
         .args(options)

@@ -13,8 +13,10 @@ pub mod row;
 pub mod state;
 pub mod value;
 
+use std::borrow::Borrow;
 use std::collections::BTreeSet;
 
+use alloy::hex;
 use alloy::primitives::{Address, B256};
 
 use crate::chain::Fact;
@@ -35,15 +37,16 @@ pub struct Context<'a> {
 pub type Decoded = Vec<Option<Result<Event, String>>>;
 
 /// Reads facts, in their order.
-pub fn decode_all(context: Context<'_>, facts: &[Fact]) -> Decoded {
-    facts.iter().map(|fact| decode(context.watch.role(fact.address)?, fact).transpose()).collect()
+pub fn decode_all<F: Borrow<Fact>>(context: Context<'_>, facts: &[F]) -> Decoded {
+    let facts = facts.iter().map(Borrow::borrow);
+    facts.map(|fact| decode(context.watch.role(fact.address)?, fact).transpose()).collect()
 }
 
 /// What the facts of whole blocks, in chain order, do to the projections; `decoded` is what they say. Fails with the keys that have to be looked up
 /// (and added to `loaded`, with their rows, if any, in `current`) before it can be said.
-pub fn project(
+pub fn project<F: Borrow<Fact>>(
     context: Context<'_>,
-    facts: &[Fact],
+    facts: &[F],
     decoded: &Decoded,
     current: &CurrentRows,
     loaded: &BTreeSet<Key>,
@@ -54,9 +57,9 @@ pub fn project(
 }
 
 /// The same as far as it can be said of what is loaded: what is missing can be looked up afterwards.
-pub fn draft(
+pub fn draft<F: Borrow<Fact>>(
     context: Context<'_>,
-    facts: &[Fact],
+    facts: &[F],
     decoded: &Decoded,
     current: &CurrentRows,
     loaded: &BTreeSet<Key>,
@@ -66,6 +69,7 @@ pub fn draft(
     state.reserve(facts.len() * 3);
     for (index, (fact, event)) in facts.iter().zip(decoded).enumerate() {
         let Some(event) = event else { continue };
+        let fact = fact.borrow();
         state.enter(fact.block_ref());
         let done = match event {
             Ok(event) => {
@@ -94,12 +98,12 @@ pub fn delivered_outputs(changes: &Changes) -> Vec<B256> {
 }
 
 /// Fails when the event cannot be about anything that the facts before it told of.
-fn apply(
+fn apply<F: Borrow<Fact>>(
     context: Context<'_>,
     state: &mut State<'_>,
     fact: &Fact,
-    before: &[Fact],
-    after: &[Fact],
+    before: &[F],
+    after: &[F],
     event: &Event,
 ) -> Result<(), String> {
     let place = Place::new(fact);
@@ -149,11 +153,17 @@ impl Place {
 }
 
 fn hex_id(hash: B256) -> String {
-    format!("{hash:#x}")
+    hex::encode_prefixed(hash)
 }
 
 fn pair_id(account: Address, token: Address) -> String {
-    format!("{account:#x}:{token:#x}")
+    let (mut first, mut second) = (hex::Buffer::<20, true>::new(), hex::Buffer::<20, true>::new());
+    joined_id(&[first.format(&account), second.format(&token)])
+}
+
+/// An id of several parts, in one piece of memory.
+fn joined_id(parts: &[&str]) -> String {
+    parts.join(":")
 }
 
 #[cfg(test)]

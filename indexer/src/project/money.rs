@@ -1,5 +1,6 @@
 //! Who is owed what: splits to the last unit, credits, withdrawals.
 
+use alloy::hex;
 use alloy::primitives::{Address, U256};
 use auspex_protocol::bindings::IRequestEscrow;
 use auspex_protocol::split::{credits_of_settlement, entitlement};
@@ -9,7 +10,7 @@ use super::offer::Split;
 use super::request::Request;
 use super::state::State;
 use super::value::{Account, Hash, Uint};
-use super::{Place, hex_id, pair_id};
+use super::{Place, hex_id, joined_id, pair_id};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SplitTotal {
@@ -82,10 +83,9 @@ pub(super) fn share_out(
 ) -> Result<(Uint, Uint), String> {
     let split_id = hex_id(request.split_hash.0);
     let split = state
-        .get::<Split>(&split_id)
+        .get_as(&split_id, split_of)
         .ok_or_else(|| format!("split {split_id} was never published"))?;
-    let split = split_of(&split);
-    let total_id = format!("{split_id}:{:#x}", request.token.0);
+    let total_id = joined_id(&[&split_id, hex::Buffer::<20, true>::new().format(&request.token.0)]);
     let mut total = state.get::<SplitTotal>(&total_id).unwrap_or(SplitTotal {
         split_hash: request.split_hash,
         token: request.token,
@@ -119,7 +119,7 @@ pub(super) fn share_out(
     total.residue = after.saturating_sub(credited).into();
     total.settlements += 1;
     let residue = total.residue;
-    state.put(&total_id, total);
+    state.put(total_id, total);
     Ok((before, residue))
 }
 
@@ -148,7 +148,7 @@ pub(super) fn withdraw(
     let mut credit = credit_or_new(state, place, &id, account, token);
     credit.withdrawn = credit.withdrawn.0.saturating_add(amount.0).into();
     credit.updated_at = place.time;
-    state.put(&id, credit);
+    state.put(id, credit);
     record_withdrawal(state, place, sequence, account, token, amount);
 }
 
@@ -164,7 +164,7 @@ pub(super) fn credit_bond(
     let mut credit = bond_credit_or_new(state, place, &id, account, token);
     credit.credited = credit.credited.0.saturating_add(amount.0).into();
     credit.updated_at = place.time;
-    state.put(&id, credit);
+    state.put(id, credit);
 }
 
 /// The operator registry paid a slashed bond out.
@@ -180,7 +180,7 @@ pub(super) fn withdraw_bond(
     let mut credit = bond_credit_or_new(state, place, &id, account, token);
     credit.withdrawn = credit.withdrawn.0.saturating_add(amount.0).into();
     credit.updated_at = place.time;
-    state.put(&id, credit);
+    state.put(id, credit);
     record_withdrawal(state, place, sequence, account, token, amount);
 }
 
@@ -211,14 +211,15 @@ fn enter_credit(
         created_at: place.time,
     };
     let request_id = hex_id(request.request_id.0);
-    let entry_id = format!("{request_id}:{name}:{:#x}", account.0);
-    state.put_child::<Request, _>(&request_id, &entry_id, entry);
+    let mut account_text = hex::Buffer::<20, true>::new();
+    let entry_id = joined_id(&[&request_id, name, account_text.format(&account.0)]);
+    state.put_child::<Request, _>(request_id, entry_id, entry);
 
     let id = pair_id(account.0, request.token.0);
     let mut credit = credit_or_new(state, place, &id, account, request.token);
     credit.credited = credit.credited.0.saturating_add(amount).into();
     credit.updated_at = place.time;
-    state.put(&id, credit);
+    state.put(id, credit);
 }
 
 fn credit_or_new(
@@ -271,7 +272,7 @@ fn record_withdrawal(
         created_at: place.time,
         created_tx: place.transaction,
     };
-    state.insert(&place.event_id(), withdrawal);
+    state.insert(place.event_id(), withdrawal);
 }
 
 fn split_of(row: &Split) -> IRequestEscrow::Split {

@@ -113,6 +113,6 @@ fn add_split(state: &mut State<'_>, id: &str, split_hash: Hash, split: &IRequest
             position,
             allocation: (*allocation).into(),
         };
-        state.insert(&format!("{id}:{account:#x}"), share);
+        state.insert(format!("{id}:{account:#x}"), share);
     }
 }

@@ -135,7 +135,7 @@ pub(super) fn apply(
                 registered_tx: place.transaction,
                 updated_at: place.time,
             };
-            state.put(&operator_id(event.owner.into()), operator);
+            state.put(operator_id(event.owner.into()), operator);
             put_signer(state, place, event.signer.into(), event.owner.into(), SignerStatus::Active);
         }
         Event::SignerProposed(event) => {
@@ -215,7 +215,7 @@ pub(super) fn apply(
                 created_tx: place.transaction,
                 updated_at: place.time,
             };
-            state.put(&event.setId.to_string(), set);
+            state.put(event.setId.to_string(), set);
         }
         Event::SetAdminProposed(event) => {
             let (id, mut set) = known_set(state, place, event.setId)?;
@@ -263,7 +263,7 @@ pub(super) fn apply(
                 started_at: place.time,
                 started_tx: place.transaction,
             };
-            state.put(&format!("{}:{}", event.setId, event.epoch), epoch);
+            state.put(format!("{}:{}", event.setId, event.epoch), epoch);
         }
         Event::Joined(event) => {
             let bond = Bond {
@@ -276,7 +276,7 @@ pub(super) fn apply(
                 released_to: None,
                 updated_at: place.time,
             };
-            state.put(&bond_id(event.setId, event.owner.into()), bond);
+            state.put(bond_id(event.setId, event.owner.into()), bond);
         }
         Event::UnbondingStarted(event) => {
             let (id, mut bond) = known_bond(state, place, event.setId, event.owner.into())?;
@@ -315,7 +315,7 @@ pub(super) fn apply(
                 created_at: place.time,
                 created_tx: place.transaction,
             };
-            state.put(&format!("{id}:{}", hex_id(event.requestId)), slash);
+            state.put(format!("{id}:{}", hex_id(event.requestId)), slash);
             let burned = amount.0.saturating_sub(reward.0).into();
             money::credit_bond(state, place, event.beneficiary.into(), set.bond_token, reward);
             money::credit_bond(state, place, BURN_ADDRESS.into(), set.bond_token, burned);
@@ -340,7 +340,7 @@ fn put_signer(
     status: SignerStatus,
 ) {
     let row = Signer { signer, owner, status, updated_at: place.time };
-    state.put(&format!("{:#x}", signer.0), row);
+    state.put(format!("{:#x}", signer.0), row);
 }
 
 fn accounts(addresses: &[alloy::primitives::Address]) -> Vec<Account> {

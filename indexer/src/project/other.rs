@@ -1,5 +1,7 @@
 //! Entry policy, x402 settlements, and logs that do not decode.
 
+use std::borrow::Borrow;
+
 use alloy::primitives::B256;
 use auspex_protocol::bindings::IEntryPolicy::IEntryPolicyEvents;
 use auspex_protocol::bindings::IPlatformToken;
@@ -57,7 +59,7 @@ pub(super) fn apply_policy(
         IEntryPolicyEvents::TokenAllowed(event) => {
             let token =
                 Token { token: event.token.into(), allowed: event.allowed, updated_at: place.time };
-            state.put(&format!("{:#x}", event.token), token);
+            state.put(format!("{:#x}", event.token), token);
         }
         IEntryPolicyEvents::FeeChanged(event) => {
             let policy = FeePolicy {
@@ -66,7 +68,7 @@ pub(super) fn apply_policy(
                 fee_recipient: event.feeRecipient.into(),
                 updated_at: place.time,
             };
-            state.put(&format!("{:#x}", place.contract.0), policy);
+            state.put(format!("{:#x}", place.contract.0), policy);
         }
     }
     Ok(())
@@ -77,11 +79,12 @@ pub(super) fn apply_policy(
 pub(super) fn authorization(
     state: &mut State<'_>,
     place: Place,
-    following: &[Fact],
+    following: &[impl Borrow<Fact>],
     event: &IPlatformToken::AuthorizationUsed,
 ) -> Result<(), String> {
     let made = following
         .iter()
+        .map(Borrow::borrow)
         .take_while(|fact| fact.transaction_hash == place.transaction.0)
         .filter(|fact| fact.address == place.contract.0)
         .filter_map(transfer)
@@ -97,7 +100,7 @@ pub(super) fn authorization(
         created_at: place.time,
         created_tx: place.transaction,
     };
-    state.insert(&place.event_id(), settlement);
+    state.insert(place.event_id(), settlement);
     Ok(())
 }
 
@@ -112,5 +115,5 @@ pub(super) fn undecodable(state: &mut State<'_>, fact: &Fact, reason: &str) {
         created_at: place.time,
         created_tx: place.transaction,
     };
-    state.insert(&place.event_id(), row);
+    state.insert(place.event_id(), row);
 }

@@ -1,5 +1,7 @@
 //! Feedback on agents and validations of their work (ERC-8004's reputation and validation registries).
 
+use std::borrow::Borrow;
+
 use alloy::sol_types::SolEvent;
 use serde::{Deserialize, Serialize};
 
@@ -67,7 +69,7 @@ pub(super) fn apply(
     chain_id: u64,
     state: &mut State<'_>,
     place: Place,
-    before: &[Fact],
+    before: &[impl Borrow<Fact>],
     event: &IReputationRegistryEvents,
 ) -> Result<(), String> {
     let feedback_key = |agent_id, client: alloy::primitives::Address, index: u64| {
@@ -175,11 +177,12 @@ pub(super) fn apply_validation(
 /// What the registry said of this feedback just before it, in the same transaction: the request that it is about.
 fn backing(
     place: Place,
-    before: &[Fact],
+    before: &[impl Borrow<Fact>],
     feedback: &IReputationRegistry::NewFeedback,
 ) -> Option<IReputationRegistry::FeedbackBacked> {
     before
         .iter()
+        .map(Borrow::borrow)
         .rev()
         .take_while(|fact| fact.transaction_hash == place.transaction.0)
         .filter(|fact| fact.address == place.contract.0)

@@ -131,7 +131,7 @@ pub(super) fn apply(
             request.refunded_gas_used = place.gas_used;
             let payer = event.payer.into();
             money::credit(state, place, &request, CreditKind::Refund, payer, event.amount.into());
-            state.put(&id, request);
+            state.put(id, request);
         }
         IRequestEscrowEvents::Slashed(event) => {
             let (id, mut request) = known_request(state, event.requestId.into())?;
@@ -144,7 +144,7 @@ pub(super) fn apply(
             request.slashed_tx = Some(place.transaction);
             let payer = request.payer;
             money::credit(state, place, &request, CreditKind::Slash, payer, event.amount.into());
-            state.put(&id, request);
+            state.put(id, request);
         }
         IRequestEscrowEvents::Withdrawn(event) => money::withdraw(
             state,
@@ -231,7 +231,7 @@ fn fund(state: &mut State<'_>, place: Place, event: &IRequestEscrow::Requested) 
         slashed_at: None,
         slashed_tx: None,
     };
-    state.put(&hex_id(event.requestId), request);
+    state.put(hex_id(event.requestId), request);
 }
 
 fn deliver(
@@ -263,7 +263,7 @@ fn deliver(
     request.delivered_at = Some(place.time);
     request.delivered_tx = Some(place.transaction);
     request.delivered_gas_used = place.gas_used;
-    state.put(&id, request);
+    state.put(id, request);
     Ok(())
 }
 
@@ -295,7 +295,7 @@ fn settle(
     request.settled_at = Some(place.time);
     request.settled_tx = Some(place.transaction);
     request.settled_gas_used = place.gas_used;
-    state.put(&id, request);
+    state.put(id, request);
     Ok(())
 }
 
@@ -314,7 +314,7 @@ fn note(state: &mut State<'_>, place: Place, request_id: Hash, kind: NoteKind, a
         created_tx: place.transaction,
     };
     // The log index alone could repeat in another block, so the id may be known.
-    state.put(&id, row);
+    state.put(id, row);
 }
 
 fn known_request(state: &mut State<'_>, request_id: Hash) -> Result<(String, Request), String> {

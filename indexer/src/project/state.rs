@@ -1,13 +1,24 @@
 //! The working set of a batch: the current rows that its events touch, and the versions that they make of them.
 
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
+
+use hashbrown::{Equivalent, HashMap};
 
 use super::row::{Kind, Projection, Row};
 use crate::chain::BlockRef;
 
 /// An entity: its projection and its id.
 pub type Key = (Kind, String);
+
+/// A key that is only looked for.
+#[derive(Hash)]
+struct KeyRef<'a>(Kind, &'a str);
+
+impl Equivalent<Key> for KeyRef<'_> {
+    fn equivalent(&self, key: &Key) -> bool {
+        self.0 == key.0 && self.1 == key.1
+    }
+}
 
 /// One new version of an entity.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,7 +69,9 @@ pub struct Draft {
 
 #[derive(Debug)]
 struct Written {
-    versions: Vec<(BlockRef, Row)>,
+    /// Versions before the last one; most entities have none in a batch.
+    earlier: Vec<(BlockRef, Row)>,
+    last: (BlockRef, Row),
     before: Before,
 }
 
@@ -91,14 +104,21 @@ impl<'a> State<'a> {
 
     /// The entity as the events so far left it.
     pub fn get<T: Projection>(&mut self, id: &str) -> Option<T> {
+        self.get_as(id, T::clone)
+    }
+
+    /// What is wanted of the entity as the events so far left it.
+    pub fn get_as<T: Projection, R>(
+        &mut self,
+        id: &str,
+        wanted: impl FnOnce(&T) -> R,
+    ) -> Option<R> {
+        let key = KeyRef(T::KIND, id);
+        let written = self.draft.entities.get(&key).map(|written| &written.last.1);
+        if let Some(row) = written.or_else(|| self.current.get(&key)) {
+            return T::from_row(row).map(wanted);
+        }
         let key = (T::KIND, id.to_owned());
-        let written = self.draft.entities.get(&key);
-        if let Some((_, row)) = written.and_then(|written| written.versions.last()) {
-            return T::from_row(row).cloned();
-        }
-        if let Some(row) = self.current.get(&key) {
-            return T::from_row(row).cloned();
-        }
         if !self.loaded.contains(&key) {
             self.draft.absent.insert(key);
         }
@@ -106,39 +126,48 @@ impl<'a> State<'a> {
     }
 
     /// Writes an entity, whether it existed or not.
-    pub fn put<T: Projection>(&mut self, id: &str, row: T) {
-        self.write((T::KIND, id.to_owned()), row.into(), Before::ByKey);
+    pub fn put<T: Projection>(&mut self, id: impl AsRef<str> + Into<String>, row: T) {
+        self.write(T::KIND, id, row.into(), || Before::ByKey);
     }
 
     /// Writes an entity that belongs to another one and cannot be older: where the parent is new in this batch, so is it.
-    pub fn put_child<P: Projection, T: Projection>(&mut self, parent: &str, id: &str, row: T) {
-        let before = Before::WithParent((P::KIND, parent.to_owned()));
-        self.write((T::KIND, id.to_owned()), row.into(), before);
+    pub fn put_child<P: Projection, T: Projection>(
+        &mut self,
+        parent: impl Into<String>,
+        id: impl AsRef<str> + Into<String>,
+        row: T,
+    ) {
+        self.write(T::KIND, id, row.into(), || Before::WithParent((P::KIND, parent.into())));
     }
 
     /// Writes an entity that cannot have existed before, because its id names this very event.
-    pub fn insert<T: Projection>(&mut self, id: &str, row: T) {
-        self.write((T::KIND, id.to_owned()), row.into(), Before::Nowhere);
+    pub fn insert<T: Projection>(&mut self, id: impl AsRef<str> + Into<String>, row: T) {
+        self.write(T::KIND, id, row.into(), || Before::Nowhere);
     }
 
     pub fn into_draft(self) -> Draft {
         self.draft
     }
 
-    fn write(&mut self, key: Key, row: Row, before: Before) {
-        let written = match self.draft.entities.entry(key) {
-            Entry::Vacant(place) => {
-                place.insert(Written { versions: vec![(self.at, row)], before });
-                return;
-            }
-            Entry::Occupied(place) => place.into_mut(),
+    fn write(
+        &mut self,
+        kind: Kind,
+        id: impl AsRef<str> + Into<String>,
+        row: Row,
+        before: impl FnOnce() -> Before,
+    ) {
+        let version = (self.at, row);
+        let Some(written) = self.draft.entities.get_mut(&KeyRef(kind, id.as_ref())) else {
+            let written = Written { earlier: Vec::new(), last: version, before: before() };
+            self.draft.entities.insert((kind, id.into()), written);
+            return;
         };
-        if before == Before::ByKey {
-            written.before = before;
+        if written.before != Before::ByKey && before() == Before::ByKey {
+            written.before = Before::ByKey;
         }
-        match written.versions.last_mut() {
-            Some((block, last)) if block.number == self.at.number => *last = row,
-            Some(_) | None => written.versions.push((self.at, row)),
+        let ended = std::mem::replace(&mut written.last, version);
+        if ended.0.number != self.at.number {
+            written.earlier.push(ended);
         }
     }
 }
@@ -173,7 +202,8 @@ impl Draft {
         entities.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
         let mut changes = Changes::default();
         changes.versions.reserve(entities.len());
-        for (key, Written { mut versions, .. }) in entities {
+        for (key, Written { earlier: mut versions, last, .. }) in entities {
+            versions.push(last);
             let original = current.get(&key);
             if let Some(original) = original {
                 let unchanged = versions.iter().take_while(|(_, row)| row == original).count();

@@ -1,10 +1,9 @@
 //! What an endpoint answers, as bytes: the first says what was asked for, the rest is the answer's JSON or an error's text.
 
 use alloy::primitives::{Address, B256, Bloom};
-use serde_json::value::RawValue;
 
 use super::refusal::classify;
-use super::wire::{self, WireLog, WireReceipt};
+use super::wire::{WireBlock, WireLog, WireReceipt};
 use crate::chain::{Header, RawLog};
 use crate::limits::ERROR_TEXT_MAX;
 use crate::verify::receipts::{ClaimedReceipt, facts_of, root};
@@ -21,8 +20,8 @@ pub(crate) fn rpc(bytes: &[u8]) -> bool {
     let watch = WatchList::from_roles([(WATCHED, Role::RequestEscrow)].into());
     match asked % 4 {
         0 => {
-            let Ok(block) = serde_json::from_str::<&RawValue>(text) else { return false };
-            let Ok(mut claimed) = wire::header(block) else { return false };
+            let Ok(block) = serde_json::from_str::<WireBlock>(text) else { return false };
+            let mut claimed = ClaimedHeader::from(block);
             if let Ok(checked) = header(&claimed) {
                 assert_eq!(claimed.header.hash_slow(), checked.hash, "a header hashes to its hash");
             }

@@ -10,14 +10,13 @@ use alloy::rpc::json_rpc::RpcError;
 use alloy::transports::{TransportError, TransportErrorKind};
 use anyhow::{Context, bail};
 use futures::stream::{self, StreamExt, TryStreamExt};
-use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 use tokio::try_join;
 
 use super::transport::HttpTransport;
-use super::wire::{self, WireLog, WireReceipt};
+use super::wire::{WireBlock, WireLog, WireReceipt};
 use super::{ClaimedHeads, Endpoint, Fault, LogFilter};
 use crate::chain::RawLog;
 use crate::config::RpcUrl;
@@ -124,11 +123,8 @@ impl RpcEndpoint {
         keys: impl IntoIterator<Item = serde_json::Value>,
     ) -> Result<Vec<Option<ClaimedHeader>>, Fault> {
         let params = keys.into_iter().map(|key| json!([key, false]));
-        let blocks = self.batch::<Option<Box<RawValue>>>(method, params).await?;
-        blocks
-            .into_iter()
-            .map(|block| block.flatten().as_deref().map(wire::header).transpose())
-            .collect()
+        let blocks = self.batch::<Option<WireBlock>>(method, params).await?;
+        Ok(blocks.into_iter().map(|block| block.flatten().map(ClaimedHeader::from)).collect())
     }
 }
 
@@ -164,9 +160,9 @@ impl Endpoint for RpcEndpoint {
     }
 
     async fn header_by_hash(&self, hash: B256) -> Result<Option<ClaimedHeader>, Fault> {
-        let block: Option<Box<RawValue>> =
+        let block: Option<WireBlock> =
             self.request("eth_getBlockByHash", json!([hash, false])).await?;
-        block.as_deref().map(wire::header).transpose()
+        Ok(block.map(ClaimedHeader::from))
     }
 
     async fn logs_in(

@@ -1,27 +1,85 @@
 //! The JSON of Ethereum's JSON-RPC, as far as it is read. Own types, because the general ones buffer every object twice.
 
+use std::borrow::Cow;
+use std::fmt;
+
 use alloy::consensus::{Eip658Value, Header as ConsensusHeader};
 use alloy::primitives::{Address, B256, Bloom, Bytes, U8, U64};
-use serde::Deserialize;
-use serde_json::value::RawValue;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeSeed, Error, IntoDeserializer, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use crate::chain::RawLog;
-use crate::source::Fault;
+use crate::verify::ClaimedHeader;
 use crate::verify::receipts::ClaimedReceipt;
-use crate::verify::{Check, ClaimedHeader};
 
-#[derive(Debug, Deserialize)]
-struct WireHash {
-    hash: B256,
+/// A block object, of which only the header matters. It is read in one go: the hash on the way, everything else by the header.
+#[derive(Debug)]
+pub(super) struct WireBlock(ClaimedHeader);
+
+impl From<WireBlock> for ClaimedHeader {
+    fn from(WireBlock(header): WireBlock) -> Self {
+        header
+    }
 }
 
-/// Reads a block object, of which only the header matters.
-pub(super) fn header(block: &RawValue) -> Result<ClaimedHeader, Fault> {
-    let malformed =
-        |error: serde_json::Error| Fault::lie(Check::Shape, format!("a block: {error}"));
-    let WireHash { hash } = serde_json::from_str(block.get()).map_err(malformed)?;
-    let header: ConsensusHeader = serde_json::from_str(block.get()).map_err(malformed)?;
-    Ok(ClaimedHeader { hash, header })
+impl<'de> Deserialize<'de> for WireBlock {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(BlockVisitor)
+    }
+}
+
+struct BlockVisitor;
+
+impl<'de> Visitor<'de> for BlockVisitor {
+    type Value = WireBlock;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a block")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<WireBlock, A::Error> {
+        let mut hash = None;
+        let of_header = HeaderMembers { members, hash: &mut hash };
+        let header = ConsensusHeader::deserialize(MapAccessDeserializer::new(of_header))?;
+        let hash = hash.ok_or_else(|| A::Error::missing_field(HASH))?;
+        Ok(WireBlock(ClaimedHeader { hash, header }))
+    }
+}
+
+/// The member of a block that is not one of its header.
+const HASH: &str = "hash";
+
+#[derive(Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// The members of a block without its hash, which is kept when it comes.
+struct HeaderMembers<'h, A> {
+    members: A,
+    hash: &'h mut Option<B256>,
+}
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for HeaderMembers<'_, A> {
+    type Error = A::Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, A::Error> {
+        while let Some(Name(name)) = self.members.next_key()? {
+            if name != HASH {
+                return seed.deserialize(name.into_deserializer()).map(Some);
+            }
+            if self.hash.replace(self.members.next_value()?).is_some() {
+                return Err(A::Error::duplicate_field(HASH));
+            }
+        }
+        Ok(None)
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, A::Error> {
+        self.members.next_value_seed(seed)
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -129,8 +187,19 @@ mod tests {
         let claimed = ClaimedReceipt::from(read.into_iter().next().unwrap());
         assert_eq!((claimed.transaction_type, claimed.deposit_nonce), (0x7e, Some(5)));
         assert_eq!(claimed.logs[0].block_number, 16);
-        let raw = RawValue::from_string(block()).unwrap();
-        assert_eq!(header(&raw).unwrap().header.number, 7);
+        let claimed = ClaimedHeader::from(serde_json::from_str::<WireBlock>(&block()).unwrap());
+        assert_eq!(claimed.header.number, 7);
+        assert_eq!(claimed.hash, claimed.header.hash_slow());
+    }
+
+    #[test]
+    fn a_block_has_one_hash() {
+        let without = block().replace("\"hash\":", "\"other\":");
+        let twice = format!("\"hash\":\"{}\",\"hash\":", B256::ZERO);
+        let doubled = block().replace("\"hash\":", &twice);
+        for bad in [without, doubled, "[]".to_owned(), "7".to_owned()] {
+            assert!(serde_json::from_str::<WireBlock>(&bad).is_err(), "{bad}");
+        }
     }
 
     /// Replaces some bytes of an honest answer: most of the time what is left is nearly right, which is where panics hide.
@@ -153,10 +222,9 @@ mod tests {
                 let _ = crate::verify::receipts::root(&claimed);
             }
             if let Ok(text) = String::from_utf8(spoiled(&block(), &changes))
-                && let Ok(raw) = RawValue::from_string(text)
-                && let Ok(claimed) = header(&raw)
+                && let Ok(block) = serde_json::from_str::<WireBlock>(&text)
             {
-                let _ = crate::verify::header(&claimed);
+                let _ = crate::verify::header(&block.into());
             }
         }
     }

@@ -8,25 +8,32 @@ use super::row::{self, Column};
 use super::{StoreError, binary, signed};
 use crate::project::row::Row;
 
-/// Bytes that are sent at once: PostgreSQL works on them while the next ones are written.
+/// Bytes that are sent at once: PostgreSQL works on them while the next ones are written. The first ones are fewer, so that
+/// it begins early.
 const CHUNK_BYTES: usize = 128 * 1024;
+const FIRST_CHUNK_BYTES: usize = 8 * 1024;
 
 /// A `copy .. from stdin (format binary)` under way.
-pub(super) struct Copy<'c>(PgCopyIn<&'c mut PgConnection>);
+pub(super) struct Copy<'c> {
+    copy: PgCopyIn<&'c mut PgConnection>,
+    chunk_bytes: usize,
+}
 
 impl<'c> Copy<'c> {
     pub(super) async fn begin(
         connection: &'c mut PgConnection,
         statement: &str,
     ) -> Result<Self, StoreError> {
-        Ok(Self(connection.copy_in_raw(statement).await?))
+        let copy = connection.copy_in_raw(statement).await?;
+        Ok(Self { copy, chunk_bytes: FIRST_CHUNK_BYTES })
     }
 
     /// Sends what there is when it is worth it.
     pub(super) async fn send(&mut self, rows: &mut CopyRows) -> Result<(), StoreError> {
-        if CHUNK_BYTES <= rows.0.len() {
-            self.0.send(rows.0.as_slice()).await?;
+        if self.chunk_bytes <= rows.0.len() {
+            self.copy.send(rows.0.as_slice()).await?;
             rows.0.clear();
+            self.chunk_bytes = CHUNK_BYTES.min(self.chunk_bytes * 2);
         }
         Ok(())
     }
@@ -34,8 +41,8 @@ impl<'c> Copy<'c> {
     /// Sends the rest and the end of all rows.
     pub(super) async fn finish(mut self, mut rows: CopyRows) -> Result<(), StoreError> {
         rows.0.extend_from_slice(&(-1i16).to_be_bytes());
-        self.0.send(rows.0.as_slice()).await?;
-        self.0.finish().await?;
+        self.copy.send(rows.0.as_slice()).await?;
+        self.copy.finish().await?;
         Ok(())
     }
 }

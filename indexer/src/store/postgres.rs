@@ -8,11 +8,11 @@ use std::sync::Arc;
 use alloy::primitives::{Address, B256};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, PgConnection};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::chain_rows::{self, signed};
 use super::connection::StoreConnection;
-use super::projection_rows::{self, Derivation, Derived, Telling, joined, projected};
+use super::projection_rows::{self, Derivation, Derived, Source, Telling, joined};
 use super::{Applied, Cursor, Repair, Step, Store, StoreError};
 use crate::abort::{Point, reach};
 use crate::chain::{Block, BlockRef, Fact};
@@ -182,16 +182,15 @@ impl PgStore {
                 return Ok(Applied::Gap(gap));
             }
         }
-        let facts = || projected(context, step.blocks);
         let derived = if derivation.is_finished() {
             // Prepared while the last step was written: it is worked out while the facts are.
-            let derivation = joined(derivation).await?.of(context, facts());
+            let derivation = joined(derivation).await?.of(context, step.blocks);
             let derived = derivation.look_up(connection, context).await?;
             add_facts(connection, chain_id, step.blocks).await?;
             derived
         } else {
             add_facts(connection, chain_id, step.blocks).await?;
-            let derivation = joined(derivation).await?.of(context, facts());
+            let derivation = joined(derivation).await?.of(context, step.blocks);
             derivation.look_up(connection, context).await?
         };
         let Derived { changes, current } = joined(derived).await?;
@@ -213,6 +212,9 @@ impl PgStore {
         transaction.commit().await?;
         reach(Point::StepCommitted);
         self.known = Some((cursor.epoch, known));
+        // Giving back the memory of thousands of rows takes a while, in which the connection can do more.
+        let blocks = Arc::clone(step.blocks);
+        spawn_blocking(move || drop((changes, blocks)));
         Ok(Applied::Done(cursor))
     }
 
@@ -284,7 +286,7 @@ async fn derive_again(
             chain_rows::end_of_batch(connection, chain_id, first, tip, REBUILD_FACTS_MAX).await?;
         let facts = chain_rows::facts(connection, chain_id, first, last, Some(&contracts)).await?;
         count += facts.len() as u64;
-        let derivation = Derivation::new(context, facts, current);
+        let derivation = Derivation::new(context, Source::Stored(facts), current);
         let derived = derivation.look_up(connection, context).await?;
         let Derived { changes, current: known } = joined(derived).await?;
         projection_rows::write(connection, chain_id, &changes).await?;

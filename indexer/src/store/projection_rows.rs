@@ -23,13 +23,24 @@ pub(super) enum Telling {
     Outbox,
 }
 
+/// Where facts come from.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// They are about to be written.
+    Blocks(Arc<Vec<Block>>),
+    /// They are stored.
+    Stored(Vec<Fact>),
+}
+
 /// What facts change, as far as it follows from the rows that are at hand.
 #[derive(Debug)]
 pub(super) struct Derivation {
-    facts: Vec<Fact>,
+    source: Source,
     decoded: Decoded,
     current: CurrentRows,
     draft: Draft,
+    /// What the draft still lacks.
+    missing: BTreeSet<Key>,
 }
 
 /// What changes, and the rows that are known to be current afterwards.
@@ -49,29 +60,44 @@ pub(super) fn begin_deriving(
     let (chain_id, watch) = (context.chain_id, context.watch.clone());
     spawn_blocking(move || {
         let context = Context { chain_id, watch: &watch };
-        let facts = projected(context, &blocks).cloned().collect();
-        Derivation::new(context, facts, current)
+        Derivation::new(context, Source::Blocks(blocks), current)
     })
+}
+
+impl Source {
+    fn facts<'a>(&'a self, context: Context<'a>) -> Vec<&'a Fact> {
+        match self {
+            Self::Blocks(blocks) => projected(context, blocks).collect(),
+            Self::Stored(facts) => facts.iter().collect(),
+        }
+    }
+
+    /// Whether the facts of these blocks are the same.
+    fn is_of(&self, context: Context<'_>, blocks: &Arc<Vec<Block>>) -> bool {
+        match self {
+            Self::Blocks(own) if Arc::ptr_eq(own, blocks) => true,
+            Self::Blocks(_) | Self::Stored(_) => projected(context, blocks).eq(self.facts(context)),
+        }
+    }
 }
 
 impl Derivation {
     /// Derives as much as follows from these rows.
-    pub(super) fn new(context: Context<'_>, facts: Vec<Fact>, current: CurrentRows) -> Self {
+    pub(super) fn new(context: Context<'_>, source: Source, current: CurrentRows) -> Self {
+        let facts = source.facts(context);
         let decoded = decode_all(context, &facts);
-        let draft = draft(context, &facts, &decoded, &current, &BTreeSet::new());
-        Self { facts, decoded, current, draft }
+        let loaded = BTreeSet::new();
+        let draft = draft(context, &facts, &decoded, &current, &loaded);
+        let missing = draft.missing(&current, &loaded);
+        Self { source, decoded, current, draft, missing }
     }
 
-    /// The same if it was derived from these facts, which are the ones that count; otherwise derived anew.
-    pub(super) fn of<'f>(
-        self,
-        context: Context<'_>,
-        facts: impl Iterator<Item = &'f Fact> + Clone,
-    ) -> Self {
-        if facts.clone().eq(&self.facts) {
+    /// The same if it was derived from the facts of these blocks, which are the ones that count; otherwise derived anew.
+    pub(super) fn of(self, context: Context<'_>, blocks: &Arc<Vec<Block>>) -> Self {
+        if self.source.is_of(context, blocks) {
             return self;
         }
-        Self::new(context, facts.cloned().collect(), self.current)
+        Self::new(context, Source::Blocks(Arc::clone(blocks)), self.current)
     }
 
     /// Looks up what is missing. What changes is then worked out on a thread of its own.
@@ -82,20 +108,21 @@ impl Derivation {
     ) -> Result<JoinHandle<Derived>, StoreError> {
         let mut loaded = BTreeSet::new();
         for _ in 0..PROJECT_ROUNDS_MAX {
-            let missing = self.draft.missing(&self.current, &loaded);
-            if missing.is_empty() {
+            if self.missing.is_empty() {
                 return Ok(spawn_blocking(move || self.finish()));
             }
             let chain_id = signed(context.chain_id)?;
-            let found = load(connection, chain_id, &missing, &mut self.current).await?;
+            let found = load(connection, chain_id, &self.missing, &mut self.current).await?;
             if found == 0 {
                 // Only what is found leads on to further keys.
                 return Ok(spawn_blocking(move || self.finish()));
             }
-            loaded.extend(missing);
+            loaded.append(&mut self.missing);
             if self.draft.is_refuted_by(&self.current) {
-                self.draft = draft(context, &self.facts, &self.decoded, &self.current, &loaded);
+                let facts = self.source.facts(context);
+                self.draft = draft(context, &facts, &self.decoded, &self.current, &loaded);
             }
+            self.missing = self.draft.missing(&self.current, &loaded);
         }
         Err(StoreError::Defect(format!(
             "a batch still needs further rows after {PROJECT_ROUNDS_MAX} rounds"
@@ -110,7 +137,7 @@ impl Derivation {
 }
 
 /// The facts that some projection may be made of.
-pub(super) fn projected<'a>(
+fn projected<'a>(
     context: Context<'a>,
     blocks: &'a [Block],
 ) -> impl Iterator<Item = &'a Fact> + Clone {
@@ -329,11 +356,13 @@ async fn tell(
 
 #[cfg(test)]
 mod tests {
+    use alloy::consensus::Header as ConsensusHeader;
     use alloy::primitives::{Address, B256, Bytes};
     use alloy::sol_types::SolEvent;
     use auspex_protocol::bindings::IAgentRegistry;
 
     use super::*;
+    use crate::chain::Header;
     use crate::watch::WatchList;
 
     const AGENTS: Address = Address::repeat_byte(1);
@@ -355,14 +384,23 @@ mod tests {
         }
     }
 
+    fn blocks(logs: u32) -> Arc<Vec<Block>> {
+        let header = Header::new(B256::ZERO, &ConsensusHeader::default());
+        Arc::new(vec![Block { header, facts: (0..logs).map(fact).collect() }])
+    }
+
     #[test]
     fn what_was_prepared_for_other_facts_is_derived_anew() {
         let watch = WatchList::from_roles([(AGENTS, Role::AgentRegistry)].into());
         let context = Context { chain_id: 1, watch: &watch };
-        let (expected, real) = ([fact(0)], [fact(0), fact(1)]);
-        let prepared = || Derivation::new(context, expected.to_vec(), CurrentRows::new());
+        let (expected, same, real) = (blocks(1), blocks(1), blocks(2));
+        let prepared = || {
+            let source = Source::Blocks(Arc::clone(&expected));
+            Derivation::new(context, source, CurrentRows::new())
+        };
         let count = |derivation: Derivation| derivation.finish().changes.versions.len();
-        assert_eq!(count(prepared().of(context, expected.iter())), 1);
-        assert_eq!(count(prepared().of(context, real.iter())), 2);
+        for (blocks, versions) in [(&expected, 1), (&same, 1), (&real, 2)] {
+            assert_eq!(count(prepared().of(context, blocks)), versions);
+        }
     }
 }

@@ -39,7 +39,7 @@ macro_rules! projections {
             }
         }
 
-        /// Ends the current versions of these ids, each at its block.
+        /// Ends the current versions of these ids, each at its block. Each is looked up by itself, for the same reason.
         pub(super) async fn close(
             connection: &mut PgConnection,
             kind: Kind,
@@ -51,8 +51,11 @@ macro_rules! projections {
                 $(Kind::$kind => sqlx::query!(
                     "update indexer." + $table + " t "
                     + "set block_range = int8range(lower(t.block_range), c.until_block) "
-                    + "from unnest($2::text[], $3::bigint[]) as c(id, until_block) "
-                    + "where t.chain_id = $1 and t.id = c.id and upper_inf(t.block_range)",
+                    + "from unnest($2::text[], $3::bigint[]) as c(id, until_block) cross join lateral ("
+                    + "select v.ctid from indexer." + $table + " v "
+                    + "where v.chain_id = $1 and v.id = c.id and upper_inf(v.block_range) limit 1"
+                    + ") as found "
+                    + "where t.ctid = found.ctid",
                     chain_id,
                     ids,
                     until,

@@ -66,7 +66,41 @@ impl<const N: usize> Block<N> {
     }
 }
 
+/// What a row's values are multiplied by to become levels, if `largest` of a block is their largest magnitude. Zero where there
+/// is nothing to distinguish, and where the steps would be too small for an `f32`.
+#[inline(always)]
+pub fn row_factor(largest: f32) -> f32 {
+    let factor = 127.0 / largest;
+    if factor.is_finite() { factor } else { 0.0 }
+}
+
 impl Vnni {
+    /// Rounds a row to 8 bits, block by block: its levels and what one step is worth become every `step`th element from `first`
+    /// on of `levels` and `scales`. The step of a block is 127th of its largest magnitude; ties go to even levels, and what is
+    /// no number becomes zero.
+    pub fn round(
+        self,
+        row: &[[f32; BLOCK]],
+        levels: &mut [Levels],
+        scales: &mut [f32],
+        first: usize,
+        step: usize,
+    ) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            // SAFETY: `self` exists only where `detect` found both features.
+            #[expect(unsafe_code, reason = "a call into code for instructions that were detected")]
+            unsafe {
+                x86::round(row, levels, scales, first, step);
+            }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        {
+            let _ = (row, levels, scales, first, step);
+            unreachable!("only x86 has the instruction");
+        }
+    }
+
     /// Writes, for each row and output of `weights`, the sum over all blocks of `step of the row *
     /// step of the weight * sum of the products of levels`. Rows and `weights` have the same number of
     /// blocks; what one has more is not read.
@@ -96,12 +130,62 @@ impl Vnni {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{
-        __m256i, __m512, __m512i, _mm512_and_si512, _mm512_cvtepi32_ps, _mm512_cvtph_ps,
-        _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_mul_ps, _mm512_set1_epi32, _mm512_set1_ps,
-        _mm512_setzero_ps, _mm512_srli_epi32,
+        __m128i, __m256i, __m512, __m512i, _mm512_abs_ps, _mm512_add_epi32, _mm512_and_si512,
+        _mm512_cmpord_ps_mask, _mm512_cvtepi32_epi8, _mm512_cvtepi32_ps, _mm512_cvtph_ps,
+        _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_maskz_cvtps_epi32, _mm512_max_ps,
+        _mm512_mul_ps, _mm512_reduce_add_epi32, _mm512_reduce_max_ps, _mm512_set1_epi32,
+        _mm512_set1_ps, _mm512_setzero_ps, _mm512_srli_epi32,
     };
 
-    use super::{BYTES, Block, LANES, QUADS, RowLevels, RowScales};
+    use super::{BLOCK, BYTES, Block, LANES, Levels, QUADS, RowLevels, RowScales, row_factor};
+
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn round(
+        row: &[[f32; BLOCK]],
+        levels: &mut [Levels],
+        scales: &mut [f32],
+        first: usize,
+        step: usize,
+    ) {
+        let into = levels.iter_mut().zip(scales).skip(first).step_by(step);
+        for (values, (levels, scale)) in row.iter().zip(into) {
+            let halves = halves(values);
+            let mut largest = _mm512_setzero_ps();
+            for values in halves {
+                // Where one of both is no number, the instruction gives the second one.
+                largest = _mm512_max_ps(_mm512_abs_ps(values), largest);
+            }
+            let largest = _mm512_reduce_max_ps(largest);
+            *scale = largest / 127.0;
+            let factor = _mm512_set1_ps(row_factor(largest));
+            let rounded = halves.map(|values| {
+                let values = _mm512_mul_ps(values, factor);
+                _mm512_maskz_cvtps_epi32(_mm512_cmpord_ps_mask(values, values), values)
+            });
+            levels.sum = _mm512_reduce_add_epi32(_mm512_add_epi32(rounded[0], rounded[1]));
+            levels.quads = quads(rounded.map(|levels| _mm512_cvtepi32_epi8(levels)));
+        }
+    }
+
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    fn halves(values: &[f32; BLOCK]) -> [__m512; 2] {
+        // SAFETY: both are 32 floats, and every pattern of bits is one.
+        #[expect(unsafe_code, reason = "an array as registers")]
+        unsafe {
+            std::mem::transmute::<[f32; BLOCK], [__m512; 2]>(*values)
+        }
+    }
+
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    fn quads(bytes: [__m128i; 2]) -> [i32; QUADS] {
+        // SAFETY: both are 32 bytes, and every pattern of bits is a number.
+        #[expect(unsafe_code, reason = "registers as an array")]
+        unsafe {
+            std::mem::transmute::<[__m128i; 2], [i32; QUADS]>(bytes)
+        }
+    }
 
     #[target_feature(enable = "avx512f,avx512vnni")]
     pub(super) fn blocks<const N: usize, const R: usize>(

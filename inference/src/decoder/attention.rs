@@ -5,10 +5,12 @@
 //! alone, so a prompt that is read in pieces has the same bits as one that is read at once.
 
 use pulp::NullaryFnOnce;
-use rayon::prelude::*;
 
 use super::{cache::Cache, limits::BLOCK_TOKENS, matrix::Rows};
-use crate::kernels::{LANES, Lane, exp::exp, max, sum, vectorized};
+use crate::{
+    kernels::{LANES, Lane, exp::exp, max, sum, vectorized},
+    team,
+};
 
 /// Queries that are computed together: with two registers for each, eight of AVX2's 16.
 const QUERIES: usize = 4;
@@ -40,11 +42,14 @@ impl Attention<'_> {
         let mut out = Rows::zeros(positions.len(), self.queries.columns);
         let width = self.group * self.head_size;
         let heads = self.queries.columns / width;
-        let groups = out.values.par_chunks_exact_mut(width).enumerate();
-        groups.for_each_init(Vec::new, |scores, (index, out)| {
-            let (row, head) = (index / heads, index % heads);
-            let queries = &self.queries.row(row)[head * width..(head + 1) * width];
-            vectorized(Group { attention: self, at: positions[row], head, queries, out, scores });
+        team::each(out.values.chunks_exact_mut(width).enumerate(), |groups| {
+            let mut scores = Vec::new();
+            for (index, out) in groups {
+                let (row, head) = (index / heads, index % heads);
+                let queries = &self.queries.row(row)[head * width..(head + 1) * width];
+                let (at, scores) = (positions[row], &mut scores);
+                vectorized(Group { attention: self, at, head, queries, out, scores });
+            }
         });
         out
     }

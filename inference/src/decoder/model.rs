@@ -1,5 +1,6 @@
 //! The layers of a Llama 3, Qwen 2.5 or Qwen 3 decoder on the CPU.
 
+use auspex_avx512::pages::Pages;
 use pulp::NullaryFnOnce;
 use rayon::prelude::*;
 
@@ -42,8 +43,14 @@ impl DecoderModel {
         config: DecoderConfig,
         storage: Storage,
     ) -> Result<Self, LoadError> {
-        let pack = |raw: Raw| Matrix::new(&raw.weight, &raw.bias, raw.inputs, raw.storage);
+        let mut pages = Pages::default();
+        let pack =
+            |raw: Raw| Matrix::new(&mut pages, &raw.weight, &raw.bias, raw.inputs, raw.storage);
         let weights = Weights::load(shards, &config, storage, pack)?;
+        // A token of one output reads every weight once, in long runs.
+        if !pages.settle() {
+            tracing::debug!("not all weights lie on large pages");
+        }
         let rope = Rope::new(config.theta, config.head_size, config.scaling);
         Ok(Self { config, storage, weights, rope })
     }

@@ -163,7 +163,16 @@ async fn a_prompt_longer_than_a_pass_is_read_in_pieces() {
         let options = Options { storage, cache_tokens: 1024, ..Options::default() };
         let start = || Generator::start(dir.path(), options.clone()).unwrap();
         let generator = start();
-        let at_once = generator.generate(prompt.clone(), greedy(8)).unwrap().whole().await.unwrap();
+        let mut output = generator.generate(prompt.clone(), greedy(8)).unwrap();
+        // It is said how far the reading is, after each pass.
+        for tokens in [limits::PASS_TOKENS_MAX, 2 * limits::PASS_TOKENS_MAX, prompt.len()] {
+            let event = output.next().await;
+            assert!(
+                matches!(event, Event::Read { tokens: read, of: 700 } if read == tokens),
+                "{event:?}"
+            );
+        }
+        let at_once = output.whole().await.unwrap();
         assert_eq!(at_once.1.reused, 0);
         // The same prompt behind beginnings of it that are known: other pieces, the same bits.
         let generator = start();

@@ -4,13 +4,14 @@
 //! document cannot end its own turn, and the answer still names the passages that it was given.
 
 use alloy::primitives::{B256, keccak256};
-use auspex_inference::decoder::{Event, Finish, Generator, Message, Parameters, PromptError};
+use auspex_inference::decoder::Message;
 use auspex_protocol::answer::{ANSWER_SCHEMA, Answer, Answerer, Citation, sanitize};
 use sqlx::PgPool;
 
 use super::{COSINE_MIN, ExtractiveError, Outcome, cosine};
 use crate::corpus::limits::{ANSWER_CHUNKS, ANSWER_HITS, ANSWER_TEXT_BYTES_MAX};
 use crate::corpus::{Corpus, Embedder};
+use crate::model::writing::{WritingError, WritingModel};
 use crate::openai::remote::{Remote, RemoteError};
 use crate::partial::Unfinished;
 use crate::retrieval::{Hit, Retrieval, search};
@@ -30,7 +31,7 @@ const INSTRUCTIONS: &str = "You answer a question from numbered passages. Use on
 #[derive(Debug, Clone)]
 pub enum Writer {
     /// A model of ours, with the best token always: operators with the same model and storage write the same bytes.
-    Local(Generator),
+    Local(WritingModel),
     /// A model on somebody's server. Nothing makes two of its answers equal, so it is for operator sets of one.
     Remote(Remote),
 }
@@ -41,9 +42,7 @@ pub enum WrittenError {
     #[error(transparent)]
     Source(#[from] ExtractiveError),
     #[error("the model: {0}")]
-    Generate(#[from] auspex_inference::decoder::GenerateError),
-    #[error("the prompt: {0}")]
-    Prompt(#[from] PromptError),
+    Local(#[from] WritingError),
     #[error("the remote model: {0}")]
     Remote(#[from] RemoteError),
 }
@@ -62,7 +61,7 @@ impl Writer {
     /// the Keccak-256 of `remote:` and its name, because nothing else of it is known.
     pub fn model_hash(&self, embedding: B256) -> B256 {
         let writing = match self {
-            Self::Local(generator) => B256::from(generator.model_hash()),
+            Self::Local(model) => model.model_hash(),
             Self::Remote(remote) => keccak256(format!("remote:{}", remote.model())),
         };
         keccak256([embedding, writing].concat())
@@ -87,23 +86,13 @@ impl Writer {
                 let text = remote.complete(messages, WRITTEN_TOKENS_MAX, show).await?;
                 Ok((text, B256::ZERO))
             }
-            Self::Local(generator) => {
-                let prompt = generator.chat_prompt(messages, None)?;
-                let parameters =
-                    Parameters { max_tokens: WRITTEN_TOKENS_MAX, ..Parameters::default() };
-                let mut output = generator.generate(prompt, parameters)?;
-                let mut text = String::new();
-                let completion = loop {
-                    match output.next().await {
-                        Event::Text(piece) => text.push_str(&piece),
-                        Event::Done(outcome) => break outcome?,
-                    }
-                    unfinished.show(&so_far(&text));
-                };
-                if completion.finish == Finish::Length {
-                    text.push('…');
+            Self::Local(model) => {
+                let show = |text: &str| unfinished.show(&so_far(text));
+                let mut written = model.write(messages.to_vec(), WRITTEN_TOKENS_MAX, show).await?;
+                if written.is_cut {
+                    written.text.push('…');
                 }
-                Ok((text, B256::from(completion.transcript.hash())))
+                Ok((written.text, written.trace))
             }
         }
     }

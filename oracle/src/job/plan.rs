@@ -109,6 +109,8 @@ pub struct View {
     pub head_block: u64,
     /// The block in which the indexer saw the request.
     pub seen_block: u64,
+    /// The block in which, or up to which, a delivery was seen; 0 when none was.
+    pub delivered_block: u64,
     /// Unix seconds of chain time.
     pub deadline: u64,
     /// The request is as settled as the operator wants for its value before work starts.
@@ -185,6 +187,8 @@ fn funded(view: &View, policy: &Policy) -> Decision {
         ),
         State::Queued if view.may_start => Decision::Work,
         State::Queued => Decision::Wait(None),
+        // What an earlier block shows does not take a later one back.
+        State::Delivered if view.head_block < view.delivered_block => Decision::Wait(None),
         State::Delivered if view.has_result => {
             Decision::Become(State::Signed, "a reorg took the delivery away")
         }
@@ -242,6 +246,7 @@ mod tests {
             chain_time: 1_000,
             head_block: 50,
             seen_block: 50,
+            delivered_block: 0,
             deadline: 1_100,
             may_start: true,
             has_result: false,
@@ -282,6 +287,8 @@ mod tests {
         assert!(matches!(decide(&view, &POLICY), Decision::Become(State::Signed, _)));
         let view = View { has_result: false, ..view };
         assert!(matches!(decide(&view, &POLICY), Decision::Become(State::Queued, _)));
+        let earlier = View { delivered_block: view.head_block + 1, ..view };
+        assert_eq!(decide(&earlier, &POLICY), Decision::Wait(None));
     }
 
     #[test]
@@ -328,6 +335,7 @@ mod tests {
                 chain_time: a.3,
                 head_block: a.4,
                 seen_block: 30,
+                delivered_block: 0,
                 deadline: 1_100,
                 may_start: b.0,
                 has_result: b.1,

@@ -13,7 +13,7 @@ use auspex_protocol::quorum::Quorum;
 use crate::board::Posted;
 use crate::failpoint::{Point, pass};
 use crate::job::plan::View;
-use crate::job::store::{self, Claim};
+use crate::job::store::{self, Claim, FencedError};
 use crate::job::work::Desk;
 use crate::limits::DELIVERING_RECHECK;
 use crate::quorum::inbox::{Received, receive};
@@ -140,7 +140,9 @@ impl Desk {
             // With the deadline near, a delivered answer that is stored late is better than a refund.
             let urgent = view.deadline.saturating_sub(view.chain_time) <= self.policy.answer_margin;
             match self.post_answer(recorded.result.output_hash, answer).await {
-                Ok(()) => store::answer_stored(&self.pool, &lease).await?,
+                Ok(true) => store::answer_stored(&self.pool, &lease).await?,
+                // An indexer that is full of answers has room for those that a delivery names.
+                Ok(false) => {}
                 Err(error) if urgent => {
                     tracing::info!(request_id = %lease.request_id, error = format!("{error:#}"), "the answer is not stored yet");
                 }
@@ -166,16 +168,44 @@ impl Desk {
         Ok(())
     }
 
-    pub(super) async fn post_answer(&self, output_hash: B256, answer: &str) -> anyhow::Result<()> {
-        match self.board.store_answer(output_hash, answer).await? {
-            Posted::Taken => {}
+    /// Stores the answer of a delivery that was made without, as far as the indexer takes it now.
+    pub(super) async fn store_late_answer(&self, claim: &Claim) -> Result<(), FencedError> {
+        let answer = claim.recorded.as_ref().and_then(|recorded| {
+            recorded.answer.as_ref().map(|answer| (recorded.result.output_hash, answer))
+        });
+        let Some((output_hash, answer)) = answer.filter(|_| !claim.answer_stored) else {
+            return Ok(());
+        };
+        match self.post_answer(output_hash, answer).await {
+            Ok(true) => store::answer_stored(&self.pool, &claim.lease).await?,
+            Ok(false) => {}
+            Err(error) => {
+                tracing::info!(%output_hash, error = format!("{error:#}"), "the answer is not stored yet");
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives an answer to the indexer; `false` when it may take it later.
+    pub(super) async fn post_answer(
+        &self,
+        output_hash: B256,
+        answer: &str,
+    ) -> anyhow::Result<bool> {
+        let done = match self.board.store_answer(output_hash, answer).await? {
+            Posted::Taken => true,
             // It will not be taken later either, and the payees are not to lose their money over it.
             Posted::Refused(reason) => {
                 tracing::warn!(%output_hash, reason, "the indexer refused the answer");
+                true
             }
-        }
+            Posted::NotNow(reason) => {
+                tracing::info!(%output_hash, reason, "the indexer takes the answer later");
+                false
+            }
+        };
         pass(Point::AnswerPosted);
-        Ok(())
+        Ok(done)
     }
 
     /// Seals a message. A proposal whose answer makes it too large goes without it: the answer is with the indexer.

@@ -24,6 +24,8 @@ pub struct Claim {
     pub terms: Terms,
     /// The block in which the indexer saw the request.
     pub seen_block: u64,
+    /// The block in which, or up to which, a delivery was seen; 0 when none was.
+    pub delivered_block: u64,
     pub failures: u32,
     pub answer_stored: bool,
     pub quorum_for: Option<Duration>,
@@ -55,7 +57,8 @@ pub enum FencedError {
     Database(#[from] sqlx::Error),
 }
 
-/// Leases the most urgent due job, if there is one; while the operator drains its nodes, only one that was begun. Among those
+/// Leases the most urgent due job, if there is one; only one that was begun while the operator drains its nodes, and where
+/// `begins` is false. Among those
 /// whose delivery is made and which wait for the chain, the one that has been due for longest stands for all. A time twice as
 /// far ahead as any that is ever set was set before the database's clock went back, and counts as past: the epoch protects
 /// from whoever may still hold the old lease. One that is a little further ahead was set by a statement that began a moment
@@ -65,19 +68,32 @@ pub async fn claim(
     domain: &Eip712Domain,
     worker: &str,
     lease: Duration,
+    begins: bool,
 ) -> anyhow::Result<Option<Claim>> {
     // Each candidate is the first entry of an index that fits, so that a claim costs the same whatever waits.
     let row = sqlx::query!(
         r#"
         with to_work as (
             select request_id, deadline, sequence from oracle.jobs
-            where state in ('queued', 'signed')
+            where $4 and state in ('queued', 'signed')
                 and (
                     state <> 'queued'
                     or not exists (
                         select from oracle.identity where draining_since is not null
                     )
                 )
+                and (due_at <= now() or now() + 2 * make_interval(secs => $3) < due_at)
+                and (
+                    leased_until is null
+                    or leased_until <= now()
+                    or now() + 2 * make_interval(secs => $2) < leased_until
+                )
+            order by deadline, sequence
+            limit 1
+            for no key update skip locked
+        ), begun as (
+            select request_id, deadline, sequence from oracle.jobs
+            where not $4 and state = 'signed'
                 and (due_at <= now() or now() + 2 * make_interval(secs => $3) < due_at)
                 and (
                     leased_until is null
@@ -118,18 +134,20 @@ pub async fn claim(
                 leased_until = now() + make_interval(secs => $2)
             where request_id = (
                 select request_id from (
-                    table to_work union all table due union all table due_after_all
+                    table to_work union all table begun
+                    union all table due union all table due_after_all
                 ) as candidate
                 order by deadline, sequence
                 limit 1
             )
             returning request_id, epoch, wakes, state, terms, offer, operator_set, input,
-                block_number, failures, answer_stored,
+                block_number, coalesce(delivered_block, 0) as delivered_block, failures, answer_stored,
                 extract(epoch from now() - quorum_at)::float8 as quorum_seconds
         )
         select claimed.request_id as "request_id!", epoch as "epoch!", wakes as "wakes!",
             state as "state!", terms as "terms!", offer as "offer!",
             operator_set as "operator_set!", input as "input!", block_number as "block_number!",
+            delivered_block as "delivered_block!",
             failures as "failures!", answer_stored as "answer_stored!", quorum_seconds,
             results.digest as "digest?", results.result as "result?", results.answer,
             results.signature,
@@ -148,6 +166,7 @@ pub async fn claim(
         worker,
         lease.as_secs_f64(),
         RETRY_WAIT_MAX.as_secs_f64(),
+        begins,
     )
     .fetch_optional(pool)
     .await
@@ -177,6 +196,7 @@ pub async fn claim(
         state,
         terms,
         seen_block: u64::try_from(row.block_number)?,
+        delivered_block: u64::try_from(row.delivered_block)?,
         failures: u32::try_from(row.failures)?,
         answer_stored: row.answer_stored,
         quorum_for: row.quorum_seconds.map(elapsed),

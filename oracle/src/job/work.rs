@@ -4,10 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use alloy::eips::BlockNumberOrTag;
+use alloy::eips::BlockId;
 use alloy::primitives::{B256, Bytes};
 use alloy::sol_types::Eip712Domain;
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use auspex_protocol::bindings::IRequestEscrow::{Outcome, Result as SignedResult};
 use auspex_protocol::document::ResultDocument;
 use auspex_protocol::limits::ANSWER_BYTES_MAX;
@@ -15,7 +15,8 @@ use auspex_protocol::message::QuorumMessage;
 use auspex_protocol::quorum::{leader, rank, result_digest};
 use auspex_protocol::topic::Topics;
 use sqlx::PgPool;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::answerer::{Answerer, Draft, Question};
@@ -57,6 +58,8 @@ pub struct Desk {
     pub token_rates: Vec<TokenRate>,
     pub heads: watch::Receiver<Option<Heads>>,
     pub gauge: Gauge,
+    /// How many workers may begin jobs at the same time: all but one, if there are several.
+    pub beginners: Semaphore,
     pub meters: Arc<Meters>,
     pub bells: Bells,
 }
@@ -93,7 +96,11 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     while !shutdown.is_cancelled() {
         let bell = desk.bells.work.notified();
-        let claimed = match store::claim(&desk.pool, &desk.domain, &worker, LEASE).await {
+        // Answering takes long. As long as others answer, one worker is there for what only has to be delivered.
+        let begins = desk.beginners.try_acquire().ok();
+        let claimed =
+            store::claim(&desk.pool, &desk.domain, &worker, LEASE, begins.is_some()).await;
+        let claimed = match claimed {
             Ok(claimed) => claimed,
             Err(error) => {
                 tracing::warn!(error = format!("{error:#}"), "no job can be claimed");
@@ -108,6 +115,7 @@ pub async fn run(
             }
             continue;
         };
+        let _begins = begins.filter(|_| claim.state == State::Queued);
         desk.attend(claim).await;
     }
     Ok(())
@@ -116,7 +124,7 @@ pub async fn run(
 impl Desk {
     /// The steps of a job that follow each other without a wait, and what the failure of one means.
     pub async fn attend(&self, claim: Claim) {
-        let (lease, failures) = (claim.lease, claim.failures);
+        let (lease, failures, deadline) = (claim.lease, claim.failures, claim.terms.deadline());
         let request_id = lease.request_id;
         let Err(error) = self.steps(claim).await else { return };
         if let Some(FencedError::Lost) = error.chain().find_map(|cause| cause.downcast_ref()) {
@@ -126,7 +134,8 @@ impl Desk {
         }
         self.meters.step_failures.add(1);
         let failures = failures.saturating_add(1);
-        let wait = backoff(failures);
+        let left = self.heads.borrow().map(|heads| deadline.saturating_sub(heads.latest.time));
+        let wait = retry_wait(failures, left, self.policy.answer_margin);
         tracing::warn!(%request_id, failures, error = format!("{error:#}"), "a step failed");
         if let Err(error) = store::release(&self.pool, &lease, wait, failures).await {
             tracing::warn!(%request_id, %error, "the job stays leased until its lease ends");
@@ -139,13 +148,13 @@ impl Desk {
             return Ok(());
         };
         let request_id = claim.lease.request_id;
-        let latest = self.chain.presence(request_id, BlockNumberOrTag::Latest).await?;
+        let latest = self.chain.presence(request_id, evidence(&claim, &heads)).await?;
         let Some(signed) = self.step(claim, heads, latest).await? else { return Ok(()) };
         // What was seen in a block stays true until another block is seen.
         let later = self.heads.borrow().unwrap_or(heads);
         let latest = match later.latest == heads.latest {
             true => latest,
-            false => self.chain.presence(request_id, BlockNumberOrTag::Latest).await?,
+            false => self.chain.presence(request_id, evidence(&signed, &later)).await?,
         };
         self.step(signed, later, latest).await?;
         Ok(())
@@ -162,7 +171,8 @@ impl Desk {
         let request_id = lease.request_id;
         let safe = match (claim.state, latest) {
             (State::Delivered, Presence::Delivered) => {
-                self.chain.presence(request_id, BlockNumberOrTag::Safe).await?
+                self.store_late_answer(&claim).await?;
+                self.chain.presence(request_id, BlockId::safe()).await?
             }
             _ => Presence::Absent,
         };
@@ -184,6 +194,7 @@ impl Desk {
             chain_time: heads.latest.time,
             head_block: heads.latest.number,
             seen_block: claim.seen_block,
+            delivered_block: claim.delivered_block,
             deadline: claim.terms.deadline(),
             may_start: self.may_start(&claim, &heads).await?,
             has_result: claim.recorded.as_ref().is_some_and(|r| r.signature.is_some()),
@@ -246,9 +257,9 @@ impl Desk {
         let tag = match patience(&claim.terms, &self.wait_safe_above, &self.wait_finalized_above) {
             Patience::Latest => return Ok(true),
             Patience::Safe if heads.safe.is_none() => return Ok(false),
-            Patience::Safe => BlockNumberOrTag::Safe,
+            Patience::Safe => BlockId::safe(),
             Patience::Finalized if heads.finalized.is_none() => return Ok(false),
-            Patience::Finalized => BlockNumberOrTag::Finalized,
+            Patience::Finalized => BlockId::finalized(),
         };
         let presence = self.chain.presence(claim.lease.request_id, tag).await?;
         Ok(presence == Presence::Funded)
@@ -312,14 +323,23 @@ impl Desk {
             input: claim.terms.input.clone(),
             unfinished: self.unfinished(claim),
         };
-        let started = tokio::time::Instant::now();
+        let started = Instant::now();
         let answering = self.answerer.answer(question);
         tokio::pin!(answering);
+        let mut renewed = started;
         let draft = loop {
             tokio::select! {
                 draft = &mut answering => break draft.context("answer the request")?,
                 () = tokio::time::sleep(LEASE_RENEWAL) => {
-                    store::renew(&self.pool, &claim.lease, LEASE).await?;
+                    match store::renew(&self.pool, &claim.lease, LEASE).await {
+                        Ok(()) => renewed = Instant::now(),
+                        // A database that is away for a moment costs no answer while the lease lasts.
+                        Err(FencedError::Database(error)) if renewed.elapsed() + LEASE_RENEWAL < LEASE => {
+                            tracing::info!(%error, "the lease is not renewed yet");
+                        }
+                        Err(error) => return Err(error.into()),
+                    }
+                    self.ensure_time_is_left(claim)?;
                 }
             }
         };
@@ -328,6 +348,16 @@ impl Desk {
         let elapsed = started.elapsed().as_millis();
         self.meters.answer_milliseconds.add(u64::try_from(elapsed).unwrap_or(u64::MAX));
         result_of(claim, draft)
+    }
+
+    /// An answer that cannot be delivered any more only keeps others waiting.
+    fn ensure_time_is_left(&self, claim: &Claim) -> anyhow::Result<()> {
+        let Some(heads) = *self.heads.borrow() else { return Ok(()) };
+        let last = claim.terms.deadline().saturating_sub(self.policy.delivery_margin);
+        if last <= heads.latest.time {
+            bail!("the answer took too long: no time is left to deliver it before the deadline");
+        }
+        Ok(())
     }
 
     /// One operator shows the answer while it is written, so that readers see one text: the leader.
@@ -367,7 +397,7 @@ impl Desk {
         if let Some(answer) = recorded.answer.as_ref().filter(|_| !answer_stored) {
             // A first try: the delivery waits until the answer is stored, but readers profit from an early one.
             match self.post_answer(recorded.result.output_hash, answer).await {
-                Ok(()) => answer_stored = true,
+                Ok(stored) => answer_stored = stored,
                 Err(error) => {
                     tracing::info!(%request_id, error = format!("{error:#}"), "the answer is not stored yet");
                 }
@@ -457,7 +487,44 @@ fn result_of(claim: &Claim, draft: Draft) -> anyhow::Result<(SignedResult, Optio
     }
 }
 
-fn backoff(failures: u32) -> Duration {
+/// Where to look for a request: in the block that the node takes for the latest, so that an endpoint which does not have it
+/// says so instead of what was true before. What is known from a later block than that is looked for at the endpoint's end.
+fn evidence(claim: &Claim, heads: &Heads) -> BlockId {
+    match heads.latest.number < claim.seen_block.max(claim.delivered_block) {
+        true => BlockId::latest(),
+        false => BlockId::hash(heads.latest.hash),
+    }
+}
+
+/// When a step is tried again that has failed so often, with `left` seconds to the deadline. The time in which a delivery
+/// is made whatever is missing is not slept over.
+fn retry_wait(failures: u32, left: Option<u64>, answer_margin: u64) -> Duration {
     let doublings = failures.saturating_sub(1).min(16);
-    RETRY_WAIT.saturating_mul(1 << doublings).min(RETRY_WAIT_MAX)
+    let backoff = RETRY_WAIT.saturating_mul(1 << doublings).min(RETRY_WAIT_MAX);
+    match left {
+        None | Some(0) => backoff,
+        Some(left) => {
+            let before = Duration::from_secs(left.saturating_sub(answer_margin));
+            backoff.min(before.max(JOB_RECHECK))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_that_keeps_failing_is_tried_when_the_last_time_to_deliver_begins() {
+        let seconds = |failures, left| retry_wait(failures, left, 15).as_secs_f64();
+        assert_eq!(seconds(1, Some(1_000)), 0.5);
+        assert_eq!(seconds(3, Some(1_000)), 2.0);
+        assert_eq!(seconds(20, Some(1_000)), 30.0);
+        assert_eq!(seconds(20, Some(40)), 25.0);
+        for left in 1..=15 {
+            assert_eq!(seconds(20, Some(left)), 1.0, "{left} s are left");
+        }
+        assert_eq!(seconds(20, Some(0)), 30.0);
+        assert_eq!(seconds(20, None), 30.0);
+    }
 }

@@ -1,11 +1,16 @@
-//! The model in a process of its own. A lost GPU, a driver that panics or the kernel's out-of-memory killer ends that
-//! process and nothing else: it is started again, tests itself against golden vectors before it serves, and the question
-//! that it was at is asked again.
+//! Models in processes of their own: the one that embeds, and the one that writes. A lost GPU, a driver that panics or the
+//! kernel's out-of-memory killer ends such a process and nothing else: it is started again, tests itself before it serves, and
+//! what it was at is asked again.
 //!
-//! Reading order: [`wire`], [`serve`] (the child), [`breaker`] (when to try again, and on which device), [`process`] (the
-//! parent).
+//! Reading order: [`wire`], [`serve`] (the child), [`orders`] (what to send again, and when), [`breaker`] (when to try again,
+//! and on which device), `child` and `keeper` (the parent), [`process`] and [`writing`] (how others use it).
 
 pub mod breaker;
+mod child;
+mod keeper;
+pub mod orders;
 pub mod process;
+pub mod report;
 pub mod serve;
 pub mod wire;
+pub mod writing;

@@ -176,6 +176,11 @@ fn pieces(
                 (document(&frame.piece(said, None)), Step::Text)
             }
             Step::Text => match output.next().await {
+                // Clients pass over comments, and see that the connection lives.
+                Event::Read { tokens, of } => {
+                    let comment = format!("{tokens} of {of} tokens are read");
+                    (SseEvent::default().comment(comment), Step::Text)
+                }
                 Event::Text(text) => {
                     let said = Said { role: None, content: Some(text) };
                     (document(&frame.piece(said, None)), Step::Text)

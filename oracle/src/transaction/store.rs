@@ -202,7 +202,12 @@ pub async fn weighed(
     reason: Option<&str>,
 ) -> anyhow::Result<()> {
     sqlx::query!(
-        "update oracle.intents set gas_limit = $2, reason = left($3, 512), updated_at = now()
+        "update oracle.intents set
+            gas_limit = $2,
+            reason = left($3, 512),
+            -- Somebody else has made a withdrawal that would revert: nothing is left to withdraw.
+            wanted = wanted and (kind <> 'withdrawal' or $2::bigint is not null),
+            updated_at = now()
          where id = $1 and state = 'queued'",
         intent.0,
         gas_limit.map(as_i64),

@@ -113,7 +113,7 @@ impl Station {
         let digest = result_digest(&domain(), &(&result).into());
         let signature: Bytes = key(OURS).sign_hash_sync(&digest).expect("signed").as_bytes().into();
         let signer = ResultSigner::new(key(OURS));
-        let job = claim(pool, &domain(), "a", Duration::from_secs(30))
+        let job = claim(pool, &domain(), "a", Duration::from_secs(30), true)
             .await
             .expect("claim")
             .expect("a job");

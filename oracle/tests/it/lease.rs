@@ -70,7 +70,7 @@ pub(crate) async fn discover(
 }
 
 async fn claimed(database: &TestDatabase, worker: &str, lease: Duration) -> Option<Claim> {
-    claim(&database.pool(), &domain(), worker, lease).await.expect("claim")
+    claim(&database.pool(), &domain(), worker, lease, true).await.expect("claim")
 }
 
 #[tokio::test]
@@ -121,6 +121,28 @@ async fn what_waits_for_the_chain_is_claimed_when_it_is_due_and_in_its_turn() {
 }
 
 #[tokio::test]
+async fn a_worker_that_begins_nothing_finds_what_was_begun() {
+    let database = TestDatabase::create().await.expect("a database");
+    let pool = &database.pool();
+    let ours = Address::repeat_byte(1);
+    for (salt, deadline) in [(1, 700), (2, 800)] {
+        discover(pool, &terms(salt, deadline, vec![ours]), u64::from(salt), 1).await.expect("new");
+    }
+    let begun = async || claim(pool, &domain(), "a", LEASE, false).await.expect("claim");
+    assert!(begun().await.is_none(), "nothing was begun");
+    let later = terms(2, 800, vec![ours]);
+    sqlx::query("update oracle.jobs set state = 'signed' where request_id = $1")
+        .bind(later.request_id.as_slice())
+        .execute(pool)
+        .await
+        .expect("begun");
+    let job = begun().await.expect("the one that was begun");
+    assert_eq!((job.state, job.terms), (State::Signed, later));
+    assert!(begun().await.is_none());
+    assert_eq!(claimed(&database, "b", LEASE).await.expect("a job").state, State::Queued);
+}
+
+#[tokio::test]
 async fn requests_that_are_found_together_are_told_apart() {
     let database = TestDatabase::create().await.expect("a database");
     let pool = &database.pool();
@@ -151,7 +173,9 @@ async fn many_workers_share_many_jobs_without_sharing_one() {
         tokio::spawn(async move {
             let mut mine = Vec::new();
             let name = format!("worker {worker}");
-            while let Some(claim) = claim(&pool, &domain(), &name, LEASE).await.expect("claim") {
+            while let Some(claim) =
+                claim(&pool, &domain(), &name, LEASE, true).await.expect("claim")
+            {
                 mine.push(claim.lease.request_id);
             }
             mine

@@ -8,6 +8,7 @@ mod bus;
 mod chaos;
 mod corpus;
 mod crash;
+mod discovery;
 mod document;
 mod isolation;
 mod keystore;

@@ -74,6 +74,21 @@ async fn without_a_broker_the_board_carries_the_signatures() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_indexer_that_is_full_of_answers_keeps_no_delivery_back_and_gets_the_answer_later() {
+    let world = World::new(1, 1, None).await;
+    world.indexer.fill(true);
+    let node = world.start(0).await;
+    // So near its deadline a delivery is looked at every five seconds.
+    let request_id = world.scene.request(b"why?", 120).await;
+    world.settled(request_id).await;
+    let output_hash = keccak256(serde_json::json!({ "text": "why?" }).to_string());
+    assert_eq!(world.indexer.answer(output_hash), None);
+    world.indexer.fill(false);
+    eventually("the answer is stored", || async { world.indexer.answer(output_hash) }).await;
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn when_the_leader_is_down_the_next_takes_over() {
     let world = World::new(3, 2, None).await;
     // The leader's identity follows from the request's id, so both other nodes run and the leader does not.

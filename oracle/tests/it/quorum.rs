@@ -125,8 +125,10 @@ async fn a_member_that_changes_its_mind_counts_once_and_never_away_from_our_resu
     assert_eq!(table.digests().await, [table.digest(7)], "the newer one counts");
 
     let pool = &table.database.pool();
-    let job =
-        claim(pool, &domain(), "a", Duration::from_secs(30)).await.expect("claim").expect("a job");
+    let job = claim(pool, &domain(), "a", Duration::from_secs(30), true)
+        .await
+        .expect("claim")
+        .expect("a job");
     record(pool, &job.lease, table.digest(7), &table.result(7), None).await.expect("recorded");
     table.receive(&table.vote(member, 9, 7)).await;
     assert_eq!(table.digests().await, [table.digest(7)], "not given up for another");

@@ -81,8 +81,13 @@ async fn say(
     let prompt = generator.chat_prompt(messages, None)?;
     let mut answer = generator.generate(prompt, parameters.clone())?;
     let mut text = String::new();
+    let mut reading = None;
     let completion = loop {
         match answer.next().await {
+            Event::Read { tokens, of } if tokens < of => {
+                reading.get_or_insert_with(|| output.step(format!("reading {of} tokens")));
+            }
+            Event::Read { .. } => reading = None,
             Event::Text(piece) => {
                 text.push_str(&piece);
                 if !output.is_json() {

@@ -7,6 +7,9 @@ use auspex_inference::DeviceChoice;
 use auspex_inference::decoder::{Generator, Options, Storage, limits};
 use clap::Args;
 
+const MISSING: &str =
+    "no decoder is given; name the directory of a model with --decoder-dir or AUSPEX_DECODER_DIR";
+
 /// A decoder on this machine.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct DecoderArguments {
@@ -42,8 +45,11 @@ impl DecoderArguments {
 
     /// The running model.
     pub(crate) async fn required(&self) -> anyhow::Result<Generator> {
-        self.start().await?.context(
-            "no decoder is given; name the directory of a model with --decoder-dir or AUSPEX_DECODER_DIR",
-        )
+        self.start().await?.context(MISSING)
+    }
+
+    /// The model's directory.
+    pub(crate) fn directory(&self) -> anyhow::Result<PathBuf> {
+        self.decoder_dir.clone().context(MISSING)
     }
 }

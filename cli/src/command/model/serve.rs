@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
-use auspex_inference::Reranker;
+use auspex_inference::{Profile, Reranker};
 use auspex_oracle::keys::file::read_secret;
 use auspex_oracle::openai::serve::{Models, serve};
 use clap::Args;
@@ -28,6 +28,9 @@ pub(crate) struct ServeArguments {
     /// Directory of a cross-encoder (BERT with one label) for /v1/rerank; without one the embedding model ranks.
     #[arg(long, env = "AUSPEX_RERANKER_DIR")]
     reranker_dir: Option<PathBuf>,
+    /// Its arithmetic, on the CPU: deterministic-cpu, deterministic-int8 or fast.
+    #[arg(long, env = "AUSPEX_RERANKER_PROFILE", default_value = "deterministic-cpu")]
+    reranker_profile: Profile,
     /// Where to listen.
     #[arg(long, env = "AUSPEX_SERVE_LISTEN", default_value = "127.0.0.1:8088")]
     listen: SocketAddr,
@@ -56,7 +59,9 @@ pub(crate) async fn run(arguments: ServeArguments, output: Output) -> anyhow::Re
     let reranking = match arguments.reranker_dir {
         Some(directory) => {
             let served = name(&directory);
-            let reranker = tokio::task::spawn_blocking(move || Reranker::start(&directory)).await;
+            let profile = arguments.reranker_profile;
+            let start = move || Reranker::start_profile(&directory, profile);
+            let reranker = tokio::task::spawn_blocking(start).await;
             Some((served, reranker.context("start the cross-encoder")??))
         }
         None => None,

@@ -79,13 +79,13 @@ pub(in super::super) async fn list(
     let mut snapshot = snapshot::begin(&state.pool).await?;
     let block = query.block.as_deref();
     let at = at::block(&mut snapshot, narrowed.chain_id, block, query.finality).await?;
-    let mut vids = match at {
+    let mut places = match at {
         None => request_store::page_now(&mut snapshot, &narrowed).await?,
         Some(block) => request_store::page_at(&mut snapshot, &narrowed, block).await?,
     };
-    let more = limit < vids.len() as i64;
-    vids.truncate(usize::try_from(limit).unwrap_or_default());
-    let items = request_view::load(&mut snapshot, &vids).await?;
+    let more = limit < places.len() as i64;
+    places.truncate(usize::try_from(limit).unwrap_or_default());
+    let items = request_view::load(&mut snapshot, &places).await?;
     let next = if more { items.last().map(RequestView::place) } else { None };
     Ok(Json(Page { items, next }))
 }
@@ -108,8 +108,8 @@ pub(in super::super) async fn show(
 ) -> Result<Json<RequestView>, ApiError> {
     let request_id = parameter::hash("requestId", &id)?;
     let mut snapshot = snapshot::begin(&state.pool).await?;
-    let vids = request_store::current(&mut snapshot, request_id).await?;
-    let mut views = request_view::load(&mut snapshot, &vids).await?;
+    let places = request_store::current(&mut snapshot, request_id).await?;
+    let mut views = request_view::load(&mut snapshot, &places).await?;
     match views.pop() {
         Some(view) => Ok(Json(view)),
         None => Err(ApiError::NotFound(format!(

@@ -14,14 +14,18 @@ pub(super) struct RequestQuery {
     pub(super) limit: i64,
 }
 
+/// Where a version of a request lies in its table. It lies there for as long as a snapshot sees it, and is found at once:
+/// to be used within the transaction that read it.
+pub(super) type Place = String;
+
 /// The versions of a page of requests, newest state.
 pub(super) async fn page_now(
     connection: &mut PgConnection,
     query: &RequestQuery,
-) -> Result<Vec<i64>, sqlx::Error> {
+) -> Result<Vec<Place>, sqlx::Error> {
     sqlx::query_scalar!(
         r#"
-        select vid
+        select ctid::text as "place!"
         from indexer.requests
         where upper_inf(block_range)
             and chain_id = $1
@@ -48,10 +52,10 @@ pub(super) async fn page_at(
     connection: &mut PgConnection,
     query: &RequestQuery,
     block: i64,
-) -> Result<Vec<i64>, sqlx::Error> {
+) -> Result<Vec<Place>, sqlx::Error> {
     sqlx::query_scalar!(
         r#"
-        select vid
+        select ctid::text as "place!"
         from indexer.requests
         where block_range @> $7::bigint
             and chain_id = $1
@@ -78,9 +82,9 @@ pub(super) async fn page_at(
 pub(super) async fn current(
     connection: &mut PgConnection,
     request_id: B256,
-) -> Result<Vec<i64>, sqlx::Error> {
+) -> Result<Vec<Place>, sqlx::Error> {
     sqlx::query_scalar!(
-        "select vid from indexer.requests where upper_inf(block_range) and id = $1 and chain_id in (select chain_id from indexer.cursors)",
+        r#"select ctid::text as "place!" from indexer.requests where upper_inf(block_range) and id = $1 and chain_id in (select chain_id from indexer.cursors)"#,
         format!("{request_id:#x}"),
     )
     .fetch_all(&mut *connection)
@@ -156,7 +160,7 @@ pub(super) struct RequestRow {
 /// The given versions of requests, in the order of their sequence.
 pub(super) async fn rows(
     connection: &mut PgConnection,
-    vids: &[i64],
+    places: &[Place],
 ) -> Result<Vec<RequestRow>, sqlx::Error> {
     sqlx::query_as!(
         RequestRow,
@@ -182,10 +186,10 @@ pub(super) async fn rows(
         left join indexer.epochs e
             on e.chain_id = r.chain_id and e.operator_set_hash = r.operator_set_hash and upper_inf(e.block_range)
         left join indexer.answers a on a.output_hash = r.output_hash
-        where r.vid = any($1)
+        where r.ctid = any($1::text[]::tid[])
         order by r.sequence
         "#,
-        vids,
+        places,
     )
     .fetch_all(&mut *connection)
     .await

@@ -145,9 +145,9 @@ struct Slashed {
 /// The views of these versions of requests of one chain, in the order of their sequence.
 pub(super) async fn load(
     connection: &mut PgConnection,
-    vids: &[i64],
+    places: &[request_store::Place],
 ) -> Result<Vec<RequestView>, ApiError> {
-    let rows = request_store::rows(connection, vids).await?;
+    let rows = request_store::rows(connection, places).await?;
     let Some(chain_id) = rows.first().map(|row| row.chain_id) else { return Ok(Vec::new()) };
     let offer_hashes = distinct(rows.iter().map(|row| &row.offer_hash));
     let offers = offer_store::offers(

@@ -86,13 +86,24 @@ impl Hub {
         }
     }
 
-    /// Hands out everything that is in the outbox and was not handed out yet.
+    /// Hands out everything that is in the outbox and was not handed out yet. What nobody waits for is not read.
     async fn drain(&self) -> Result<(), sqlx::Error> {
-        let mut position = self.position.borrow().unwrap_or(-1);
-        if position < 0 {
-            position = store::last(&self.pool).await?;
-            self.position.send_replace(Some(position));
-        }
+        let position = *self.position.borrow();
+        let mut position = match position {
+            Some(position) if 0 < self.events.receiver_count() => position,
+            Some(_) | None => {
+                let last = store::last(&self.pool).await?;
+                match position {
+                    // A reader came meanwhile, and may have looked at the outbox before this did.
+                    Some(position) if 0 < self.events.receiver_count() => position,
+                    // A reader that comes from here on looks at the outbox itself, and finds at least this.
+                    Some(_) | None => {
+                        self.position.send_replace(Some(last));
+                        last
+                    }
+                }
+            }
+        };
         loop {
             let page = store::page(&self.pool, position, STREAM_PAGE_ROWS).await?;
             let (Some(first), Some(last)) = (page.first(), page.last()) else { return Ok(()) };

@@ -52,9 +52,16 @@ impl Default for Options {
     }
 }
 
-/// What comes of a request: pieces of text, then one [`Done`](Self::Done).
+/// What comes of a request: how far its prompt is read, pieces of text, then one [`Done`](Self::Done).
 #[derive(Clone, Debug)]
 pub enum Event {
+    /// After each pass over the prompt.
+    Read {
+        /// Tokens of the prompt that are read.
+        tokens: usize,
+        /// All tokens of the prompt.
+        of: usize,
+    },
     /// Whole characters that follow what came before; never empty.
     Text(String),
     /// The end.
@@ -219,6 +226,11 @@ impl Generator {
         self.shared.facts.device
     }
 
+    /// The arithmetic, as transcripts name it: of what, beside the model, prompt and parameters, the bits depend.
+    pub fn profile(&self) -> &str {
+        &self.shared.facts.profile
+    }
+
     /// Number of ids that the model knows.
     pub fn vocabulary(&self) -> usize {
         self.shared.facts.vocabulary
@@ -254,6 +266,7 @@ impl Output {
         let mut text = String::new();
         loop {
             match self.next().await {
+                Event::Read { .. } => {}
                 Event::Text(piece) => text.push_str(&piece),
                 Event::Done(outcome) => return outcome.map(|completion| (text, *completion)),
             }

@@ -89,6 +89,11 @@ impl Sequence {
 
     /// `count` more tokens are in the cache.
     pub(super) fn advance(&mut self, count: usize, pool: &mut Pool) {
+        let of = self.request.prompt.len();
+        if self.read < of {
+            let tokens = self.read + count;
+            let _ = self.request.events.send(Event::Read { tokens, of });
+        }
         self.read += count;
         while (self.keys.len() + 1) * BLOCK_TOKENS <= self.read {
             let start = self.keys.len() * BLOCK_TOKENS;

@@ -1,5 +1,6 @@
 //! The layers on software Vulkan: against PyTorch, against the CPU, and against themselves.
 
+use auspex_avx512::pages::Pages;
 use safetensors::{Dtype, tensor::TensorView};
 
 use super::{
@@ -274,7 +275,7 @@ fn products_of_many_outputs_are_the_cpus_whatever_the_rows() {
     ] {
         let weight: Vec<f32> = (0..inputs * outputs).map(|_| next()).collect();
         let rows = Rows { values: (0..19 * inputs).map(|_| next()).collect(), columns: inputs };
-        let matrix = Matrix::new(&weight, &[], inputs, storage).unwrap();
+        let matrix = Matrix::new(&mut Pages::default(), &weight, &[], inputs, storage).unwrap();
         let expected = matrix.product(&matrix::Left::new(&rows, storage)).into_rows(outputs);
         let raw = Raw { weight, bias: Vec::new(), inputs, role: Role::Vocabulary, storage };
         let own = GpuMatrix::upload(&gpu, &raw, &scene.config, u64::MAX).unwrap();

@@ -91,11 +91,11 @@ enum RowBlocks {
     Quads(Vec<wide::Levels>),
 }
 
-/// Most rows that are computed together by VNNI: with two registers for each, 16 of AVX-512's 32.
-const GROUP_MAX: usize = 8;
+/// Most rows that are computed together by AVX-512: with two registers for each, 16 of its 32.
+pub(super) const GROUP_MAX: usize = 8;
 
-/// How many of `left` rows VNNI computes together next.
-fn group(left: usize) -> usize {
+/// How many of `left` rows AVX-512 computes together next.
+pub(super) fn group(left: usize) -> usize {
     match left {
         GROUP_MAX.. => GROUP_MAX,
         4.. => 4,
@@ -105,13 +105,24 @@ fn group(left: usize) -> usize {
 
 impl QuantizedRows {
     pub(super) fn new(rows: &Rows) -> Self {
-        match Vnni::detect() {
-            Some(_) => Self::with(rows, RowBlocks::Quads),
-            None => Self::with(rows, RowBlocks::Pairs),
-        }
+        let Some(vnni) = Vnni::detect() else { return Self::pairs(rows) };
+        Self::with(rows, group, RowBlocks::Quads, |row| {
+            vnni.round(row.blocks, row.levels, row.scales, row.first, row.step);
+        })
     }
 
-    fn with<L: RowLevels>(rows: &Rows, form: impl Fn(Vec<L>) -> RowBlocks) -> Self {
+    /// Rows as the code for all other CPUs reads them.
+    fn pairs(rows: &Rows) -> Self {
+        Self::with(rows, |_| 1, RowBlocks::Pairs, |row| vectorized(Round(row)))
+    }
+
+    /// Rounds `rows`, of which `group` says how many of so many that are left lie together.
+    fn with<L: Clone + Default + Send>(
+        rows: &Rows,
+        group: impl Fn(usize) -> usize + Sync,
+        form: impl Fn(Vec<L>) -> RowBlocks,
+        round: impl Fn(RoundRow<'_, L>) + Sync,
+    ) -> Self {
         let (blocks, _) = rows.values.as_chunks::<BLOCK>();
         let mut levels = vec![L::default(); blocks.len()];
         let mut scales = vec![0.0; blocks.len()];
@@ -119,15 +130,16 @@ impl QuantizedRows {
         let chunk = GROUP_MAX * width;
         let into = levels.par_chunks_mut(chunk).zip(scales.par_chunks_mut(chunk));
         into.zip(blocks.par_chunks(chunk)).for_each(|((levels, scales), blocks)| {
-            let (mut first, count) = (0, blocks.len() / width);
-            while first < count {
-                let size = L::group(count - first);
-                let rows = first * width..(first + size) * width;
+            let (mut start, count) = (0, blocks.len() / width);
+            while start < count {
+                let step = group(count - start);
+                let rows = start * width..(start + step) * width;
                 let (levels, scales) = (&mut levels[rows.clone()], &mut scales[rows.clone()]);
-                for (row, blocks) in blocks[rows].chunks_exact(width).enumerate() {
-                    vectorized(Quantize { blocks, levels, scales, row, size });
+                for (first, blocks) in blocks[rows].chunks_exact(width).enumerate() {
+                    let (levels, scales) = (&mut *levels, &mut *scales);
+                    round(RoundRow { blocks, levels, scales, first, step });
                 }
-                first += size;
+                start += step;
             }
         });
         Self { blocks: form(levels), scales, width }
@@ -138,60 +150,27 @@ impl QuantizedRows {
     }
 }
 
-/// The levels of one block of a row.
-trait RowLevels: Clone + Default + Send {
-    /// How many of `left` rows lie together.
-    fn group(left: usize) -> usize;
-
-    fn pack(&mut self, levels: &[i32; BLOCK]);
-}
-
-impl RowLevels for Levels {
-    fn group(_: usize) -> usize {
-        1
-    }
-
-    #[inline(always)]
-    fn pack(&mut self, levels: &[i32; BLOCK]) {
-        for (pair, [first, second]) in self.iter_mut().zip(levels.as_chunks::<2>().0) {
-            *pair = (first & 0xffff) | second << 16;
-        }
-    }
-}
-
-impl RowLevels for wide::Levels {
-    fn group(left: usize) -> usize {
-        group(left)
-    }
-
-    #[inline(always)]
-    fn pack(&mut self, levels: &[i32; BLOCK]) {
-        for (quad, bytes) in self.quads.iter_mut().zip(levels.as_chunks::<4>().0) {
-            *quad = i32::from_le_bytes(bytes.map(|level| level as u8));
-        }
-        self.sum = levels.iter().sum();
-    }
-}
-
-/// One row of a group of `size`.
-struct Quantize<'a, L> {
+/// One row of a group.
+struct RoundRow<'a, L> {
     blocks: &'a [[f32; BLOCK]],
-    /// The group's levels and scales.
+    /// The group's levels and scales, of which every `step`th from `first` on is the row's.
     levels: &'a mut [L],
     scales: &'a mut [f32],
-    row: usize,
-    size: usize,
+    first: usize,
+    step: usize,
 }
 
-impl<L: RowLevels> NullaryFnOnce for Quantize<'_, L> {
+struct Round<'a>(RoundRow<'a, Levels>);
+
+impl NullaryFnOnce for Round<'_> {
     type Output = ();
 
     #[inline(always)]
     fn call(self) {
         /// Adding and subtracting 1.5 * 2^23 rounds to an integer, ties to even.
         const ROUND: f32 = 12_582_912.0;
-        let Self { blocks, levels: into, scales, row, size } = self;
-        let into = into.iter_mut().zip(scales).skip(row).step_by(size);
+        let RoundRow { blocks, levels: into, scales, first, step } = self.0;
+        let into = into.iter_mut().zip(scales).skip(first).step_by(step);
         for (values, (into, scale)) in blocks.iter().zip(into) {
             let mut largest = [0.0_f32; LANES];
             for (index, value) in values.iter().enumerate() {
@@ -199,12 +178,14 @@ impl<L: RowLevels> NullaryFnOnce for Quantize<'_, L> {
             }
             let largest = crate::kernels::max(largest);
             *scale = largest / 127.0;
-            let factor = if largest == 0.0 { 0.0 } else { 127.0 / largest };
+            let factor = wide::row_factor(largest);
             let mut levels = [0; BLOCK];
             for (level, value) in levels.iter_mut().zip(values) {
                 *level = ((value * factor + ROUND) - ROUND) as i32;
             }
-            into.pack(&levels);
+            for (pair, [first, second]) in into.iter_mut().zip(levels.as_chunks::<2>().0) {
+                *pair = (first & 0xffff) | second << 16;
+            }
         }
     }
 }
@@ -459,6 +440,8 @@ impl Dot for Avx2 {
 
 #[cfg(test)]
 mod tests {
+    use auspex_avx512::pages::{Pages, Piece};
+
     use super::{super::pack, *};
 
     #[test]
@@ -478,6 +461,14 @@ mod tests {
         }
     }
 
+    fn eight(weight: &[f32]) -> Piece<Block8> {
+        pack::int8_blocks(&mut Pages::default(), weight, 96, |block| *block)
+    }
+
+    fn four(weight: &[f32]) -> Piece<Block4> {
+        pack::int4_blocks(&mut Pages::default(), weight, 96, |block| *block)
+    }
+
     #[cfg(target_arch = "x86_64")]
     #[test]
     fn instructions_and_portable_code_give_the_same_bits() {
@@ -489,7 +480,7 @@ mod tests {
         };
         let weight: Vec<f32> = (0..LANES * 96).map(|_| next()).collect();
         let rows = Rows { values: (0..7 * 96).map(|_| next() * 3.0).collect(), columns: 96 };
-        let left = narrow(&rows);
+        let left = QuantizedRows::pairs(&rows);
         fn both<B: Block>(left: &QuantizedRows, weights: &[B], simd: pulp::x86::V3) {
             let mut out = [[0.0; LANES]; 7];
             let mut portable = [[0.0; LANES]; 7];
@@ -498,8 +489,8 @@ mod tests {
             assert_eq!(out, portable);
             assert_ne!(out[0], [0.0; LANES]);
         }
-        both(&left, &pack::int8_blocks(&weight, 96), simd);
-        both(&left, &pack::int4_blocks(&weight, 96), simd);
+        both(&left, &eight(&weight), simd);
+        both(&left, &four(&weight), simd);
     }
 
     #[test]
@@ -514,16 +505,16 @@ mod tests {
         let rows = Rows { values: (0..15 * 96).map(|_| next() * 3.0).collect(), columns: 96 };
         let quads = QuantizedRows::new(&rows);
         assert!(matches!(quads.blocks, RowBlocks::Quads(_)));
-        let left = narrow(&rows);
+        let left = QuantizedRows::pairs(&rows);
         let mut expected = [[0.0; LANES]; 15];
         let mut out = [[1.0; LANES]; 15];
-        let eight = pack::int8_blocks(&weight, 96);
+        let eight = eight(&weight);
         tile(&left, &eight, &mut expected);
         let widened: Vec<_> = eight.iter().map(widen::<_, { wide::BYTES }>).collect();
         wide_tile(vnni, &quads, &widened, &mut out);
         assert_eq!(out, expected);
         assert_eq!(wide_values(&widened, 3), values(&eight, 3));
-        let four = pack::int4_blocks(&weight, 96);
+        let four = four(&weight);
         tile(&left, &four, &mut expected);
         let widened: Vec<_> = four.iter().map(widen::<_, { wide::NIBBLES }>).collect();
         wide_tile(vnni, &quads, &widened, &mut out);
@@ -531,15 +522,50 @@ mod tests {
         assert_eq!(wide_values(&widened, 3), values(&four, 3));
     }
 
-    /// Rows in pairs, whatever this CPU has.
-    fn narrow(rows: &Rows) -> QuantizedRows {
-        QuantizedRows::with(rows, RowBlocks::Pairs)
+    #[test]
+    fn rows_are_rounded_alike_on_every_cpu() {
+        let mut state = 3_u32;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / 8_388_608.0 - 1.0
+        };
+        let mut values: Vec<f32> = (0..13 * 96).map(|_| next()).collect();
+        // Halves of steps, no number, no end, nothing, and too little for any step.
+        for (index, value) in values[..BLOCK].iter_mut().enumerate() {
+            *value = index as f32 - 15.5;
+        }
+        values[BLOCK - 1] = 127.0;
+        values[BLOCK + 3] = f32::NAN;
+        values[2 * BLOCK + 5] = f32::INFINITY;
+        values[3 * BLOCK..4 * BLOCK].fill(-0.0);
+        values[4 * BLOCK..5 * BLOCK].fill(-1e-40);
+        let rows = Rows { values, columns: 96 };
+        let (fast, plain) = (QuantizedRows::new(&rows), QuantizedRows::pairs(&rows));
+        let RowBlocks::Pairs(pairs) = &plain.blocks else { unreachable!("made as pairs") };
+        let RowBlocks::Quads(quads) = &fast.blocks else { return };
+        for row in 0..13 {
+            // Eight rows lie together, then four, then one.
+            let (start, size) = [(0, 8), (8, 4), (12, 1)][row / 8 + row / 12];
+            for block in 0..3 {
+                let (one, other) = (row * 3 + block, start * 3 + block * size + row - start);
+                let levels: Vec<i32> = pairs[one]
+                    .iter()
+                    .flat_map(|pair| [i32::from(*pair as i16), pair >> 16])
+                    .collect();
+                let bytes = quads[other].quads.iter().flat_map(|quad| quad.to_le_bytes());
+                assert_eq!(bytes.map(|byte| i32::from(byte as i8)).collect::<Vec<_>>(), levels);
+                assert_eq!(quads[other].sum, levels.iter().sum::<i32>());
+                assert_eq!(fast.scales[other].to_bits(), plain.scales[one].to_bits());
+            }
+        }
+        assert!(pairs[3..5].iter().flatten().all(|pair| *pair == 0), "{:?}", &pairs[3..5]);
     }
 
     #[test]
     fn a_block_of_zeros_stays_zero() {
-        let left = narrow(&Rows { values: vec![0.0; BLOCK], columns: BLOCK });
-        let weights = pack::int8_blocks(&[0.0; LANES * BLOCK], BLOCK);
+        let left = QuantizedRows::pairs(&Rows { values: vec![0.0; BLOCK], columns: BLOCK });
+        let zeros = [0.0; LANES * BLOCK];
+        let weights = pack::int8_blocks(&mut Pages::default(), &zeros, BLOCK, |block| *block);
         let mut out = [[1.0; LANES]; 1];
         tile(&left, &weights, &mut out);
         assert_eq!(out, [[0.0; LANES]]);

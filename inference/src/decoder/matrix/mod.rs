@@ -11,15 +11,24 @@ mod blocks;
 mod floats;
 pub(super) mod pack;
 
+mod runs;
+
 use std::{fmt, str::FromStr};
 
-use auspex_avx512::{Vnni, blocks as wide, pages};
+use auspex_avx512::{
+    Vnni, blocks as wide,
+    pages::{Pages, Piece},
+};
 use rayon::prelude::*;
 
-use crate::kernels::{LANES, Lane};
+use crate::{
+    kernels::{LANES, Lane},
+    team,
+};
 pub(crate) use blocks::{BLOCK, QuantizedRows};
 use blocks::{Block4, Block8};
-pub(crate) use floats::from_f16;
+pub(crate) use floats::{FloatRows, from_f16};
+use runs::Runs;
 
 /// How a decoder's matrices are kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -143,34 +152,21 @@ pub(crate) struct Matrix {
     outputs: usize,
 }
 
+/// In memory that all matrices of a decoder share.
 enum Weights {
-    F32(Vec<Lane>),
-    F16(Vec<[u16; LANES]>),
-    Int8(Vec<Block8>),
-    Int4(Vec<Block4>),
+    F32(Piece<Lane>),
+    F16(Piece<[u16; LANES]>),
+    Int8(Piece<Block8>),
+    Int4(Piece<Block4>),
     /// The same blocks for VNNI.
-    WideInt8(Vnni, Vec<wide::Block<{ wide::BYTES }>>),
-    WideInt4(Vnni, Vec<wide::Block<{ wide::NIBBLES }>>),
-}
-
-impl Weights {
-    /// A token of one output reads every weight once, in long runs.
-    fn on_large_pages(&self) {
-        match self {
-            Self::F32(units) => pages::on_large(units),
-            Self::F16(units) => pages::on_large(units),
-            Self::Int8(units) => pages::on_large(units),
-            Self::Int4(units) => pages::on_large(units),
-            Self::WideInt8(_, units) => pages::on_large(units),
-            Self::WideInt4(_, units) => pages::on_large(units),
-        };
-    }
+    WideInt8(Vnni, Piece<wide::Block<{ wide::BYTES }>>),
+    WideInt4(Vnni, Piece<wide::Block<{ wide::NIBBLES }>>),
 }
 
 /// The left side of products, in the form that a storage reads.
 #[derive(Debug)]
 pub(crate) enum Left<'a> {
-    Floats(&'a Rows),
+    Floats(FloatRows<'a>),
     Blocks(QuantizedRows),
 }
 
@@ -180,7 +176,7 @@ impl<'a> Left<'a> {
         if storage.is_integer() {
             Self::Blocks(QuantizedRows::new(rows))
         } else {
-            Self::Floats(rows)
+            Self::Floats(FloatRows::new(rows))
         }
     }
 
@@ -193,9 +189,10 @@ impl<'a> Left<'a> {
 }
 
 impl Matrix {
-    /// Packs PyTorch's layout, `weight[output][input]`; `bias` is empty or as long as the outputs.
-    /// `Err` says why the storage cannot hold it.
+    /// Packs PyTorch's layout, `weight[output][input]`, into memory of `pages`; `bias` is empty or as long
+    /// as the outputs. `Err` says why the storage cannot hold it.
     pub(crate) fn new(
+        pages: &mut Pages,
         weight: &[f32],
         bias: &[f32],
         inputs: usize,
@@ -204,24 +201,23 @@ impl Matrix {
         let outputs = weight.len() / inputs;
         storage.check(inputs)?;
         let weights = match storage {
-            Storage::F32 => Weights::F32(pack::f32_lanes(weight, inputs)),
-            Storage::F16 => Weights::F16(pack::f16_lanes(weight, inputs)?),
-            Storage::Int8 => {
-                let blocks = pack::int8_blocks(weight, inputs);
-                match Vnni::detect() {
-                    Some(vnni) => Weights::WideInt8(vnni, widen(&blocks)),
-                    None => Weights::Int8(blocks),
+            Storage::F32 => Weights::F32(pack::f32_lanes(pages, weight, inputs)),
+            Storage::F16 => Weights::F16(pack::f16_lanes(pages, weight, inputs)?),
+            Storage::Int8 => match Vnni::detect() {
+                Some(vnni) => {
+                    let blocks = pack::int8_blocks(pages, weight, inputs, blocks::widen);
+                    Weights::WideInt8(vnni, blocks)
                 }
-            }
-            Storage::Int4 => {
-                let blocks = pack::int4_blocks(weight, inputs);
-                match Vnni::detect() {
-                    Some(vnni) => Weights::WideInt4(vnni, widen(&blocks)),
-                    None => Weights::Int4(blocks),
+                None => Weights::Int8(pack::int8_blocks(pages, weight, inputs, |block| *block)),
+            },
+            Storage::Int4 => match Vnni::detect() {
+                Some(vnni) => {
+                    let blocks = pack::int4_blocks(pages, weight, inputs, blocks::widen);
+                    Weights::WideInt4(vnni, blocks)
                 }
-            }
+                None => Weights::Int4(pack::int4_blocks(pages, weight, inputs, |block| *block)),
+            },
         };
-        weights.on_large_pages();
         let mut padded = bias.to_vec();
         padded.resize(bias.len().next_multiple_of(LANES), 0.0);
         Ok(Self { weights, bias: padded.as_chunks::<LANES>().0.to_vec(), inputs, outputs })
@@ -230,12 +226,12 @@ impl Matrix {
     /// Bytes of the weights, which one row's product reads.
     pub(crate) fn bytes(&self) -> usize {
         match &self.weights {
-            Weights::F32(units) => size_of_val(units.as_slice()),
-            Weights::F16(units) => size_of_val(units.as_slice()),
-            Weights::Int8(units) => size_of_val(units.as_slice()),
-            Weights::Int4(units) => size_of_val(units.as_slice()),
-            Weights::WideInt8(_, units) => size_of_val(units.as_slice()),
-            Weights::WideInt4(_, units) => size_of_val(units.as_slice()),
+            Weights::F32(units) => size_of_val(&**units),
+            Weights::F16(units) => size_of_val(&**units),
+            Weights::Int8(units) => size_of_val(&**units),
+            Weights::Int4(units) => size_of_val(&**units),
+            Weights::WideInt8(_, units) => size_of_val(&**units),
+            Weights::WideInt4(_, units) => size_of_val(&**units),
         }
     }
 
@@ -268,37 +264,41 @@ impl Matrix {
 
     /// Computes `left * weight^T + bias`. `left` was made for this matrix's storage.
     pub(crate) fn product(&self, left: &Left<'_>) -> Tiles {
-        let rows = left.rows();
+        let (rows, blocks) = (left.rows(), self.inputs / BLOCK);
         let mut lanes = vec![[0.0; LANES]; self.outputs.div_ceil(LANES) * rows];
         match (&self.weights, left) {
             (Weights::F32(weights), Left::Floats(left)) => {
                 self.spread(&mut lanes, rows, weights, self.inputs, |weights, out| {
-                    floats::tile(left, weights, out);
+                    floats::tiles(left, weights, out);
                 });
             }
             (Weights::F16(weights), Left::Floats(left)) => {
                 self.spread(&mut lanes, rows, weights, self.inputs, |weights, out| {
-                    floats::tile(left, weights, out);
+                    floats::tiles(left, weights, out);
                 });
             }
             (Weights::Int8(weights), Left::Blocks(left)) => {
-                self.spread(&mut lanes, rows, weights, self.inputs / BLOCK, |weights, out| {
-                    blocks::tile(left, weights, out);
+                self.spread(&mut lanes, rows, weights, blocks, |weights, out| {
+                    let tiles = weights.chunks_exact(blocks).zip(out.chunks_exact_mut(rows));
+                    tiles.for_each(|(weights, out)| blocks::tile(left, weights, out));
                 });
             }
             (Weights::Int4(weights), Left::Blocks(left)) => {
-                self.spread(&mut lanes, rows, weights, self.inputs / BLOCK, |weights, out| {
-                    blocks::tile(left, weights, out);
+                self.spread(&mut lanes, rows, weights, blocks, |weights, out| {
+                    let tiles = weights.chunks_exact(blocks).zip(out.chunks_exact_mut(rows));
+                    tiles.for_each(|(weights, out)| blocks::tile(left, weights, out));
                 });
             }
             (Weights::WideInt8(vnni, weights), Left::Blocks(left)) => {
-                self.spread(&mut lanes, rows, weights, self.inputs / BLOCK, |weights, out| {
-                    blocks::wide_tile(*vnni, left, weights, out);
+                self.spread(&mut lanes, rows, weights, blocks, |weights, out| {
+                    let tiles = weights.chunks_exact(blocks).zip(out.chunks_exact_mut(rows));
+                    tiles.for_each(|(weights, out)| blocks::wide_tile(*vnni, left, weights, out));
                 });
             }
             (Weights::WideInt4(vnni, weights), Left::Blocks(left)) => {
-                self.spread(&mut lanes, rows, weights, self.inputs / BLOCK, |weights, out| {
-                    blocks::wide_tile(*vnni, left, weights, out);
+                self.spread(&mut lanes, rows, weights, blocks, |weights, out| {
+                    let tiles = weights.chunks_exact(blocks).zip(out.chunks_exact_mut(rows));
+                    tiles.for_each(|(weights, out)| blocks::wide_tile(*vnni, left, weights, out));
                 });
             }
             (Weights::F32(_) | Weights::F16(_), Left::Blocks(_))
@@ -312,37 +312,31 @@ impl Matrix {
         Tiles { lanes, rows }
     }
 
-    /// Runs `tile` for every tile of the result, in runs of neighbours on rayon's threads.
+    /// Runs `tiles` for the tiles of the result, which have `units` of the weights each, in runs of neighbours
+    /// on all threads; then adds the bias.
     fn spread<W: Sync>(
         &self,
         lanes: &mut [Lane],
         rows: usize,
         weights: &[W],
         units: usize,
-        tile: impl Fn(&[W], &mut [Lane]) + Sync,
+        tiles: impl Fn(&[W], &mut [Lane]) + Sync,
     ) {
-        /// Runs for each thread, so that one that was interrupted does not keep the other waiting.
-        const RUNS: usize = 4;
-        let tiles = lanes.len() / rows;
-        let run = tiles.div_ceil(rayon::current_num_threads() * RUNS).max(1);
-        let parts = lanes.par_chunks_mut(run * rows).zip(weights.par_chunks(run * units));
-        parts.enumerate().for_each(|(part, (lanes, weights))| {
-            let tiles = lanes.chunks_exact_mut(rows).zip(weights.chunks_exact(units));
-            for (index, (lanes, weights)) in tiles.enumerate() {
-                tile(weights, lanes);
-                let Some(bias) = self.bias.get(part * run + index) else { continue };
-                for lane in lanes {
-                    for (value, bias) in lane.iter_mut().zip(bias) {
-                        *value += bias;
+        let runs = Runs::new(lanes, rows, weights, units);
+        team::each(runs, |runs| {
+            for run in runs {
+                tiles(run.weights, run.lanes);
+                let bias = self.bias.get(run.first..).unwrap_or_default();
+                for (lanes, bias) in run.lanes.chunks_exact_mut(rows).zip(bias) {
+                    for lane in lanes {
+                        for (value, bias) in lane.iter_mut().zip(bias) {
+                            *value += bias;
+                        }
                     }
                 }
             }
         });
     }
-}
-
-fn widen<B: blocks::Block, const N: usize>(blocks: &[B]) -> Vec<wide::Block<N>> {
-    blocks.par_iter().map(blocks::widen).collect()
 }
 
 impl fmt::Debug for Matrix {
@@ -381,7 +375,7 @@ mod tests {
             let bias = random(outputs, seed ^ 1);
             let left = Rows { values: random(rows * inputs, seed ^ 2), columns: inputs };
             for (storage, limit) in STORAGES.into_iter().zip([1e-5, 2e-3, 2e-2, 0.3]) {
-                let matrix = Matrix::new(&weight, &bias, inputs, storage).unwrap();
+                let matrix = Matrix::new(&mut Pages::default(), &weight, &bias, inputs, storage).unwrap();
                 let tiles = matrix.product(&Left::new(&left, storage));
                 for row in 0..rows {
                     let values: Vec<f32> = tiles.row(row, 0).flatten().copied().collect();
@@ -405,7 +399,7 @@ mod tests {
             let weight = random(outputs * inputs, seed);
             let left = Rows { values: random(rows * inputs, seed ^ 2), columns: inputs };
             for storage in STORAGES {
-                let matrix = Matrix::new(&weight, &[], inputs, storage).unwrap();
+                let matrix = Matrix::new(&mut Pages::default(), &weight, &[], inputs, storage).unwrap();
                 let together = matrix.product(&Left::new(&left, storage));
                 let as_rows = Tiles { lanes: together.lanes.clone(), rows }.into_rows(outputs - 3);
                 for row in 0..rows {
@@ -424,7 +418,7 @@ mod tests {
     fn an_output_reads_back_near_what_was_packed() {
         let weight = random(20 * 64, 5);
         for (storage, limit) in STORAGES.into_iter().zip([0.0, 5e-4, 5e-3, 0.13]) {
-            let matrix = Matrix::new(&weight, &[], 64, storage).unwrap();
+            let matrix = Matrix::new(&mut Pages::default(), &weight, &[], 64, storage).unwrap();
             for (output, expected) in weight.chunks_exact(64).enumerate() {
                 for (value, expected) in matrix.output(output).iter().zip(expected) {
                     assert!((value - expected).abs() <= limit, "{storage} {value} {expected}");
@@ -443,8 +437,9 @@ mod tests {
 
     #[test]
     fn inputs_that_do_not_fill_blocks_are_refused() {
-        let error = Matrix::new(&[0.0; 48], &[], 48, Storage::Int8).unwrap_err();
+        let error =
+            Matrix::new(&mut Pages::default(), &[0.0; 48], &[], 48, Storage::Int8).unwrap_err();
         assert!(error.contains("48 inputs are no multiple of 32"), "{error}");
-        Matrix::new(&[0.0; 48], &[], 48, Storage::F16).unwrap();
+        Matrix::new(&mut Pages::default(), &[0.0; 48], &[], 48, Storage::F16).unwrap();
     }
 }

@@ -1,5 +1,6 @@
 //! From PyTorch's layout, `weight[output][input]`, to tiles.
 
+use auspex_avx512::pages::{Pages, Piece};
 use rayon::prelude::*;
 
 use super::blocks::{BLOCK, Block4, Block8};
@@ -8,13 +9,19 @@ use crate::kernels::{LANES, Lane};
 /// Largest finite `f16`.
 const F16_MAX: f32 = 65504.0;
 
-pub(super) fn f32_lanes(weight: &[f32], inputs: usize) -> Vec<Lane> {
-    tiles(weight, inputs, inputs, |rows, input| rows.map(|row| row[input]))
+pub(super) fn f32_lanes(pages: &mut Pages, weight: &[f32], inputs: usize) -> Piece<Lane> {
+    tiles(pages, weight, inputs, inputs, [0.0; LANES], |rows, input| rows.map(|row| row[input]))
 }
 
-pub(super) fn f16_lanes(weight: &[f32], inputs: usize) -> Result<Vec<[u16; LANES]>, String> {
+pub(super) fn f16_lanes(
+    pages: &mut Pages,
+    weight: &[f32],
+    inputs: usize,
+) -> Result<Piece<[u16; LANES]>, String> {
     check_f16(weight)?;
-    Ok(tiles(weight, inputs, inputs, |rows, input| rows.map(|row| to_f16(row[input]))))
+    Ok(tiles(pages, weight, inputs, inputs, [0; LANES], |rows, input| {
+        rows.map(|row| to_f16(row[input]))
+    }))
 }
 
 /// `Err` names a value that `f16` cannot hold.
@@ -24,25 +31,39 @@ pub(crate) fn check_f16(weight: &[f32]) -> Result<(), String> {
     })
 }
 
-pub(super) fn int8_blocks(weight: &[f32], inputs: usize) -> Vec<Block8> {
-    tiles(weight, inputs, inputs / BLOCK, |rows, block| {
+/// Each block as `form` makes it of the packed one.
+pub(super) fn int8_blocks<B: Copy + Send>(
+    pages: &mut Pages,
+    weight: &[f32],
+    inputs: usize,
+    form: impl Fn(&Block8) -> B + Sync,
+) -> Piece<B> {
+    let nothing = form(&Block8::default());
+    tiles(pages, weight, inputs, inputs / BLOCK, nothing, |rows, block| {
         let mut packed = Block8::default();
         for (lane, row) in rows.iter().enumerate() {
             let (scale, levels) = int8_levels(&row[block * BLOCK..(block + 1) * BLOCK]);
             packed.set(lane, scale, levels);
         }
-        packed
+        form(&packed)
     })
 }
 
-pub(super) fn int4_blocks(weight: &[f32], inputs: usize) -> Vec<Block4> {
-    tiles(weight, inputs, inputs / BLOCK, |rows, block| {
+/// Each block as `form` makes it of the packed one.
+pub(super) fn int4_blocks<B: Copy + Send>(
+    pages: &mut Pages,
+    weight: &[f32],
+    inputs: usize,
+    form: impl Fn(&Block4) -> B + Sync,
+) -> Piece<B> {
+    let nothing = form(&Block4::default());
+    tiles(pages, weight, inputs, inputs / BLOCK, nothing, |rows, block| {
         let mut packed = Block4::default();
         for (lane, row) in rows.iter().enumerate() {
             let (scale, levels) = int4_levels(&row[block * BLOCK..(block + 1) * BLOCK]);
             packed.set(lane, scale, levels);
         }
-        packed
+        form(&packed)
     })
 }
 
@@ -71,24 +92,26 @@ pub(crate) fn int4_levels(values: &[f32]) -> (u16, impl Iterator<Item = i8>) {
 }
 
 /// Packs unit after unit of every tile; the lanes behind the last output are zero.
-fn tiles<U: Send>(
+fn tiles<U: Copy + Send>(
+    pages: &mut Pages,
     weight: &[f32],
     inputs: usize,
     units: usize,
+    nothing: U,
     unit: impl Fn([&[f32]; LANES], usize) -> U + Sync,
-) -> Vec<U> {
-    let nothing = vec![0.0; inputs];
-    let unit = &unit;
-    let nothing = &nothing;
-    weight
-        .par_chunks(inputs * LANES)
-        .flat_map_iter(|tile| {
-            let rows: [&[f32]; LANES] = std::array::from_fn(|lane| {
-                tile.get(lane * inputs..(lane + 1) * inputs).unwrap_or(nothing)
-            });
-            (0..units).map(move |index| unit(rows, index))
-        })
-        .collect()
+) -> Piece<U> {
+    let padding = vec![0.0; inputs];
+    let weights = weight.par_chunks(inputs * LANES);
+    let mut packed = pages.take(weights.len() * units, nothing);
+    packed.par_chunks_exact_mut(units).zip(weights).for_each(|(packed, tile)| {
+        let rows: [&[f32]; LANES] = std::array::from_fn(|lane| {
+            tile.get(lane * inputs..(lane + 1) * inputs).unwrap_or(&padding)
+        });
+        for (index, packed) in packed.iter_mut().enumerate() {
+            *packed = unit(rows, index);
+        }
+    });
+    packed
 }
 
 /// What one step of a block is worth, as it is stored and as it is read back.

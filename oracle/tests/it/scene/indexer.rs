@@ -1,6 +1,7 @@
 //! The indexer's surface that a node uses, over what the chain says at this moment.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use alloy::eips::BlockNumberOrTag;
@@ -40,6 +41,7 @@ struct Memory {
     set: OperatorSet,
     messages: Mutex<BTreeMap<B256, Vec<Value>>>,
     answers: Mutex<BTreeMap<B256, Bytes>>,
+    is_full: AtomicBool,
 }
 
 impl Indexer {
@@ -52,6 +54,7 @@ impl Indexer {
             set: scene.set.clone(),
             messages: Mutex::default(),
             answers: Mutex::default(),
+            is_full: AtomicBool::new(false),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
@@ -69,6 +72,11 @@ impl Indexer {
 
     pub(crate) fn answer(&self, output_hash: B256) -> Option<Bytes> {
         self.memory.answers.lock().expect("answers").get(&output_hash).cloned()
+    }
+
+    /// From now on answers find no room, or room again.
+    pub(crate) fn fill(&self, is_full: bool) {
+        self.memory.is_full.store(is_full, Ordering::Relaxed);
     }
 
     pub(crate) fn messages(&self, request_id: B256) -> Vec<Value> {
@@ -167,6 +175,9 @@ async fn store(
 ) -> StatusCode {
     if keccak256(&body) != hash {
         return StatusCode::BAD_REQUEST;
+    }
+    if memory.is_full.load(Ordering::Relaxed) {
+        return StatusCode::TOO_MANY_REQUESTS;
     }
     memory.answers.lock().expect("answers").insert(hash, body.into());
     StatusCode::CREATED

@@ -272,6 +272,7 @@ impl Operator {
             chain_time: chain.time_at(head),
             head_block: head as u64,
             seen_block: self.db.jobs[&request].seen_block,
+            delivered_block: 0,
             deadline: chain.deadline(request),
             may_start: true,
             has_result: result.is_some_and(|(_, signed)| signed),

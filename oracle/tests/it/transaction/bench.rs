@@ -75,7 +75,7 @@ impl Bench {
     /// Makes an intent for the newest request.
     pub(super) async fn intend_claimed(&self) {
         let pool = &self.database.pool();
-        let job = claim(pool, &domain(), "a", Duration::from_secs(30))
+        let job = claim(pool, &domain(), "a", Duration::from_secs(30), true)
             .await
             .expect("claim")
             .expect("a job");
