@@ -1,6 +1,6 @@
 //! Time travel, finality and `_meta`.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{World, account};
 
@@ -232,6 +232,21 @@ async fn rest_looks_back_too() {
 
     let statuses = items("/v1/requests?block=39").await;
     assert_eq!(statuses[0]["status"], "funded");
+    for block in [9, 20, 29, 30, 39, 40, 59, 99] {
+        let expected: Vec<(String, String)> = sqlx::query_as(
+            "select id, status from indexer.requests where block_range @> $1::bigint order by sequence",
+        )
+        .bind(i64::from(block))
+        .fetch_all(&world.database.pool())
+        .await
+        .unwrap();
+        let found = items(&format!("/v1/requests?block={block}")).await;
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let found = found.as_array().unwrap().iter();
+        let found: Vec<_> =
+            found.map(|row| (text(&row["requestId"]), text(&row["status"]))).collect();
+        assert_eq!(found, expected, "block {block}");
+    }
     assert_eq!(items("/v1/operators?block=10").await, json!([]));
     let operators = items("/v1/operators?block=11").await;
     assert_eq!(operators[0]["sets"], json!([]), "it joined its set a block later");
