@@ -112,8 +112,9 @@ pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(120);
 /// Blocks whose facts are in one partition; `migrations/0008_scale.sql` says the same.
 pub const PARTITION_BLOCKS: u64 = 1_000_000;
 
-/// Facts that `rebuild` reads at once.
-pub const REBUILD_FACTS_MAX: i64 = 20_000;
+/// Facts of whole blocks that a rebuild or a repair reads at once, about as many as a step below the finalized block has. A
+/// single block may have more.
+pub const REBUILD_FACTS_MAX: i64 = 5_000;
 
 /// Blocks behind the head from which on a chain's past is read without telling the outbox: nobody waits for what happened
 /// long ago, and it can be queried. Once near the head, everything is told, however far following falls back later.
@@ -123,7 +124,11 @@ pub const UNTOLD_LAG_MIN: u64 = WINDOW_BLOCKS_MIN;
 pub const CACHED_ROWS_MAX: usize = 8_192;
 
 /// Outbox rows that are kept for readers that resume.
-pub const OUTBOX_ROWS_MAX: i64 = 1_000_000;
+pub const OUTBOX_ROWS_KEPT: i64 = 1_000_000;
+
+/// Outbox rows that are kept for the publisher where it has not published them yet, as when the broker is away; what is older is
+/// dropped, and counted.
+pub const OUTBOX_ROWS_MAX: i64 = 5_000_000;
 
 // FOLLOWING
 
@@ -161,6 +166,12 @@ pub const FILE_URI_BYTES_MAX: usize = 2 * FILE_BYTES_MAX;
 
 /// Longest time for one registration file, redirects included.
 pub const FILE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Shortest time that one of several IPFS gateways gets of it, so that one which hangs does not use up the others' time.
+pub const FILE_GATEWAY_TIME_MIN: Duration = Duration::from_secs(2);
+
+/// Longest time for one file with all gateways together, where there are so many that the shortest times add up to more.
+pub const FILE_GATEWAYS_TIME_MAX: Duration = Duration::from_secs(15);
 
 /// Redirects that are followed; each target is checked like the first address.
 pub const FILE_REDIRECTS_MAX: usize = 3;

@@ -1,6 +1,7 @@
 //! From the outbox to the message broker: a bell for whoever waits for a request. The broker is not trusted to keep
 //! anything: a message counts as sent when it was acknowledged, and only then the reader's place moves. A broker that is
-//! down costs readers time, never a message, and never holds up following.
+//! down costs readers time and never holds up following. It costs no message as long as no more than [`OUTBOX_ROWS_MAX`]
+//! changes wait for it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,7 +22,8 @@ use crate::abort::{Point, reach};
 use crate::broker;
 use crate::config::RpcUrl;
 use crate::limits::{
-    OUTBOX_ROWS_MAX, PUBLISH_ACK_TIMEOUT, PUBLISH_IN_FLIGHT_MAX, PUBLISH_POLL, PUBLISH_ROWS_MAX,
+    OUTBOX_ROWS_KEPT, OUTBOX_ROWS_MAX, PUBLISH_ACK_TIMEOUT, PUBLISH_IN_FLIGHT_MAX, PUBLISH_POLL,
+    PUBLISH_ROWS_MAX,
 };
 
 /// The place that this reader keeps in the outbox.
@@ -55,7 +57,8 @@ pub async fn publish(
     }
 }
 
-/// Forgets the oldest outbox rows until `shutdown`, so that the outbox stays bounded.
+/// Forgets the oldest outbox rows until `shutdown`, so that the outbox stays bounded: those that are not among the newest
+/// [`OUTBOX_ROWS_KEPT`] and that the publisher has published, and all that are not among the newest [`OUTBOX_ROWS_MAX`].
 pub async fn trim(pool: PgPool, shutdown: CancellationToken) {
     const INTERVAL: Duration = Duration::from_secs(60);
     loop {
@@ -63,20 +66,41 @@ pub async fn trim(pool: PgPool, shutdown: CancellationToken) {
             () = shutdown.cancelled() => return,
             () = sleep(INTERVAL) => {}
         }
-        if let Err(error) = trim_outbox(&pool, OUTBOX_ROWS_MAX).await {
-            tracing::warn!(%error, "the outbox could not be trimmed");
+        match trim_outbox(&pool, OUTBOX_ROWS_KEPT, OUTBOX_ROWS_MAX).await {
+            Ok(0) => {}
+            Ok(dropped) => {
+                metrics::counter!("auspex_indexer_outbox_dropped_total")
+                    .increment(dropped.unsigned_abs());
+                tracing::warn!(
+                    dropped,
+                    limit = OUTBOX_ROWS_MAX,
+                    "changes were dropped that the broker has not got, because too many wait for it"
+                );
+            }
+            Err(error) => tracing::warn!(%error, "the outbox could not be trimmed"),
         }
     }
 }
 
-async fn trim_outbox(pool: &PgPool, rows_max: i64) -> sqlx::Result<()> {
-    sqlx::query!(
-        "delete from indexer.outbox where id <= (select max(id) from indexer.outbox) - $1",
-        rows_max,
+/// Returns how many of the trimmed rows a reader that keeps its place has not read.
+async fn trim_outbox(pool: &PgPool, rows_kept: i64, rows_max: i64) -> sqlx::Result<i64> {
+    let bounds = sqlx::query!(
+        r#"select coalesce(max(id), 0) as "newest!", (select min(outbox_id) from indexer.outbox_readers) as place
+           from indexer.outbox"#,
     )
-    .execute(pool)
+    .fetch_one(pool)
     .await?;
-    Ok(())
+    let kept = bounds.newest - rows_kept;
+    let place = bounds.place.unwrap_or(kept);
+    let last = kept.min(place).max(bounds.newest - rows_max);
+    sqlx::query_scalar!(
+        r#"with gone as (delete from indexer.outbox where id <= $1 returning id)
+           select count(*) as "unread!" from gone where $2 < id"#,
+        last,
+        place,
+    )
+    .fetch_one(pool)
+    .await
 }
 
 /// One connection to the broker, from connecting to the first thing that goes wrong with it. A client that failed is
@@ -91,6 +115,8 @@ async fn session(
     options.set_inflight(PUBLISH_IN_FLIGHT_MAX as u16);
     let (client, mut events) = AsyncClient::new(options, PUBLISH_IN_FLIGHT_MAX);
     let mut place = place(pool).await?;
+    // Rows wait for it from now on, also while the broker has never been there.
+    keep_place(pool, place).await?;
     loop {
         let batch = next_batch(pool, place).await?;
         let Some(last) = batch.last else {
@@ -218,4 +244,45 @@ async fn keep_place(pool: &PgPool, outbox_id: i64) -> anyhow::Result<()> {
     .await
     .context("keep the publisher's place")?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use auspex_devnet::postgres::TestDatabase;
+
+    use super::*;
+
+    async fn oldest(pool: &PgPool) -> i64 {
+        let oldest = sqlx::query_scalar("select min(id) from indexer.outbox").fetch_one(pool).await;
+        oldest.expect("read the outbox")
+    }
+
+    #[tokio::test]
+    async fn what_the_broker_has_not_got_is_kept_for_longer_but_not_for_ever() {
+        let database = TestDatabase::create().await.expect("create a database");
+        let pool = database.pool();
+        assert_eq!(trim_outbox(&pool, 10, 20).await.expect("trim an empty outbox"), 0);
+        sqlx::query(
+            "insert into indexer.outbox (chain_id, block_number, block_hash, entity, entity_id, change, payload)
+             select 1, n, '\\x01', 'agents', n::text, 'insert', '{}' from generate_series(1, 30) n",
+        )
+        .execute(&pool)
+        .await
+        .expect("write to the outbox");
+
+        // Without a publisher, only the newest ones.
+        let trimmed = trim_outbox(&pool, 25, 28).await.expect("trim");
+        assert_eq!((trimmed, oldest(&pool).await), (0, 6));
+        // For a publisher, what it has not published yet.
+        keep_place(&pool, 12).await.expect("keep a place");
+        let trimmed = trim_outbox(&pool, 10, 20).await.expect("trim");
+        assert_eq!((trimmed, oldest(&pool).await), (0, 13));
+        // It falls too far behind.
+        let trimmed = trim_outbox(&pool, 5, 15).await.expect("trim");
+        assert_eq!((trimmed, oldest(&pool).await), (3, 16));
+        // It has published everything.
+        keep_place(&pool, 30).await.expect("keep a place");
+        let trimmed = trim_outbox(&pool, 5, 15).await.expect("trim");
+        assert_eq!((trimmed, oldest(&pool).await), (0, 26));
+    }
 }

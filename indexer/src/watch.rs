@@ -202,6 +202,11 @@ impl WatchList {
         self.roles.iter().filter(|(_, role)| role.is_sequenced()).map(|(address, _)| *address)
     }
 
+    /// The contracts of whose events projections are made.
+    pub fn projected(&self) -> impl Iterator<Item = Address> {
+        self.roles.iter().filter(|(_, role)| **role != Role::Followed).map(|(address, _)| *address)
+    }
+
     /// Whether a bloom accepts a log. What the watch list knows is not hashed again, nor are the topics in `accepted`, which
     /// this bloom has accepted before: the events of a block are often about the same things.
     pub fn is_accepted(

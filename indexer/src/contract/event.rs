@@ -8,7 +8,7 @@ use anyhow::{Context, ensure};
 
 use super::Place;
 use super::column::{Column, Word, column};
-use crate::entity::{Entity, Field, Kind};
+use crate::entity::{Entity, Field, Kind, Versions};
 
 /// One event of a followed contract.
 #[derive(Debug, Clone)]
@@ -25,7 +25,7 @@ pub struct FollowedEvent {
 
 /// What every event has beside its parameters: field, column, kind.
 const PLACE: &[(&str, &str, Kind)] = &[
-    ("id", "id", Kind::Id),
+    ("id", "id", Kind::LogId),
     ("chainId", "chain_id", Kind::BigInt),
     ("address", "address", Kind::Bytes),
     ("createdAtBlock", "block_number", Kind::BigInt),
@@ -74,7 +74,8 @@ impl FollowedEvent {
     /// its code does, has no row here; its fact stays.
     pub(super) fn entity(&self, chain_id: u64, place: &Place) -> Entity {
         let mut source = String::from(
-            "(select f.chain_id, '0x' || encode(f.transaction_hash, 'hex') || ':' || f.log_index as id, \
+            "(select f.chain_id, \
+             '0x' || lpad(to_hex(f.block_number), 16, '0') || lpad(to_hex(f.log_index), 8, '0') as id, \
              int8range(f.block_number, null) as block_range, f.address, f.block_number, f.block_time, \
              f.transaction_hash, f.log_index",
         );
@@ -117,8 +118,10 @@ impl FollowedEvent {
             source: leak(source),
             table: "",
             on_chain: true,
+            versions: Versions::Log,
             description: leak(format!(
-                "`{}` of {place}, read out of verified logs. Its id is `<transaction>:<log index>`.",
+                "`{}` of {place}, read out of verified logs. Its id is the block's number and the log's index, \
+                 in 16 and 8 hex digits: in the order of ids events have happened.",
                 self.signature
             )),
             fields: Vec::leak(fields),

@@ -1,6 +1,6 @@
 //! Agents of ERC-8004 and what is said about them. Field names are those of the Agent0 subgraph where it has the field.
 
-use super::{CHAIN_ID, Element, Entity, Field, ID, Key, Kind, field, many, one};
+use super::{CHAIN_ID, Element, Entity, Field, ID, Key, Kind, Versions, field, many, one};
 
 const AGENT_REFERENCE: Field = one("agent", "agent_id", "Agent", "agent_id", Key::ChainDecimal);
 
@@ -11,6 +11,7 @@ pub(super) static AGENT: Entity = Entity {
     source: "indexer.agents",
     table: "agents",
     on_chain: true,
+    versions: Versions::Many,
     description: "An agent of the ERC-8004 identity registry. Its id is `<chain id>:<agent id>`.",
     fields: &[
         ID,
@@ -40,6 +41,7 @@ pub(super) static AGENT_METADATA: Entity = Entity {
     source: "indexer.agent_metadata",
     table: "agent_metadata",
     on_chain: true,
+    versions: Versions::Many,
     description: "One on-chain metadata entry of an agent. Its id is `<agent's id>:<key>`.",
     fields: &[
         ID,
@@ -74,6 +76,7 @@ pub(super) static AGENT_REGISTRATION_FILE: Entity = Entity {
     )",
     table: "",
     on_chain: false,
+    versions: Versions::One,
     description: "What an agent's registration file said when it was last fetched. Not on the chain.",
     fields: &[
         ID,
@@ -100,6 +103,7 @@ pub(super) static FEEDBACK: Entity = Entity {
     source: "indexer.feedback",
     table: "feedback",
     on_chain: true,
+    versions: Versions::Many,
     description: "A client's feedback on an agent. Its id is `<agent's id>:<client>:<feedback index>`.",
     fields: &[
         ID,
@@ -136,6 +140,7 @@ pub(super) static FEEDBACK_RESPONSE: Entity = Entity {
     source: "indexer.feedback_responses",
     table: "feedback_responses",
     on_chain: true,
+    versions: Versions::One,
     description: "An answer to feedback. Its id is `<feedback's id>:<responder>:<transaction>:<log index>`.",
     fields: &[
         ID,
@@ -158,6 +163,7 @@ pub(super) static VALIDATION: Entity = Entity {
     source: "indexer.validations",
     table: "validations",
     on_chain: true,
+    versions: Versions::Many,
     description: "A validation request and its validator's response. Its id is the request hash.",
     fields: &[
         ID,

@@ -1,6 +1,6 @@
 //! The entry policy, x402 payments, and logs that nobody could read.
 
-use super::{CHAIN_ID, Entity, ID, Kind, field, many};
+use super::{CHAIN_ID, Entity, ID, Kind, Versions, field, many};
 
 pub(super) static TOKEN: Entity = Entity {
     name: "Token",
@@ -9,6 +9,7 @@ pub(super) static TOKEN: Entity = Entity {
     source: "indexer.tokens",
     table: "tokens",
     on_chain: true,
+    versions: Versions::Many,
     description: "Whether new requests may use a token; the zero address is the native coin. Its id is the address.",
     fields: &[
         ID,
@@ -27,6 +28,7 @@ pub(super) static FEE_POLICY: Entity = Entity {
     source: "indexer.fee_policies",
     table: "fee_policies",
     on_chain: true,
+    versions: Versions::Many,
     description: "The protocol's fee of new requests. Its id is the policy contract's address.",
     fields: &[
         ID,
@@ -45,6 +47,7 @@ pub(super) static X402_PAYMENT: Entity = Entity {
     source: "indexer.x402_settlements",
     table: "x402_settlements",
     on_chain: true,
+    versions: Versions::One,
     description: "An EIP-3009 authorization with the transfer that it made. Its id is `<transaction>:<log index>`.",
     fields: &[
         ID,
@@ -67,6 +70,7 @@ pub(super) static UNDECODABLE_LOG: Entity = Entity {
     source: "indexer.undecodable_logs",
     table: "undecodable_logs",
     on_chain: true,
+    versions: Versions::One,
     description: "A log of a known event whose data did not decode. Its id is `<transaction>:<log index>`.",
     fields: &[
         ID,

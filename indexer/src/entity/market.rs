@@ -1,6 +1,8 @@
 //! Offers, splits, requests and the money that they move.
 
-use super::{CHAIN_ID, Element, Entity, Enumeration, Field, ID, Key, Kind, field, many, one};
+use super::{
+    CHAIN_ID, Element, Entity, Enumeration, Field, ID, Key, Kind, Versions, field, many, one,
+};
 
 static REQUEST_STATUS: Enumeration = Enumeration {
     name: "RequestStatus",
@@ -30,6 +32,7 @@ pub(super) static OFFER: Entity = Entity {
     source: "indexer.offers",
     table: "offers",
     on_chain: true,
+    versions: Versions::Many,
     description: "What an agent sells: price, token, operator set, split, corpus and model. Its id is the offer hash.",
     fields: &[
         ID,
@@ -64,6 +67,7 @@ pub(super) static SPLIT: Entity = Entity {
     source: "indexer.splits",
     table: "splits",
     on_chain: true,
+    versions: Versions::One,
     description: "Payees and their shares. Its id is the split hash, equal to that of 0xSplits v2.",
     fields: &[
         ID,
@@ -86,6 +90,7 @@ pub(super) static SPLIT_SHARE: Entity = Entity {
     source: "indexer.split_shares",
     table: "split_shares",
     on_chain: true,
+    versions: Versions::One,
     description: "One payee's share of a split. Its id is `<split hash>:<account>`.",
     fields: &[
         ID,
@@ -104,6 +109,7 @@ pub(super) static SPLIT_TOTAL: Entity = Entity {
     source: "indexer.split_totals",
     table: "split_totals",
     on_chain: true,
+    versions: Versions::Many,
     description: "All that was ever settled into a split in one token. Its id is `<split hash>:<token>`.",
     fields: &[
         ID,
@@ -125,6 +131,7 @@ pub(super) static REQUEST: Entity = Entity {
     source: "indexer.requests",
     table: "requests",
     on_chain: true,
+    versions: Versions::Many,
     description: "A paid request, from its terms to its end. Its id is the request id.",
     fields: &[
         ID,
@@ -201,6 +208,7 @@ pub(super) static REQUEST_NOTE: Entity = Entity {
     source: "indexer.request_notes",
     table: "request_notes",
     on_chain: true,
+    versions: Versions::Many,
     description: "What went on beside a request. Its id is `<request id>:<kind>:<log index>`.",
     fields: &[
         ID,
@@ -221,6 +229,7 @@ pub(super) static SETTLEMENT_CREDIT: Entity = Entity {
     source: "indexer.settlement_credits",
     table: "settlement_credits",
     on_chain: true,
+    versions: Versions::One,
     description: "What a request's end credited to one account. Its id is `<request id>:<kind>:<account>`.",
     fields: &[
         ID,
@@ -243,6 +252,7 @@ pub(super) static CREDIT: Entity = Entity {
     source: "indexer.credits",
     table: "credits",
     on_chain: true,
+    versions: Versions::Many,
     description: "What an account may withdraw: `credited - withdrawn`. Its id is `<account>:<token>`.",
     fields: &[
         ID,
@@ -262,6 +272,7 @@ pub(super) static BOND_CREDIT: Entity = Entity {
     source: "indexer.bond_credits",
     table: "bond_credits",
     on_chain: true,
+    versions: Versions::Many,
     description: "What an account may withdraw of slashed bonds. Its id is `<account>:<token>`.",
     fields: &[
         ID,
@@ -281,6 +292,7 @@ pub(super) static WITHDRAWAL: Entity = Entity {
     source: "indexer.withdrawals",
     table: "withdrawals",
     on_chain: true,
+    versions: Versions::One,
     description: "Money that the escrow or the operator registry paid out. Its id is `<transaction>:<log index>`.",
     fields: &[
         ID,

@@ -61,8 +61,21 @@ pub struct Entity {
     pub table: &'static str,
     /// False for what is not on the chain and therefore has neither versions nor finality.
     pub on_chain: bool,
+    pub versions: Versions,
     pub description: &'static str,
     pub fields: &'static [Field],
+}
+
+/// How the rows of an entity follow the chain, hence how its state as of a block is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Versions {
+    /// One row per version, each with the blocks in which it holds.
+    Many,
+    /// One row, which holds from its first block on: what it tells of happens once. The columns of such a row never change, and
+    /// neither contracts nor projections write it again.
+    One,
+    /// One row per log, at `block_number` and `log_index`, which hold as long as the log's block.
+    Log,
 }
 
 /// One field of an entity.
@@ -81,6 +94,8 @@ pub struct Field {
 pub enum Kind {
     /// Text that identifies a row.
     Id,
+    /// The same of a row per log: it says the log's place.
+    LogId,
     String,
     /// `bytea`, 0x-hex outside.
     Bytes,
@@ -184,6 +199,7 @@ impl Kind {
         match self {
             Self::One(relation, _) | Self::Many(relation) => Some(*relation),
             Self::Id
+            | Self::LogId
             | Self::String
             | Self::Bytes
             | Self::Int

@@ -123,7 +123,7 @@ const TEXT_LIST: &[Operation] = &[
 pub fn of(kind: &Kind) -> &'static [Operation] {
     match kind {
         Kind::Boolean | Kind::Enum(_) => BOOLEAN,
-        Kind::Id | Kind::Int | Kind::BigInt => ORDERED,
+        Kind::Id | Kind::LogId | Kind::Int | Kind::BigInt => ORDERED,
         Kind::Bytes => BYTES,
         Kind::String => TEXT,
         Kind::List(Element::String) => TEXT_LIST,

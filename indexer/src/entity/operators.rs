@@ -1,6 +1,8 @@
 //! Operators, the sets in which they answer, and what they have at stake.
 
-use super::{CHAIN_ID, Element, Entity, Enumeration, Field, ID, Key, Kind, field, many, one};
+use super::{
+    CHAIN_ID, Element, Entity, Enumeration, Field, ID, Key, Kind, Versions, field, many, one,
+};
 
 static SIGNER_STATUS: Enumeration =
     Enumeration { name: "SignerStatus", values: &["pending", "active", "replaced", "revoked"] };
@@ -18,6 +20,7 @@ pub(super) static OPERATOR: Entity = Entity {
     source: "indexer.operators",
     table: "operators",
     on_chain: true,
+    versions: Versions::Many,
     description: "Who answers requests. Its id is the owner's address.",
     fields: &[
         ID,
@@ -47,6 +50,7 @@ pub(super) static SIGNER: Entity = Entity {
     source: "indexer.signers",
     table: "signers",
     on_chain: true,
+    versions: Versions::Many,
     description: "A signing key that was ever named, and whose it is. Its id is the key's address.",
     fields: &[
         ID,
@@ -65,6 +69,7 @@ pub(super) static OPERATOR_SET: Entity = Entity {
     source: "indexer.operator_sets",
     table: "operator_sets",
     on_chain: true,
+    versions: Versions::Many,
     description: "Operators that answer together. Its id is the decimal set id; `epoch` is 0 before the first epoch.",
     fields: &[
         ID,
@@ -103,6 +108,7 @@ pub(super) static OPERATOR_SET_EPOCH: Entity = Entity {
     source: "indexer.epochs",
     table: "epochs",
     on_chain: true,
+    versions: Versions::One,
     description: "One epoch of an operator set; a request pins it by its hash. Its id is `<set id>:<epoch>`.",
     fields: &[
         ID,
@@ -126,6 +132,7 @@ pub(super) static BOND: Entity = Entity {
     source: "indexer.bonds",
     table: "bonds",
     on_chain: true,
+    versions: Versions::Many,
     description: "What an operator has at stake in a set. Its id is `<set id>:<owner>`.",
     fields: &[
         ID,
@@ -148,6 +155,7 @@ pub(super) static SLASH: Entity = Entity {
     source: "indexer.slashes",
     table: "slashes",
     on_chain: true,
+    versions: Versions::One,
     description: "A bond that was taken: `reward` of it for the beneficiary, the rest for nobody. Its id is `<set id>:<owner>:<request id>`.",
     fields: &[
         ID,

@@ -11,7 +11,10 @@ use url::Url;
 
 use super::FilePolicy;
 use super::guard::{check_address, check_url};
-use crate::limits::{FILE_BYTES_MAX, FILE_REDIRECTS_MAX, FILE_TIMEOUT, FILE_URI_BYTES_MAX};
+use crate::limits::{
+    FILE_BYTES_MAX, FILE_GATEWAY_TIME_MIN, FILE_GATEWAYS_TIME_MAX, FILE_REDIRECTS_MAX,
+    FILE_TIMEOUT, FILE_URI_BYTES_MAX,
+};
 
 /// Why there is no file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -42,18 +45,20 @@ pub async fn fetch(uri: &str, policy: &FilePolicy) -> Result<Vec<u8>, FetchError
     if let Some(rest) = uri.strip_prefix("data:") {
         return read_data(rest);
     }
-    let fetched = timeout(FILE_TIMEOUT, async {
-        match uri.strip_prefix("ipfs://") {
-            Some(path) => fetch_ipfs(path, policy).await,
-            None => {
-                let url = Url::parse(uri)
-                    .map_err(|error| FetchError::Refused(format!("not a URI: {error}")))?;
-                fetch_url(url, policy, false).await
-            }
-        }
-    });
-    fetched.await.unwrap_or_else(|_| {
-        Err(FetchError::Unavailable(format!("no file within {} s", FILE_TIMEOUT.as_secs())))
+    if let Some(path) = uri.strip_prefix("ipfs://") {
+        return within(FILE_GATEWAYS_TIME_MAX, fetch_ipfs(path, policy)).await;
+    }
+    let url =
+        Url::parse(uri).map_err(|error| FetchError::Refused(format!("not a URI: {error}")))?;
+    within(FILE_TIMEOUT, fetch_url(url, policy, false)).await
+}
+
+async fn within(
+    limit: Duration,
+    fetched: impl Future<Output = Result<Vec<u8>, FetchError>>,
+) -> Result<Vec<u8>, FetchError> {
+    timeout(limit, fetched).await.unwrap_or_else(|_| {
+        Err(FetchError::Unavailable(format!("no file within {} s", limit.as_secs_f32())))
     })
 }
 
@@ -97,12 +102,15 @@ fn percent_decoded(text: &str) -> Vec<u8> {
     decoded
 }
 
-/// A content id is a name, not a place; a gateway is asked for it. The gateways are configured by the operator.
+/// A content id is a name, not a place; a gateway is asked for it. The gateways are configured by the operator, and each of
+/// them gets its share of the time.
 async fn fetch_ipfs(path: &str, policy: &FilePolicy) -> Result<Vec<u8>, FetchError> {
     let path = content_path(path)?;
+    let gateways = u32::try_from(policy.gateways.len()).unwrap_or(u32::MAX);
+    let share = (FILE_TIMEOUT / gateways.max(1)).max(FILE_GATEWAY_TIME_MIN);
     let mut last = FetchError::Unavailable("no IPFS gateway is configured".into());
     for gateway in &policy.gateways {
-        match fetch_url(at_gateway(gateway, path)?, policy, true).await {
+        match within(share, fetch_url(at_gateway(gateway, path)?, policy, true)).await {
             Ok(bytes) => return Ok(bytes),
             // What one gateway refuses another may serve.
             Err(FetchError::Refused(why)) => last = FetchError::Unavailable(why),
@@ -240,6 +248,8 @@ fn is_json_type(content_type: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
 
     use super::*;
 
@@ -273,6 +283,32 @@ mod tests {
         }
         let result = fetch(&format!("ipfs://{cid}/agent.json"), &policy).await;
         assert!(matches!(result, Err(FetchError::Unavailable(_))));
+    }
+
+    #[tokio::test]
+    async fn a_gateway_that_hangs_leaves_the_next_one_its_time() {
+        // Connections are made, and nothing ever answers them.
+        let hanging = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let serving = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = |listener: &TcpListener| {
+            Url::parse(&format!("http://{}/ipfs/", listener.local_addr().unwrap())).unwrap()
+        };
+        let gateways = vec![url(&hanging), url(&serving)];
+        let served = tokio::spawn(async move {
+            let (mut socket, _) = serving.accept().await.unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                request.push(socket.read_u8().await.unwrap());
+            }
+            let answer =
+                b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
+            socket.write_all(answer).await.unwrap();
+            request
+        });
+        let policy = FilePolicy { gateways, allow_private: false };
+        let cid = "bafybeigdyrzt5sfp7udm7hu76uh7y26nf3efuylqabf3oclgtqy55fbzdi";
+        assert_eq!(fetch(&format!("ipfs://{cid}"), &policy).await, Ok(b"{}".to_vec()));
+        assert!(served.await.unwrap().starts_with(format!("GET /ipfs/{cid} ").as_bytes()));
     }
 
     proptest! {

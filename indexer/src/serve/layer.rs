@@ -1,12 +1,12 @@
 //! What happens around every request: its own task, a time limit, an id, a span, and its metrics.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::HeaderValue;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument;
 
 use super::error::ApiError;
@@ -15,36 +15,42 @@ use super::state::ServeState;
 
 const REQUEST_ID: &str = "x-request-id";
 
-/// Runs each request in a task of its own. A client that hangs up, or a time limit, then never cancels database work in
-/// the middle: cancelling sqlx 0.9's `begin()` hands a connection with an open transaction to the next borrower.
-/// The task ends soon by itself, because every statement has a time limit in the database.
+/// Runs each request within [`limited`].
 pub(super) async fn detach(
     State(state): State<ServeState>,
     request: Request,
     next: Next,
 ) -> Response {
-    let Ok(permit) = std::sync::Arc::clone(&state.in_flight).try_acquire_owned() else {
-        return ApiError::Unavailable(format!(
-            "the server works on {REQUESTS_IN_FLIGHT_MAX} requests, its limit; try again in a moment"
-        ))
-        .into_response();
-    };
-    let work = state.tasks.spawn(run(next, request, permit).in_current_span());
-    match tokio::time::timeout(REQUEST_TIME_MAX, work).await {
-        Ok(Ok(response)) => response,
-        Ok(Err(error)) => ApiError::Internal(anyhow::Error::new(error)).into_response(),
-        Err(_) => ApiError::TimedOut(format!(
-            "no answer within {} s, the limit; ask for less at once",
-            REQUEST_TIME_MAX.as_secs()
-        ))
-        .into_response(),
-    }
+    limited(&state, next.run(request)).await.unwrap_or_else(IntoResponse::into_response)
 }
 
-async fn run(next: Next, request: Request, permit: OwnedSemaphorePermit) -> Response {
-    let response = next.run(request).await;
-    drop(permit);
-    response
+/// Does the work of a request as one of those in flight, within the time limit, in a task of its own. A client that hangs up,
+/// or the time limit, then never cancels database work in the middle: cancelling sqlx 0.9's `begin()` hands a connection with
+/// an open transaction to the next borrower. The task ends soon by itself, because every statement has a time limit in the
+/// database; until then it counts as in flight.
+pub(super) async fn limited<T: Send + 'static>(
+    state: &ServeState,
+    work: impl Future<Output = T> + Send + 'static,
+) -> Result<T, ApiError> {
+    let permit = Arc::clone(&state.in_flight).try_acquire_owned().map_err(|_| {
+        ApiError::Unavailable(format!(
+            "the server works on {REQUESTS_IN_FLIGHT_MAX} requests, its limit; try again in a moment"
+        ))
+    })?;
+    let work = async move {
+        let done = work.await;
+        drop(permit);
+        done
+    };
+    let work = state.tasks.spawn(work.in_current_span());
+    match tokio::time::timeout(REQUEST_TIME_MAX, work).await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(error)) => Err(ApiError::Internal(anyhow::Error::new(error))),
+        Err(_) => Err(ApiError::TimedOut(format!(
+            "no answer within {} s, the limit; ask for less at once",
+            REQUEST_TIME_MAX.as_secs()
+        ))),
+    }
 }
 
 /// Gives each request an id (its own, when it brings a short printable one), a span, and its place in the metrics.

@@ -19,10 +19,12 @@ pub const HEADER_TIME_MAX: Duration = Duration::from_secs(10);
 /// Most bytes of a request's header.
 pub const HEADER_BYTES_MAX: usize = 32 * 1024;
 
-/// Time for a request, body included, to get its answer; then the client gets 504. Streams are exempt once they have begun.
+/// Time for a request, body included, to get its answer; then the client gets 504. Streams are exempt once they have begun,
+/// but not the queries that they answer.
 pub const REQUEST_TIME_MAX: Duration = Duration::from_secs(15);
 
-/// Most requests that are worked on at once; further ones get 503 at once.
+/// Most requests that are worked on at once, queries that come over a WebSocket or are answered by a stream among them;
+/// further ones get 503 at once.
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 512;
 
 /// Time that open requests get to end when the process stops.
@@ -84,6 +86,10 @@ pub const FILTER_VALUES_MAX: usize = 1_000;
 pub const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 // LIVE STREAM
+
+/// Most queries and subscriptions of one WebSocket at once; further ones get an error. All the sockets that one address may
+/// open by default have fewer than [`STREAM_READERS_MAX`] together.
+pub const SOCKET_OPERATIONS_MAX: usize = 16;
 
 /// Events that are kept for readers who are a little behind; a reader that falls farther behind is dropped and resumes with
 /// `Last-Event-ID`.

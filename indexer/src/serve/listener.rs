@@ -23,7 +23,7 @@ use super::address::Addresses;
 use super::limits::{
     CONNECTIONS_MAX, HEADER_BYTES_MAX, HEADER_TIME_MAX, SHUTDOWN_TIME_MAX, WRITE_TIME_MAX,
 };
-use super::socket::Impatient;
+use super::socket::{Admission, Impatient};
 
 /// How much of the listener one client may have.
 #[derive(Debug, Clone, Copy)]
@@ -94,7 +94,8 @@ pub(super) async fn accept(
             request.extensions_mut().insert(ConnectInfo(peer));
             request.map(Body::new)
         });
-        let socket = TokioIo::new(Impatient::new(socket, limits.write_time));
+        let socket = Impatient::new(socket, limits.write_time, Admission::new(permit, place));
+        let socket = TokioIo::new(socket);
         let connection =
             builder.serve_connection(socket, TowerToHyperService::new(service)).with_upgrades();
         let stop = shutdown.clone();
@@ -111,7 +112,6 @@ pub(super) async fn accept(
             if let Err(error) = ended {
                 tracing::debug!(%error, %peer, "a connection ended badly");
             }
-            drop((permit, place));
         });
     }
 

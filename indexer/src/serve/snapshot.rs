@@ -6,7 +6,7 @@ use super::limits::STATEMENT_TIME_MAX;
 
 /// Begins a read-only transaction in which every statement sees the same state, so that rows, heads and totals of one
 /// answer belong together. It ends when it is dropped: there is nothing to commit, and the answer need not wait for its end.
-/// To be called only in tasks that are not cancelled; see [`super::layer::detach`].
+/// To be called only in tasks that are not cancelled; see [`super::layer::limited`].
 pub(super) async fn begin(pool: &PgPool) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
     // One round trip for both statements. The text is ours: a constant and a number.
     let statement = format!(

@@ -8,7 +8,24 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Sleep, sleep};
+
+use super::address::Place;
+
+/// What an open connection takes up: one of all connections, and one of its address. Whoever holds the socket holds it, also
+/// where a request has made a WebSocket of the connection, which the accept loop knows nothing of.
+#[derive(Debug)]
+pub(super) struct Admission {
+    _connection: OwnedSemaphorePermit,
+    _of_address: Place,
+}
+
+impl Admission {
+    pub(super) fn new(connection: OwnedSemaphorePermit, of_address: Place) -> Self {
+        Self { _connection: connection, _of_address: of_address }
+    }
+}
 
 /// Fails a write that has made no progress for some time. Reading has no clock of its own here: headers have hyper's, and
 /// bodies the request's.
@@ -18,11 +35,12 @@ pub(super) struct Impatient {
     write_time: Duration,
     /// Runs while a write waits.
     waiting: Option<Pin<Box<Sleep>>>,
+    _admission: Admission,
 }
 
 impl Impatient {
-    pub(super) fn new(socket: TcpStream, write_time: Duration) -> Self {
-        Self { socket, write_time, waiting: None }
+    pub(super) fn new(socket: TcpStream, write_time: Duration, admission: Admission) -> Self {
+        Self { socket, write_time, waiting: None, _admission: admission }
     }
 
     fn within_time<T>(

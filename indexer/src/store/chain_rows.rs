@@ -371,22 +371,50 @@ pub(super) async fn created(
     Ok(created)
 }
 
-/// The facts of a block range, in chain order.
+/// The last one of the blocks from `first` on, and up to `last`, that have no more than so many facts together; `first` itself
+/// where it alone has more.
+pub(super) async fn end_of_batch(
+    connection: &mut PgConnection,
+    chain_id: i64,
+    first: u64,
+    last: u64,
+    facts_max: i64,
+) -> Result<u64, StoreError> {
+    let beyond = sqlx::query_scalar!(
+        "select block_number from indexer.facts
+         where chain_id = $1 and block_number between $2 and $3
+         order by block_number, log_index offset $4 limit 1",
+        chain_id,
+        signed(first)?,
+        signed(last)?,
+        facts_max,
+    )
+    .fetch_optional(connection)
+    .await?;
+    let Some(beyond) = beyond else { return Ok(last) };
+    Ok(unsigned(beyond)?.saturating_sub(1).max(first))
+}
+
+/// The facts of a block range, in chain order; of these contracts only, when some are given.
 pub(super) async fn facts(
     connection: &mut PgConnection,
     chain_id: i64,
     first: u64,
     last: u64,
+    contracts: Option<&[Address]>,
 ) -> Result<Vec<Fact>, StoreError> {
+    let addresses: Option<Vec<&[u8]>> =
+        contracts.map(|all| all.iter().map(|contract| contract.as_slice()).collect());
     let rows = sqlx::query!(
         "select block_number, block_hash, block_time, log_index, transaction_hash, transaction_index, gas_used,
                 address, topic0, topic1, topic2, topic3, data, sequence
          from indexer.facts
-         where chain_id = $1 and block_number between $2 and $3
+         where chain_id = $1 and block_number between $2 and $3 and ($4::bytea[] is null or address = any($4))
          order by block_number, log_index",
         chain_id,
         signed(first)?,
         signed(last)?,
+        addresses.as_deref() as Option<&[&[u8]]>,
     )
     .fetch_all(connection)
     .await?;
@@ -429,4 +457,58 @@ fn hash(bytes: &[u8]) -> Result<B256, StoreError> {
 
 fn defect(what: &str) -> StoreError {
     StoreError::Defect(format!("{what} of another length is stored"))
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy::primitives::B256;
+    use auspex_devnet::postgres::TestDatabase;
+
+    use super::*;
+
+    const OURS: Address = Address::repeat_byte(1);
+    const FOLLOWED: Address = Address::repeat_byte(2);
+
+    fn fact(block: u64, log_index: u32, address: Address) -> Fact {
+        Fact {
+            block_number: block,
+            block_hash: B256::with_last_byte(block as u8),
+            block_time: block,
+            log_index,
+            transaction_hash: B256::ZERO,
+            transaction_index: 0,
+            gas_used: None,
+            address,
+            topics: Vec::new(),
+            data: Bytes::new(),
+            sequence: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_batch_of_facts_is_bounded_and_ends_with_a_block() {
+        let database = TestDatabase::create().await.expect("create a database");
+        let mut connection = database.pool().acquire().await.expect("connect");
+        let stored = [(3, 2), (4, 2), (7, 5), (9, 1)].into_iter().flat_map(|(block, logs)| {
+            (0..logs)
+                .map(move |index| fact(block, index, if index % 2 == 0 { OURS } else { FOLLOWED }))
+        });
+        let stored: Vec<_> = stored.collect();
+        add_facts(&mut connection, 1, stored.iter()).await.expect("write facts");
+        for (first, last, expected) in [
+            (1, 20, 6), // Blocks 3 and 4 have four together, block 7 is too much.
+            (1, 4, 4),  // No more than asked for.
+            (4, 20, 6),
+            (7, 20, 7), // It alone has more.
+            (8, 20, 20),
+            (10, 20, 20),
+        ] {
+            let end = end_of_batch(&mut connection, 1, first, last, 4).await.expect("read");
+            assert_eq!(end, expected, "from {first} to {last}");
+        }
+        let ours = facts(&mut connection, 1, 4, 9, Some(&[OURS])).await.expect("read facts");
+        let places: Vec<_> = ours.iter().map(|fact| (fact.block_number, fact.log_index)).collect();
+        assert_eq!(places, [(4, 0), (7, 0), (7, 2), (7, 4), (9, 0)]);
+        assert_eq!(facts(&mut connection, 1, 1, 20, None).await.expect("read facts"), stored);
+    }
 }

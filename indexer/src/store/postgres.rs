@@ -18,7 +18,7 @@ use crate::abort::{Point, reach};
 use crate::chain::{Block, BlockRef, Fact};
 use crate::contract::{Factory, RegisterError, Sources, register};
 use crate::follow::keep_from;
-use crate::limits::{PARTITION_BLOCKS, STATEMENT_TIMEOUT};
+use crate::limits::{PARTITION_BLOCKS, REBUILD_FACTS_MAX, STATEMENT_TIMEOUT};
 use crate::project::Context;
 use crate::project::state::CurrentRows;
 use crate::verify;
@@ -107,7 +107,8 @@ impl PgStore {
         chain_rows::touch(connection, chain_id, head).await
     }
 
-    /// Derives every projection of the chain from its facts alone, in one transaction. Returns the number of facts.
+    /// Derives every projection of the chain from its facts alone, in one transaction. Returns the number of facts that
+    /// projections are made of.
     pub async fn rebuild(&mut self, context: Context<'_>) -> Result<u64, StoreError> {
         let chain_id = self.chain_id;
         let connection = self.connection()?;
@@ -283,7 +284,8 @@ async fn add_facts(
     Ok(())
 }
 
-/// Derives the projections of a block range, both ends included, from the stored facts. Returns the number of facts.
+/// Derives the projections of a block range, both ends included, from the stored facts, a bounded number of them at a time.
+/// Returns the number of facts that something was derived from.
 async fn derive_again(
     connection: &mut PgConnection,
     context: Context<'_>,
@@ -291,13 +293,14 @@ async fn derive_again(
     telling: Telling,
 ) -> Result<u64, StoreError> {
     let chain_id = signed(context.chain_id)?;
+    let contracts: Vec<_> = context.watch.projected().collect();
     let mut count = 0;
-    let mut width = REBUILD_BLOCKS_START;
     let mut current = CurrentRows::new();
     while first <= tip {
-        let last = tip.min(first + width - 1);
-        let facts = chain_rows::facts(connection, chain_id, first, last).await?;
-        let facts_here = facts.len();
+        let last =
+            chain_rows::end_of_batch(connection, chain_id, first, tip, REBUILD_FACTS_MAX).await?;
+        let facts = chain_rows::facts(connection, chain_id, first, last, Some(&contracts)).await?;
+        count += facts.len() as u64;
         let derivation = Derivation::new(context, Source::Stored(facts), current);
         let derived = derivation.look_up(connection, context).await?;
         let Derived { changes, current: known } = joined(derived).await?;
@@ -306,21 +309,10 @@ async fn derive_again(
             projection_rows::announce(connection, chain_id, &changes).await?;
         }
         current = known;
-        count += facts_here as u64;
-        if facts_here < REBUILD_FACTS_LOW {
-            width *= 2;
-        } else if REBUILD_FACTS_HIGH < facts_here {
-            width = (width / 2).max(1);
-        }
         first = last + 1;
     }
     Ok(count)
 }
-
-/// Blocks of one batch of a rebuild at the start, and the facts between which it adapts.
-const REBUILD_BLOCKS_START: u64 = 1_000;
-const REBUILD_FACTS_LOW: usize = 5_000;
-const REBUILD_FACTS_HIGH: usize = 20_000;
 
 impl Store for PgStore {
     async fn cursor(&mut self) -> Result<Option<Cursor>, StoreError> {
@@ -372,7 +364,7 @@ impl Store for PgStore {
 
     async fn facts(&mut self, first: u64, last: u64) -> Result<Vec<Fact>, StoreError> {
         let chain_id = self.chain_id;
-        chain_rows::facts(self.connection()?, chain_id, first, last).await
+        chain_rows::facts(self.connection()?, chain_id, first, last, None).await
     }
 
     async fn created(&mut self, factory: &Factory) -> Result<BTreeMap<Address, u64>, StoreError> {

@@ -191,6 +191,102 @@ async fn a_contract_is_followed_by_configuration_alone() {
     assert_eq!(facts, i64::try_from(HEAD - 3 + 2).unwrap());
 }
 
+/// Several logs of one transaction, of one block, and more than nine of them.
+#[tokio::test]
+async fn events_are_paged_by_their_ids_and_by_their_blocks_without_a_gap() {
+    let database = TestDatabase::create().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mut branch = Branch::genesis().unwrap();
+    let mut count = 0_u64;
+    let mut next = |logs: usize| -> Vec<Draft> {
+        let numbers = (0..logs).map(|_| {
+            count += 1;
+            transfer(0xaa, U256::from(count))
+        });
+        numbers.collect()
+    };
+    for _ in 0..3 {
+        let transactions = [next(3), next(1), next(9)];
+        branch.mine(&transactions).unwrap();
+        branch.mine(&[]).unwrap();
+    }
+    let node = Replay::start(CHAIN_ID, branch.clone(), branch.head(), (1, 2)).await.unwrap();
+    let indexer = Indexer::start(config(folder.path(), &database, &node, 1)).await;
+    let total = json!({ "usdcTransfersConnection": { "totalCount": count } });
+    indexer.wait_for("{ usdcTransfersConnection { totalCount } }", &total).await;
+
+    let all: Vec<u64> = (1..=count).collect();
+    let values = |rows: &Value| -> Vec<u64> {
+        let rows = rows.as_array().unwrap();
+        rows.iter().map(|row| row["value"].as_str().unwrap().parse().unwrap()).collect()
+    };
+    // As clients of The Graph page: from the empty id on, each page behind the last id of the one before.
+    for (direction, filter, start) in [("asc", "id_gt", ""), ("desc", "id_lt", "1")] {
+        let (mut found, mut last) = (Vec::new(), start.to_owned());
+        loop {
+            let query = format!(
+                "{{ usdcTransfers(first: 4, orderBy: id, orderDirection: {direction}, where: {{ {filter}: \"{last}\" }}) {{ id value }} }}"
+            );
+            let rows = indexer.ask(&query).await["data"]["usdcTransfers"].take();
+            let Some(row) = rows.as_array().unwrap().last() else { break };
+            last = row["id"].as_str().unwrap().to_owned();
+            found.extend(values(&rows));
+        }
+        if direction == "desc" {
+            found.reverse();
+        }
+        assert_eq!(found, all, "{direction}");
+    }
+    for order in ["id", "createdAtBlock", "createdTx", "value"] {
+        for direction in ["asc", "desc"] {
+            let (mut found, mut after) = (Vec::new(), Value::Null);
+            loop {
+                let query = format!(
+                    "{{ usdcTransfersConnection(first: 4, after: {after}, orderBy: {order}, orderDirection: {direction}) {{
+                        pageInfo {{ hasNextPage endCursor }} nodes {{ value }} }} }}"
+                );
+                let page = indexer.ask(&query).await["data"]["usdcTransfersConnection"].take();
+                found.extend(values(&page["nodes"]));
+                after = page["pageInfo"]["endCursor"].clone();
+                if page["pageInfo"]["hasNextPage"] == false {
+                    break;
+                }
+            }
+            if order != "createdTx" {
+                let mut expected = all.clone();
+                if direction == "desc" {
+                    expected.reverse();
+                }
+                assert_eq!(found, expected, "{order} {direction}");
+            }
+            found.sort_unstable();
+            assert_eq!(found, all, "{order} {direction}");
+        }
+    }
+
+    let rows = indexer.ask("{ usdcTransfers { id value createdAtBlock logIndex } }").await;
+    let rows = rows["data"]["usdcTransfers"].as_array().unwrap();
+    let id = |place: usize| rows[place]["id"].as_str().unwrap();
+    assert_eq!(id(10), "0x00000000000000010000000a");
+    assert_eq!((&rows[10]["createdAtBlock"], &rows[10]["logIndex"]), (&json!("1"), &json!(10)));
+    let query = format!(
+        "{{ one: usdcTransfer(id: \"{}\") {{ value }} none: usdcTransfer(id: \"0x01\") {{ value }}
+            in: usdcTransfers(where: {{ id_in: [\"{}\", \"x\", \"{}\"] }}) {{ value }}
+            not: usdcTransfersConnection(where: {{ id_not_in: [\"{}\"] }}) {{ totalCount }}
+            changed: usdcTransfers(where: {{ _change_block: {{ number_gte: 5 }} }}, first: 1) {{ value }} }}",
+        id(10),
+        id(12),
+        id(3),
+        id(0)
+    );
+    let expected = json!({
+        "one": { "value": "11" }, "none": null, "in": [{ "value": "4" }, { "value": "13" }],
+        "not": { "totalCount": count - 1 }, "changed": [{ "value": "27" }],
+    });
+    assert_eq!(indexer.ask(&query).await["data"], expected);
+    indexer.stop().await.unwrap();
+}
+
 fn ordered(query: &str) -> String {
     query.replace("usdcTransfers(", "usdcTransfers(orderBy: value, ")
 }

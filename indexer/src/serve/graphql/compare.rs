@@ -3,6 +3,7 @@
 use sqlx::types::BigDecimal;
 
 use super::filter::{Operand, Scalar};
+use super::place;
 use super::sql::{Alias, Writer, comparable, single};
 use crate::entity::operation::{Negated, Nocase};
 use crate::entity::{Element, Field, Key, Kind, Operation};
@@ -15,6 +16,9 @@ pub(super) fn compare(
     operation: Operation,
     operand: &Operand,
 ) {
+    if matches!(field.kind, Kind::LogId) {
+        return place::compare(writer, table, operation, operand);
+    }
     let column = comparable(table, field);
     match (operation, operand) {
         (Operation::Equal, Operand::Null) => writer.push(format_args!("{column} is null")),
@@ -231,6 +235,7 @@ fn array(writer: &mut Writer, kind: &Kind, scalars: &[Scalar]) {
             writer.query.push_bind(truths).push("::boolean[]");
         }
         Kind::Id
+        | Kind::LogId
         | Kind::String
         | Kind::Enum(_)
         | Kind::One(..)

@@ -159,7 +159,8 @@ fn count(set: &SelectionSet, aliases: &mut usize, directives: &mut usize) {
     }
 }
 
-/// The deepest nesting of brackets outside of strings and comments.
+/// The deepest nesting of brackets outside of strings and comments, with these read exactly as the parser's grammar reads them:
+/// what looks like a string here and not there would hide brackets from this count.
 fn nesting(query: &str) -> usize {
     let bytes = query.as_bytes();
     let (mut depth, mut deepest, mut at) = (0_usize, 0, 0);
@@ -170,24 +171,55 @@ fn nesting(query: &str) -> usize {
                 deepest = deepest.max(depth);
             }
             b'}' | b']' | b')' => depth = depth.saturating_sub(1),
-            b'#' => at += bytes[at..].iter().take_while(|byte| **byte != b'\n').count(),
-            b'"' if bytes[at..].starts_with(br#"""""#) => {
-                let rest = &bytes[at + 3..];
-                let end = rest.windows(3).position(|window| window == br#"""""#);
-                at += 3 + end.map_or(rest.len(), |end| end + 2);
-            }
-            b'"' => {
-                let mut end = at + 1;
-                while !matches!(bytes.get(end), None | Some(b'"' | b'\n')) {
-                    end += if bytes[end] == b'\\' { 2 } else { 1 };
-                }
-                at = end;
-            }
+            b'#' => at += bytes[at..].iter().take_while(|byte| !is_line_end(**byte)).count(),
+            b'"' => at += string_length(&bytes[at..]) - 1,
             _ => {}
         }
         at += 1;
     }
     deepest
+}
+
+/// How many bytes the string has that begins here, with its quotes.
+fn string_length(text: &[u8]) -> usize {
+    if text.starts_with(BLOCK_QUOTES)
+        && let Some(length) = block_string_length(text)
+    {
+        return length;
+    }
+    // Quotes that open a block string which does not end are an empty string, and the beginning of another one.
+    let mut end = 1;
+    loop {
+        match text.get(end) {
+            Some(b'"') => return end + 1,
+            Some(b'\\') => end += 2,
+            Some(byte) if !is_line_end(*byte) => end += 1,
+            // The parser goes no further than this.
+            Some(_) | None => return end.min(text.len()),
+        }
+    }
+}
+
+const BLOCK_QUOTES: &[u8] = br#"""""#;
+const ESCAPED_BLOCK_QUOTES: &[u8] = br#"\""""#;
+
+/// The same of a block string; `None` when it does not end.
+fn block_string_length(text: &[u8]) -> Option<usize> {
+    let mut end = BLOCK_QUOTES.len();
+    loop {
+        let rest = text.get(end..).filter(|rest| !rest.is_empty())?;
+        if rest.starts_with(ESCAPED_BLOCK_QUOTES) {
+            end += ESCAPED_BLOCK_QUOTES.len();
+        } else if rest.starts_with(BLOCK_QUOTES) {
+            return Some(end + BLOCK_QUOTES.len());
+        } else {
+            end += 1;
+        }
+    }
+}
+
+fn is_line_end(byte: u8) -> bool {
+    matches!(byte, b'\n' | b'\r')
 }
 
 #[cfg(test)]
@@ -225,6 +257,27 @@ mod tests {
         assert_eq!(nesting("\"\"\" {{{ \"\"\" { a }"), 1);
         assert_eq!(nesting("\"\\"), 0);
         assert_eq!(nesting("]]}"), 0);
+        assert_eq!(nesting("# \"\r{ a(b: \"\\\\\") # [[\r\n }"), 2);
+        assert_eq!(nesting(r#"{ a(b: """ [[ \""" [[ """) }"#), 2);
+        assert_eq!(nesting(r#"{ a(b: ["", ""]) }"#), 3);
+    }
+
+    #[test]
+    fn brackets_cannot_be_hidden_behind_what_only_looks_like_a_string_or_a_comment() {
+        let brackets = "[".repeat(30_000);
+        for hidden in [
+            // A comment ends with a carriage return too.
+            format!("#\r{{ a(b: {brackets}"),
+            // Escaped quotes do not end a block string, so that the next ones do not begin another.
+            format!(r#"{{ a(b: """ \""" """, c: {brackets} """ """"#),
+            // Quotes that open a block string which never ends are an empty string.
+            format!(r#"{{ a(b: ["""x" {brackets}"#),
+            format!("{{ a(b: \"\\\\\", c: {brackets} \""),
+        ] {
+            let refused = refusal(&hidden);
+            let start: String = hidden.chars().take(24).collect();
+            assert!(matches!(refused, Some(Refusal::Depth(_))), "{start}: {refused:?}");
+        }
     }
 
     #[test]

@@ -14,10 +14,12 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, stream};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use tokio::sync::Semaphore;
 
 use super::error::{ErrorView, Failure, Refusal};
 use super::run::{self, Outcome};
 use super::{document, literal, plan, planner};
+use crate::serve::layer::limited;
 use crate::serve::snapshot;
 use crate::serve::state::{ServeState, chain_key};
 
@@ -27,6 +29,8 @@ pub(super) struct Engine {
     pub(super) state: ServeState,
     /// The place of the chain in the configuration.
     pub(super) chain: usize,
+    /// The operations that may still be begun, where several share one connection; each of them holds one until it ends.
+    pub(super) operations: Option<Arc<Semaphore>>,
 }
 
 /// What a client sends.
@@ -204,12 +208,19 @@ impl Executor for Engine {
         request: Request,
         session_data: Option<Arc<Data>>,
     ) -> BoxStream<'static, Response> {
+        let place = match self.operations.clone().map(Semaphore::try_acquire_owned).transpose() {
+            Ok(place) => place,
+            Err(_) => {
+                let answer = response(&refused(&views(Refusal::Operations)));
+                return stream::once(async move { answer }).boxed();
+            }
+        };
         let subscribes = document::parse(&request.query).and_then(|document| {
             document::check(&document)?;
             let operation = chosen(&document, request.operation_name.as_deref())?;
             Ok(operation.node.ty == OperationType::Subscription)
         });
-        match subscribes {
+        let answers = match subscribes {
             Err(refusal) => {
                 let answer = response(&refused(&views(refusal)));
                 stream::once(async move { answer }).boxed()
@@ -222,11 +233,22 @@ impl Executor for Engine {
             }
             Ok(false) => {
                 let engine = self.clone();
-                // A client that hangs up must not cancel database work; see `layer::detach`.
-                let work = self.state.tasks.spawn(async move { engine.execute(request).await });
-                stream::once(async move { work.await.unwrap_or_default() }).boxed()
+                stream::once(async move {
+                    let state = engine.state.clone();
+                    let work = async move { engine.execute(request).await };
+                    limited(&state, work).await.unwrap_or_else(|error| {
+                        Response::from_errors(vec![ServerError::new(error.to_string(), None)])
+                    })
+                })
+                .boxed()
             }
-        }
+        };
+        let held = answers.map(move |answer| {
+            // The place is free again when the answers have ended or are wanted no more.
+            let _ = &place;
+            answer
+        });
+        held.boxed()
     }
 }
 
@@ -251,4 +273,38 @@ fn response(answer: &str) -> Response {
     response.errors =
         parts.errors.into_iter().map(|error| ServerError::new(error.message, None)).collect();
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use auspex_devnet::postgres::TestDatabase;
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
+    use super::*;
+    use crate::health::Health;
+    use crate::serve::limits::REQUESTS_IN_FLIGHT_MAX;
+
+    #[tokio::test]
+    async fn a_query_over_a_socket_or_a_stream_is_one_of_the_requests_in_flight() {
+        let database = TestDatabase::create().await.expect("create a database");
+        let metrics = PrometheusBuilder::new().build_recorder().handle();
+        let age = Duration::from_secs(60);
+        let state = ServeState::new(database.pool(), Vec::new(), metrics, age, Health::default())
+            .expect("build the state");
+        let engine = Engine { state: state.clone(), chain: 0, operations: None };
+        let ask = async || {
+            let mut answers = engine.execute_stream(Request::new("{ __typename }"), None);
+            let answer = answers.next().await.expect("an answer");
+            answer.errors.first().map(|error| error.message.clone())
+        };
+        assert_eq!(ask().await, None);
+        let all = u32::try_from(REQUESTS_IN_FLIGHT_MAX).expect("a small number");
+        let taken = state.in_flight.acquire_many(all).await.expect("nobody else asks");
+        let refused = ask().await.expect("a refusal");
+        assert!(refused.contains("512 requests, its limit"), "{refused}");
+        drop(taken);
+        assert_eq!(ask().await, None);
+    }
 }

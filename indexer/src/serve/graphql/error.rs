@@ -50,6 +50,8 @@ pub(super) enum Refusal {
     Fields,
     #[error("The query has {0} directives, over the limit of {limit}", limit = limits::QUERY_DIRECTIVES_MAX)]
     Directives(usize),
+    #[error("The WebSocket has {limit} operations under way, its limit; end one of them first", limit = limits::SOCKET_OPERATIONS_MAX)]
+    Operations,
     #[error("A request holds one query; a list of queries is not taken (limit {limit})", limit = limits::QUERY_BATCH_MAX)]
     Batch,
     #[error("The filters of the query have more than {limit} conditions, the limit", limit = limits::FILTER_CONDITIONS_MAX)]

@@ -6,7 +6,7 @@ use sqlx::types::BigDecimal;
 
 use super::error::Refusal;
 use super::literal::word;
-use crate::entity::{Element, Entity, Field, Kind, Operation, Relation, operation};
+use crate::entity::{Element, Entity, Field, Kind, Operation, Relation, Versions, operation};
 use crate::serve::limits::{FILTER_CONDITIONS_MAX, FILTER_DEPTH_MAX, FILTER_VALUES_MAX};
 
 /// A condition on the rows of one entity.
@@ -30,6 +30,21 @@ pub(super) enum Filter {
     },
     /// The row changed in this block or a later one.
     ChangedSince(i64),
+}
+
+impl Filter {
+    /// Whether it asks for so few rows that finding them by what it names is better than looking through all of them.
+    pub(super) fn is_narrow(&self) -> bool {
+        match self {
+            Self::All(parts) => parts.iter().any(Self::is_narrow),
+            Self::Compare { field, operation: Operation::Equal | Operation::In, .. } => {
+                !matches!(field.kind, Kind::Boolean | Kind::Enum(_))
+            }
+            Self::Compare { .. } | Self::Any(_) | Self::Child { .. } | Self::ChangedSince(_) => {
+                false
+            }
+        }
+    }
 }
 
 /// What a column is compared with.
@@ -100,11 +115,9 @@ fn level(
             ("_change_block", Value::Null) => {}
             ("_change_block", Value::Object(change)) => {
                 let number = change.get("number_gte").and_then(integer);
-                all.push(Filter::ChangedSince(
-                    number.ok_or_else(|| {
-                        wrong("_change_block.number_gte", "is not a block number")
-                    })?,
-                ));
+                let number = number
+                    .ok_or_else(|| wrong("_change_block.number_gte", "is not a block number"))?;
+                all.push(changed_since(entity, number));
             }
             (name, value) => {
                 columns.push(format!("'{name}'"));
@@ -116,6 +129,18 @@ fn level(
         return Err(Refusal::MixedOr { columns: columns.join(", ") });
     }
     Ok(Filter::All(all))
+}
+
+/// What an event says never changes, and the block that it came with has an index.
+fn changed_since(entity: &'static Entity, number: i64) -> Filter {
+    match (entity.versions, entity.field("createdAtBlock")) {
+        (Versions::Log, Some(field)) => Filter::Compare {
+            field,
+            operation: Operation::GreaterOrEqual,
+            operand: Operand::One(Scalar::Integer(number)),
+        },
+        (Versions::Log | Versions::One | Versions::Many, _) => Filter::ChangedSince(number),
+    }
 }
 
 fn column(
@@ -191,7 +216,7 @@ pub(super) fn scalar(kind: &Kind, name: &str, value: &Value) -> Result<Scalar, R
             Value::String(text) => Ok(Scalar::Text(text.clone())),
             _ => Err(wrong(name, &format!("{} is not a string", shown()))),
         },
-        Kind::Id | Kind::One(..) | Kind::Many(_) => match value {
+        Kind::Id | Kind::LogId | Kind::One(..) | Kind::Many(_) => match value {
             Value::String(text) => Ok(Scalar::Text(id(text))),
             Value::Number(number) => Ok(Scalar::Text(number.to_string())),
             _ => Err(wrong(name, &format!("{} is not an id", shown()))),

@@ -88,23 +88,19 @@ fn queryable(deployment: &str, head: &Head, asked: i64) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The number of a block that is indexed: from the hash chain, or below its window from a fact of that block.
+/// The number of a block that is in the kept hash chain. One below it is not looked for: an index from hashes to facts would
+/// cost the writer dearly, and what lies that deep stays, so that its number says the same.
 async fn number_of(
     connection: &mut PgConnection,
     chain_id: i64,
     hash: &[u8],
 ) -> Result<Option<i64>, Refusal> {
     let number = sqlx::query_scalar!(
-        r#"
-        select coalesce(
-            (select number from indexer.blocks where chain_id = $1 and hash = $2),
-            (select block_number from indexer.facts where chain_id = $1 and block_hash = $2 limit 1)
-        )
-        "#,
+        "select number from indexer.blocks where chain_id = $1 and hash = $2",
         chain_id,
         hash,
     )
-    .fetch_one(connection)
+    .fetch_optional(connection)
     .await?;
     Ok(number)
 }

@@ -22,6 +22,7 @@ mod head;
 mod literal;
 mod meta;
 mod ordering;
+mod place;
 mod plan;
 mod planner;
 mod run;
@@ -29,6 +30,7 @@ mod schema;
 mod sql;
 mod subscription;
 mod transport;
+mod version;
 
 pub(super) use schema::schema;
 pub(super) use transport::{http, named, websocket};

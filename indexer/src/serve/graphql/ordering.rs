@@ -2,18 +2,25 @@
 
 use super::argument::{Order, OrderBy};
 use super::cursor::Cursor;
+use super::place;
 use super::sql::{Alias, Writer, column_json, comparable};
+use crate::entity::{Entity, Kind, Versions};
 
 impl Writer {
     /// ` order by`, ties broken by id in the same direction.
-    pub(super) fn order(&mut self, table: Alias, order: &Order) {
+    pub(super) fn order(&mut self, entity: &Entity, table: Alias, order: &Order) {
         let direction = if order.descending { "desc" } else { "asc" };
         self.push(" order by ");
-        if !matches!(order.by, OrderBy::Id) {
+        if !is_by_place(entity, &order.by) && !matches!(order.by, OrderBy::Id) {
             self.ordered(table, &order.by);
             self.push(format_args!(" {direction}, "));
         }
-        self.push(format_args!("{table}.id {direction}"));
+        match entity.versions {
+            Versions::Log => self.push(format_args!(
+                "{table}.block_number {direction}, {table}.log_index {direction}"
+            )),
+            Versions::One | Versions::Many => self.push(format_args!("{table}.id {direction}")),
+        }
     }
 
     /// The expression that rows are ordered by.
@@ -54,10 +61,14 @@ impl Writer {
     }
 
     /// The rows behind a cursor. PostgreSQL puts nulls last in ascending order and first in descending order.
-    pub(super) fn behind(&mut self, table: Alias, order: &Order, cursor: &Cursor) {
+    pub(super) fn behind(&mut self, entity: &Entity, table: Alias, order: &Order, cursor: &Cursor) {
+        if is_by_place(entity, &order.by) {
+            self.behind_id(entity, table, order, &cursor.id);
+            return;
+        }
         let word = if order.descending { "<" } else { ">" };
         let Some(value) = &cursor.value else {
-            self.behind_null(table, order, &cursor.id);
+            self.behind_null(entity, table, order, &cursor.id);
             return;
         };
         self.push("(");
@@ -68,8 +79,8 @@ impl Writer {
         self.ordered(table, &order.by);
         self.push(" = ");
         self.bind(value);
-        self.push(format_args!(" and {table}.id {word} "));
-        self.query.push_bind(cursor.id.clone());
+        self.push(" and ");
+        self.behind_id(entity, table, order, &cursor.id);
         self.push(")");
         if !order.descending {
             self.push(" or ");
@@ -79,12 +90,11 @@ impl Writer {
         self.push(")");
     }
 
-    fn behind_null(&mut self, table: Alias, order: &Order, id: &str) {
-        let word = if order.descending { "<" } else { ">" };
+    fn behind_null(&mut self, entity: &Entity, table: Alias, order: &Order, id: &str) {
         self.push("((");
         self.ordered(table, &order.by);
-        self.push(format_args!(" is null and {table}.id {word} "));
-        self.query.push_bind(id.to_owned());
+        self.push(" is null and ");
+        self.behind_id(entity, table, order, id);
         self.push(")");
         if order.descending {
             self.push(" or ");
@@ -93,4 +103,27 @@ impl Writer {
         }
         self.push(")");
     }
+
+    fn behind_id(&mut self, entity: &Entity, table: Alias, order: &Order, id: &str) {
+        let word = if order.descending { "<" } else { ">" };
+        match entity.versions {
+            Versions::Log => place::ordered(self, table, word, id),
+            Versions::One | Versions::Many => {
+                self.push(format_args!("{table}.id {word} "));
+                self.query.push_bind(id.to_owned());
+            }
+        }
+    }
+}
+
+/// Whether an order is that of the logs on the chain, so that one index has all of it.
+fn is_by_place(entity: &Entity, by: &OrderBy) -> bool {
+    entity.versions == Versions::Log
+        && match by {
+            OrderBy::Id => true,
+            OrderBy::Field(field) => {
+                matches!(field.kind, Kind::LogId) || field.column == "block_number"
+            }
+            OrderBy::Child { .. } => false,
+        }
 }

@@ -228,7 +228,9 @@ fn meta_block() -> Object {
 
 fn block_height() -> InputObject {
     InputObject::new("Block_height")
-        .field(input("hash", "Bytes"))
+        .field(input("hash", "Bytes").description(
+            "One of the newest blocks: those above the finalized one, and at least the last 2,048.",
+        ))
         .field(input("number", TypeRef::INT))
         .field(input("number_gte", TypeRef::INT))
 }
@@ -260,7 +262,7 @@ fn enumerations() -> Vec<Enum> {
 
 fn output_type(kind: &Kind) -> &'static str {
     match kind {
-        Kind::Id => TypeRef::ID,
+        Kind::Id | Kind::LogId => TypeRef::ID,
         Kind::One(relation, _) | Kind::Many(relation) => relation.entity,
         Kind::String
         | Kind::Bytes
@@ -274,7 +276,7 @@ fn output_type(kind: &Kind) -> &'static str {
 
 fn filter_type(kind: &Kind) -> &'static str {
     match kind {
-        Kind::Id => TypeRef::ID,
+        Kind::Id | Kind::LogId => TypeRef::ID,
         Kind::String | Kind::One(..) | Kind::Many(_) => TypeRef::STRING,
         Kind::Bytes => "Bytes",
         Kind::Int => TypeRef::INT,

@@ -6,8 +6,9 @@ use sqlx::{Postgres, QueryBuilder};
 use super::cursor::Cursor;
 use super::filter::{Filter, Operand, Scalar};
 use super::plan::{Collection, Item};
-use super::{compare, filter};
-use crate::entity::{Element, Entity, Field, Key, Kind, Relation};
+use super::version::Narrowing;
+use super::{compare, filter, place};
+use crate::entity::{Element, Entity, Field, Key, Kind, Operation, Relation, Versions};
 
 /// Where and as of when a statement reads.
 #[derive(Debug, Clone, Copy)]
@@ -22,7 +23,7 @@ pub(super) struct Scope {
 /// Writes one statement.
 pub(super) struct Writer {
     pub(super) query: QueryBuilder<Postgres>,
-    scope: Scope,
+    pub(super) scope: Scope,
     aliases: usize,
 }
 
@@ -48,8 +49,16 @@ impl Writer {
         self.row(table, items);
         self.push("::text as row");
         self.from(entity, table);
-        self.push(format_args!(" and {table}.id = "));
-        self.bind(id);
+        self.push(" and ");
+        match entity.versions {
+            Versions::Log => {
+                place::compare(self, table, Operation::Equal, &Operand::One(id.clone()));
+            }
+            Versions::One | Versions::Many => {
+                self.push(format_args!("{table}.id = "));
+                self.bind(id);
+            }
+        }
         self.push(" limit 1");
     }
 
@@ -78,16 +87,7 @@ impl Writer {
             self.push("::text");
         }
         self.push("]::text[] as rows");
-        self.from(collection.entity, table);
-        self.push(" and ");
-        self.filter(table, &collection.filter);
-        if let Some(cursor) = after {
-            self.push(" and ");
-            self.behind(table, &collection.order, cursor);
-        }
-        self.order(table, &collection.order);
-        self.push(" limit ");
-        self.query.push_bind(collection.first + 1);
+        self.page(table, collection, &Narrowing::Behind(after), collection.first + 1);
     }
 
     /// `select count(*)` of everything that a filter finds.
@@ -107,15 +107,7 @@ impl Writer {
         self.push("(select coalesce(json_agg(r.j), '[]'::json) from (select ");
         self.row(table, &collection.items);
         self.push(" as j");
-        self.from(collection.entity, table);
-        if let Some((outer, field, relation)) = joined {
-            self.push(format_args!(" and {table}.{} = {outer}.{}", relation.remote, field.column));
-        }
-        self.push(" and ");
-        self.filter(table, &collection.filter);
-        self.order(table, &collection.order);
-        self.push(" limit ");
-        self.query.push_bind(collection.first);
+        self.page(table, collection, &Narrowing::Joined(joined), collection.first);
         if collection.skip != 0 {
             self.push(" offset ");
             self.query.push_bind(collection.skip);
@@ -187,21 +179,6 @@ impl Writer {
             }
             Item::Many { field, relation, collection, .. } => {
                 self.array(collection, Some((table, field, *relation)));
-            }
-        }
-    }
-
-    /// ` from <entity> <alias> where <on this chain, in this version>`.
-    pub(super) fn from(&mut self, entity: &Entity, table: Alias) {
-        self.push(format_args!(" from {} {table} where {table}.chain_id = ", entity.source));
-        self.query.push_bind(self.scope.chain_id);
-        match self.scope.block {
-            _ if !entity.on_chain => {}
-            None => self.push(format_args!(" and upper_inf({table}.block_range)")),
-            Some(block) => {
-                self.push(format_args!(" and {table}.block_range @> "));
-                self.query.push_bind(block);
-                self.push("::bigint");
             }
         }
     }
@@ -291,6 +268,7 @@ pub(super) fn column_json(table: Alias, field: &Field) -> String {
             )
         }
         Kind::Id
+        | Kind::LogId
         | Kind::String
         | Kind::Int
         | Kind::Boolean
@@ -311,6 +289,7 @@ pub(super) fn comparable(table: Alias, field: &Field) -> String {
         }
         Kind::One(_, Key::Text)
         | Kind::Id
+        | Kind::LogId
         | Kind::String
         | Kind::Bytes
         | Kind::Int

@@ -1,6 +1,7 @@
 //! GraphQL over HTTP, over Server-Sent Events, and over WebSocket.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use async_graphql::{Executor, Request as GraphqlRequest};
 use async_graphql_axum::{GraphQLProtocol, GraphQLWebSocket};
@@ -10,11 +11,12 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures::{StreamExt, stream};
 use serde::Deserialize;
+use tokio::sync::Semaphore;
 
 use super::engine::{Engine, Query, refused, views};
 use super::error::Refusal;
 use crate::serve::error::ApiError;
-use crate::serve::limits::{QUERY_BYTES_MAX, STREAM_HEARTBEAT};
+use crate::serve::limits::{QUERY_BYTES_MAX, SOCKET_OPERATIONS_MAX, STREAM_HEARTBEAT};
 use crate::serve::parameter::{Params, Payload};
 use crate::serve::state::ServeState;
 
@@ -60,7 +62,8 @@ pub(in super::super) async fn websocket(
     upgrade: WebSocketUpgrade,
 ) -> Result<Response, ApiError> {
     let permit = state.admit_reader()?;
-    let engine = engine(state, query.chain_id.as_deref())?;
+    let mut engine = engine(state, query.chain_id.as_deref())?;
+    engine.operations = Some(Arc::new(Semaphore::new(SOCKET_OPERATIONS_MAX)));
     let closed = engine.state.hub.closed();
     let socket = upgrade
         .protocols(async_graphql::http::ALL_WEBSOCKET_PROTOCOLS)
@@ -86,7 +89,7 @@ pub(super) fn deployment_name(chain_id: u64) -> String {
 fn engine(state: ServeState, chain_id: Option<&str>) -> Result<Engine, ApiError> {
     let wanted = state.chain(chain_id)?.chain_id;
     let chain = state.chains.iter().position(|chain| chain.chain_id == wanted).unwrap_or_default();
-    Ok(Engine { state, chain })
+    Ok(Engine { state, chain, operations: None })
 }
 
 async fn answer(engine: Engine, headers: &HeaderMap, body: &[u8]) -> Response {

@@ -47,7 +47,8 @@ pub(super) async fn page_now(
     .await
 }
 
-/// The versions of a page of requests as of a block.
+/// The versions of a page of requests as of a block. The current ones are found by their indexes, and those that ended since
+/// by when they ended: near the head, where most questions are about, these are few.
 pub(super) async fn page_at(
     connection: &mut PgConnection,
     query: &RequestQuery,
@@ -55,14 +56,37 @@ pub(super) async fn page_at(
 ) -> Result<Vec<Place>, sqlx::Error> {
     sqlx::query_scalar!(
         r#"
-        select ctid::text as "place!"
-        from indexer.requests
-        where block_range @> $7::bigint
-            and chain_id = $1
-            and sequence > $2
-            and ($3::text is null or status = $3)
-            and ($4::text is null or agent_id = $4::numeric)
-            and ($5::bytea is null or payer = $5)
+        select place as "place!"
+        from (
+            (
+                select ctid::text as place, sequence
+                from indexer.requests
+                where upper_inf(block_range)
+                    and lower(block_range) <= $7::bigint
+                    and chain_id = $1
+                    and sequence > $2
+                    and ($3::text is null or status = $3)
+                    and ($4::text is null or agent_id = $4::numeric)
+                    and ($5::bytea is null or payer = $5)
+                order by sequence
+                limit $6
+            )
+            union all
+            (
+                select ctid::text as place, sequence
+                from indexer.requests
+                where not upper_inf(block_range)
+                    and upper(block_range) > $7::bigint
+                    and lower(block_range) <= $7::bigint
+                    and chain_id = $1
+                    and sequence > $2
+                    and ($3::text is null or status = $3)
+                    and ($4::text is null or agent_id = $4::numeric)
+                    and ($5::bytea is null or payer = $5)
+                order by sequence
+                limit $6
+            )
+        ) as versions
         order by sequence
         limit $6
         "#,

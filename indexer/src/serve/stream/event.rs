@@ -71,7 +71,9 @@ fn field_value(field: &Field, chain_id: i64, column: &Value) -> Option<Value> {
     }
     match field.kind {
         Kind::Many(_) => None,
-        Kind::Id | Kind::String | Kind::Int | Kind::Boolean | Kind::Enum(_) => Some(column.clone()),
+        Kind::Id | Kind::LogId | Kind::String | Kind::Int | Kind::Boolean | Kind::Enum(_) => {
+            Some(column.clone())
+        }
         Kind::Bytes => Some(hex(column)),
         Kind::BigInt => Some(decimal(column)),
         Kind::List(element) => {

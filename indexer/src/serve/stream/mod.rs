@@ -32,7 +32,8 @@ pub const OUTBOX_CHANNEL: &str = "auspex_outbox";
 #[derive(Debug, Clone)]
 pub struct Hub {
     pool: PgPool,
-    events: broadcast::Sender<Arc<Event>>,
+    /// Events in their order, and a reset where the outbox was trimmed before all of it was read.
+    events: broadcast::Sender<Message>,
     /// The id of the last event that was handed out; `None` until the hub has found the end of the outbox.
     position: watch::Sender<Option<i64>>,
     closed: CancellationToken,
@@ -105,10 +106,14 @@ impl Hub {
         };
         loop {
             let page = store::page(&self.pool, position, STREAM_PAGE_ROWS).await?;
-            let Some(last) = page.last().map(|event| event.id) else { return Ok(()) };
+            let (Some(first), Some(last)) = (page.first(), page.last()) else { return Ok(()) };
+            let (first, last) = (first.id, last.id);
+            // Nobody listening is no error.
+            if store::is_trimmed_between(&self.pool, position, first).await? {
+                drop(self.events.send(Message::Reset(first - 1)));
+            }
             for event in page {
-                // Nobody listening is no error.
-                drop(self.events.send(Arc::new(event)));
+                drop(self.events.send(Message::Event(Arc::new(event))));
             }
             position = last;
             self.position.send_replace(Some(position));

@@ -27,8 +27,9 @@ pub(in crate::serve) struct Filter {
 #[derive(Debug, Clone)]
 pub(in crate::serve) enum Message {
     Event(Arc<Event>),
-    /// The id that the reader wanted to resume after is no longer, or was never, in the outbox: it may have missed events
-    /// and should read the present state again. Events after this id follow.
+    /// The id that the reader wanted to resume after is no longer, or was never, in the outbox, or the outbox was trimmed
+    /// before the reader took all of it: it may have missed events and should read the present state again. Events after this
+    /// id follow.
     Reset(i64),
     /// A part of an unfinished answer; it may be followed by anything.
     Partial(Arc<Partial>),
@@ -115,14 +116,20 @@ impl Reader<'_> {
                 }
             };
             match received {
-                Ok(event) if last < event.id => {
+                Ok(Message::Event(event)) if last < event.id => {
                     last = event.id;
                     if !self.hand(event).await {
                         return Ok(());
                     }
                 }
-                // Already seen in the backlog.
-                Ok(_) => {}
+                Ok(Message::Reset(begin)) if last < begin => {
+                    last = begin;
+                    if !self.send(Message::Reset(begin)).await {
+                        return Ok(());
+                    }
+                }
+                // Already seen in the backlog; parts are not handed out by the hub.
+                Ok(Message::Event(_) | Message::Reset(_) | Message::Partial(_)) => {}
                 // Too slow for the hub's memory: the connection ends, and the client resumes from the outbox.
                 Err(
                     broadcast::error::RecvError::Lagged(_) | broadcast::error::RecvError::Closed,
@@ -146,12 +153,16 @@ impl Reader<'_> {
         Ok(self.send(Message::Reset(begin)).await.then_some(begin))
     }
 
-    /// Hands over what the outbox has after `last`; returns the last id, or `None` when the reader went away.
+    /// Hands over what the outbox has after `last`, with a reset where it was trimmed faster than this reader took it; returns
+    /// the last id, or `None` when the reader went away.
     async fn backlog(&mut self, mut last: i64) -> Result<Option<i64>, sqlx::Error> {
         loop {
             let page = store::page(&self.hub.pool, last, STREAM_PAGE_ROWS).await?;
-            if page.is_empty() {
-                return Ok(Some(last));
+            let Some(next) = page.first().map(|event| event.id) else { return Ok(Some(last)) };
+            if store::is_trimmed_between(&self.hub.pool, last, next).await?
+                && !self.send(Message::Reset(next - 1)).await
+            {
+                return Ok(None);
             }
             for event in page {
                 last = event.id;
@@ -204,5 +215,83 @@ impl Filter {
         let entity = self.entities.is_empty() || self.entities.contains(&event.data.entity);
         let request = self.request_id.as_ref().is_none_or(|id| event.concerns(id));
         entity && request
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use auspex_devnet::postgres::TestDatabase;
+    use metrics_exporter_prometheus::PrometheusBuilder;
+    use sqlx::PgPool;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::health::Health;
+
+    const ROWS: i64 = STREAM_PAGE_ROWS + 100;
+
+    async fn write(pool: &PgPool, rows: i64) {
+        sqlx::query(
+            "insert into indexer.outbox (chain_id, block_number, block_hash, entity, entity_id, change, payload)
+             select 1, n, '\\x01', 'agents', n::text, 'insert', '{}' from generate_series(1, $1) n",
+        )
+        .bind(rows)
+        .execute(pool)
+        .await
+        .expect("write to the outbox");
+    }
+
+    async fn next(receiver: &mut mpsc::Receiver<Message>) -> (&'static str, i64) {
+        match receiver.recv().await.expect("a message") {
+            Message::Event(event) => ("event", event.id),
+            Message::Reset(begin) => ("reset", begin),
+            Message::Partial(_) => ("part", 0),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_the_trimming_overtakes_is_told_so() {
+        let database = TestDatabase::create().await.expect("create a database");
+        let pool = database.pool();
+        let metrics = PrometheusBuilder::new().build_recorder().handle();
+        let age = Duration::from_secs(60);
+        let state = ServeState::new(pool.clone(), Vec::new(), metrics, age, Health::default())
+            .expect("build the state");
+        write(&pool, ROWS).await;
+        // A write that was taken back leaves a hole in the ids, which is no reason to read everything again.
+        sqlx::query("select setval(pg_get_serial_sequence('indexer.outbox', 'id'), $1)")
+            .bind(ROWS + 10)
+            .execute(&pool)
+            .await
+            .expect("leave a hole");
+        write(&pool, 1).await;
+        let shutdown = CancellationToken::new();
+        let hub = state.hub.clone();
+        let running = tokio::spawn({
+            let shutdown = shutdown.clone();
+            async move { hub.run(shutdown).await }
+        });
+
+        let mut receiver = follow(&state, Some(0), Filter::default()).await.expect("a reader");
+        // Its first page is read now, and more than its buffer holds.
+        assert_eq!(next(&mut receiver).await, ("event", 1));
+        let gone = STREAM_PAGE_ROWS + 50;
+        sqlx::query("delete from indexer.outbox where id <= $1")
+            .bind(gone)
+            .execute(&pool)
+            .await
+            .expect("trim the outbox");
+        for expected in 2..=STREAM_PAGE_ROWS {
+            assert_eq!(next(&mut receiver).await, ("event", expected));
+        }
+        assert_eq!(next(&mut receiver).await, ("reset", gone));
+        for expected in gone + 1..=ROWS {
+            assert_eq!(next(&mut receiver).await, ("event", expected));
+        }
+        assert_eq!(next(&mut receiver).await, ("event", ROWS + 11));
+        shutdown.cancel();
+        running.await.expect("join the hub");
     }
 }

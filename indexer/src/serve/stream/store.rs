@@ -16,6 +16,19 @@ pub(super) async fn first(pool: &PgPool) -> Result<Option<i64>, sqlx::Error> {
     sqlx::query_scalar!("select min(id) from indexer.outbox").fetch_one(pool).await
 }
 
+/// Whether events between `last` and `next` may have been trimmed away: `next` is the first one that there is after `last`. Ids
+/// have holes where a write was taken back, so that a missing one says nothing as long as an older one is kept.
+pub(super) async fn is_trimmed_between(
+    pool: &PgPool,
+    last: i64,
+    next: i64,
+) -> Result<bool, sqlx::Error> {
+    if next <= last + 1 {
+        return Ok(false);
+    }
+    Ok(first(pool).await?.is_none_or(|oldest| next <= oldest))
+}
+
 /// Up to `limit` events after `after`, oldest first.
 pub(super) async fn page(pool: &PgPool, after: i64, limit: i64) -> Result<Vec<Event>, sqlx::Error> {
     let rows = sqlx::query!(

@@ -18,6 +18,7 @@ use auspex_devnet::anvil::{Anvil, AnvilOptions, accounts};
 use auspex_devnet::postgres::TestDatabase;
 use auspex_devnet::provision::{Progress, ToolsConfig};
 use auspex_indexer::config::IndexerConfig;
+use auspex_indexer::entity::{ENTITIES, Versions};
 use auspex_indexer::run::run;
 use auspex_protocol::bindings::IRequestEscrow::{
     Attestation, Offer, OperatorSet, Outcome, Request, Result as SignedResult, Split,
@@ -321,6 +322,21 @@ impl World {
         for (number, hash) in rows {
             let block = self.provider.get_block((number as u64).into()).await.unwrap().unwrap();
             assert_eq!(block.header.hash.as_slice(), hash, "block {number}");
+        }
+        // What happens once has one version, and queries about the past rely on it.
+        for entity in ENTITIES {
+            if entity.on_chain && entity.versions == Versions::One {
+                let sql = format!(
+                    "select count(*) from (select id from {} group by chain_id, id
+                     having count(*) > 1 or not bool_and(upper_inf(block_range))) as several",
+                    entity.source
+                );
+                let several: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
+                    .fetch_one(&self.db.pool())
+                    .await
+                    .unwrap();
+                assert_eq!(several, 0, "{} has several versions", entity.name);
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use auspex_indexer::serve::limits::SOCKET_OPERATIONS_MAX;
 use auspex_indexer::serve::{ConnectionLimits, serve};
 use futures::Stream;
 use serde_json::{Value, json};
@@ -23,15 +24,14 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) async fn start(world: &World) -> Self {
+        Self::start_with(world, ConnectionLimits::new(100)).await
+    }
+
+    async fn start_with(world: &World, limits: ConnectionLimits) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
-        let task = tokio::spawn(serve(
-            listener,
-            ConnectionLimits::new(100),
-            world.state.clone(),
-            shutdown.clone(),
-        ));
+        let task = tokio::spawn(serve(listener, limits, world.state.clone(), shutdown.clone()));
         Self { address, shutdown, task }
     }
 
@@ -150,14 +150,53 @@ async fn queries_and_subscriptions_work_over_a_websocket() {
     let world = World::create().await;
     let server = Server::start(&world).await;
     let mut socket = Socket::open(server.address).await;
-    socket.say(json!({ "type": "connection_init" })).await;
-    assert_eq!(socket.hear().await["type"], "connection_ack");
-    socket.say(json!({ "id": "1", "type": "subscribe", "payload": { "query": "{ agents(first: 1) { id } }" } })).await;
+    socket.begin().await;
+    socket.subscribe("1", "{ agents(first: 1) { id } }").await;
     let answer = socket.hear().await;
     assert_eq!(answer["payload"]["data"]["agents"][0]["id"], "31337:1");
     assert_eq!(socket.hear().await["type"], "complete");
-    socket.say(json!({ "id": "2", "type": "subscribe", "payload": { "query": "{ agents(first: 0) { id } }" } })).await;
+    socket.subscribe("2", "{ agents(first: 0) { id } }").await;
     assert!(socket.hear().await.to_string().contains("must be between 0 and 1000"));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_websocket_takes_the_place_of_its_connection_until_it_is_closed() {
+    let world = World::create().await;
+    let server = Server::start_with(&world, ConnectionLimits::new(1)).await;
+    let mut socket = Socket::open(server.address).await;
+    socket.begin().await;
+    let refused = reqwest::get(server.url("/health")).await;
+    assert!(refused.is_err(), "a second connection was served: {refused:?}");
+    drop(socket);
+    let begun = Instant::now();
+    while reqwest::get(server.url("/health")).await.is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "its place is still taken");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_websocket_has_so_many_operations_at_once() {
+    let world = World::create().await;
+    let server = Server::start(&world).await;
+    let mut socket = Socket::open(server.address).await;
+    socket.begin().await;
+    for n in 0..SOCKET_OPERATIONS_MAX {
+        socket.subscribe(&n.to_string(), "subscription { changes { id } }").await;
+    }
+    socket.subscribe("more", "{ agents { id } }").await;
+    let refused = socket.hear().await;
+    assert_eq!(refused["id"], "more");
+    assert!(refused.to_string().contains("16 operations under way, its limit"), "{refused}");
+    assert_eq!(socket.hear().await["type"], "complete");
+
+    socket.say(json!({ "id": "0", "type": "complete" })).await;
+    assert_eq!(socket.hear().await, json!({ "id": "0", "type": "complete" }));
+    socket.subscribe("again", "{ agents(first: 1) { id } }").await;
+    let answer = socket.hear().await;
+    assert_eq!(answer["payload"]["data"]["agents"][0]["id"], "31337:1", "{answer}");
     server.stop().await;
 }
 
@@ -177,6 +216,15 @@ impl Socket {
         }
         assert!(head.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&head));
         Self(stream)
+    }
+
+    async fn begin(&mut self) {
+        self.say(json!({ "type": "connection_init" })).await;
+        assert_eq!(self.hear().await["type"], "connection_ack");
+    }
+
+    async fn subscribe(&mut self, id: &str, query: &str) {
+        self.say(json!({ "id": id, "type": "subscribe", "payload": { "query": query } })).await;
     }
 
     /// Clients mask what they send; a mask of zeros leaves it readable.
