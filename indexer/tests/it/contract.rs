@@ -337,9 +337,10 @@ async fn index_to(database: &TestDatabase, node: &Replay, branch: &mut Branch, h
     }
 }
 
-async fn refusal(config: IndexerConfig) -> String {
-    let indexer = Indexer::start(config).await;
-    let error = indexer.task.await.unwrap().unwrap_err();
+/// Why an indexer ends by itself.
+async fn refusal(indexer: Indexer) -> String {
+    let ended = tokio::time::timeout(Duration::from_secs(60), indexer.task).await;
+    let error = ended.expect("it goes on").unwrap().unwrap_err();
     format!("{error:#}")
 }
 
@@ -362,7 +363,7 @@ async fn a_contract_that_was_away_for_a_while_is_refused() {
     let indexer = Indexer::start(without(with(1))).await;
     index_to(&database, &node, &mut branch, HEAD + 5).await;
     indexer.stop().await.unwrap();
-    let error = refusal(with(1)).await;
+    let error = refusal(Indexer::start(with(1)).await).await;
     let missing = format!("blocks {} to {} are already indexed without it", HEAD + 3, HEAD + 5);
     assert!(error.contains("Usdc") && error.contains(&missing), "{error}");
 
@@ -377,7 +378,7 @@ async fn a_contract_that_was_away_for_a_while_is_refused() {
     // So it is with a token, which has no block of its own to begin at.
     let mut config = with(HEAD + 6);
     config.token.push(Address::repeat_byte(0x70));
-    let error = refusal(config).await;
+    let error = refusal(Indexer::start(config).await).await;
     assert!(error.contains("the token 0x7070") && error.contains("a new database, or"), "{error}");
 }
 
@@ -396,7 +397,7 @@ async fn a_standby_does_not_take_over_with_a_hole() {
     standby.wait_for("{ usdcTransfers { value } }", &json!({ "usdcTransfers": [] })).await;
     index_to(&database, &node, &mut branch, HEAD + 5).await;
     leader.stop().await.unwrap();
-    let error = format!("{:#}", standby.task.await.unwrap().unwrap_err());
+    let error = refusal(standby).await;
     let missing = format!("blocks {} to {} are already indexed without it", HEAD + 3, HEAD + 5);
     assert!(error.contains("Usdc") && error.contains(&missing), "{error}");
 }
