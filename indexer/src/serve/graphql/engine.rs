@@ -284,13 +284,14 @@ mod tests {
 
     use super::*;
     use crate::health::Health;
+    use crate::serve::ReadyLimits;
     use crate::serve::limits::REQUESTS_IN_FLIGHT_MAX;
 
     #[tokio::test]
     async fn a_query_over_a_socket_or_a_stream_is_one_of_the_requests_in_flight() {
         let database = TestDatabase::create().await.expect("create a database");
         let metrics = PrometheusBuilder::new().build_recorder().handle();
-        let age = Duration::from_secs(60);
+        let age = ReadyLimits { head_age_max: Duration::from_secs(60), block_age_max: None };
         let state = ServeState::new(database.pool(), Vec::new(), metrics, age, Health::default())
             .expect("build the state");
         let engine = Engine { state: state.clone(), chain: 0, operations: None };

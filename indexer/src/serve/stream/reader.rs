@@ -229,6 +229,7 @@ mod tests {
 
     use super::*;
     use crate::health::Health;
+    use crate::serve::ReadyLimits;
 
     const ROWS: i64 = STREAM_PAGE_ROWS + 100;
 
@@ -256,7 +257,7 @@ mod tests {
         let database = TestDatabase::create().await.expect("create a database");
         let pool = database.pool();
         let metrics = PrometheusBuilder::new().build_recorder().handle();
-        let age = Duration::from_secs(60);
+        let age = ReadyLimits { head_age_max: Duration::from_secs(60), block_age_max: None };
         let state = ServeState::new(pool.clone(), Vec::new(), metrics, age, Health::default())
             .expect("build the state");
         write(&pool, ROWS).await;
