@@ -106,29 +106,31 @@ pub async fn assign(
     Ok(())
 }
 
-/// Makes an intent for a nonce that has none.
+/// Makes an intent for a nonce that has none. False when it has one after all: an endpoint may lag behind what is settled.
 pub async fn fill(
     pool: &PgPool,
     custody: &Custody,
     nonce: u64,
     signed: &Signed,
-) -> Result<(), CustodyError> {
+) -> Result<bool, CustodyError> {
     let mut transaction = pool.begin().await?;
     guard(&mut transaction, custody).await?;
     let id = sqlx::query_scalar!(
         "insert into oracle.intents (transmitter, kind, target, calldata, state, nonce, gas_limit, reason)
-         values ($1, 'filler', $1, '', 'sent', $2, $3, 'fills a gap in the nonces') returning id",
+         values ($1, 'filler', $1, '', 'sent', $2, $3, 'fills a gap in the nonces')
+         on conflict (transmitter, nonce) where nonce is not null do nothing returning id",
         custody.address.as_slice(),
         as_i64(nonce),
         as_i64(signed.gas_limit),
     )
-    .fetch_one(&mut *transaction)
+    .fetch_optional(&mut *transaction)
     .await?;
+    let Some(id) = id else { return Ok(false) };
     keep(&mut transaction, IntentId(id), signed).await?;
     pass(Point::FillerStoring);
     transaction.commit().await?;
     pass(Point::FillerStored);
-    Ok(())
+    Ok(true)
 }
 
 /// Stores a replacement for an intent's nonce.

@@ -84,8 +84,9 @@ impl Manager {
                 let terms = self.terms(*nonce, *fees, CANCEL_GAS);
                 let signed = sign::cancel(&self.key, terms).await?;
                 pass(Point::FillerSigned);
-                store::fill(&self.pool, custody, *nonce, &signed).await?;
-                self.send_signed(&signed).await?;
+                if store::fill(&self.pool, custody, *nonce, &signed).await? {
+                    self.send_signed(&signed).await?;
+                }
             }
             Action::Send { intent, nonce, fees, gas_limit } => {
                 let waiting = books

@@ -47,6 +47,34 @@ async fn what_was_signed_and_not_sent_goes_out_as_the_bytes_that_it_was() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_settled_is_no_gap_where_an_endpoint_lags_behind_it() {
+    let bench = Bench::new().await;
+    let pool = &bench.database.pool();
+    // As if nonce 0 were settled long ago, and the endpoint had not seen it yet.
+    sqlx::query(
+        "insert into oracle.intents (transmitter, kind, target, calldata, state, nonce)
+         values ($1, 'filler', $1, '', 'confirmed', 0)",
+    )
+    .bind(key(KEY).address().as_slice())
+    .execute(pool)
+    .await
+    .expect("settled");
+    sqlx::query("update oracle.transmitters set next_nonce = 2").execute(pool).await.expect("next");
+    let actions = bench.step().await;
+    assert!(
+        matches!(actions[..], [Action::Fill { nonce: 0, .. }, Action::Fill { nonce: 1, .. }]),
+        "{actions:?}"
+    );
+    let filled: Vec<(i64, String)> =
+        sqlx::query_as("select nonce, state from oracle.intents order by nonce")
+            .fetch_all(pool)
+            .await
+            .expect("intents");
+    assert_eq!(filled, [(0, "confirmed".to_owned()), (1, "sent".to_owned())]);
+    assert_eq!(bench.hashes().await.len(), 1, "nothing is signed twice for a nonce");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stuck_at_the_cap_it_is_mined_when_the_market_falls() {
     let mut bench = Bench::new().await;
     let request = bench.intent().await;
