@@ -80,7 +80,7 @@ impl Keeper {
                 }
                 Way::Device(device) => match self.running(device).await {
                     Ok(running) => return Ok(running.hello.clone()),
-                    Err(error) => self.broken(error),
+                    Err(error) => self.broken(&error),
                 },
             }
         }
@@ -101,12 +101,12 @@ impl Keeper {
                 Some(id) = self.left.next() => self.forget(id),
                 line = line(&mut self.child) => match line {
                     Ok(line) => self.hear(line),
-                    Err(error) => self.broken(error),
+                    Err(error) => self.broken(&error),
                 },
                 started = started(&mut self.starting) => self.judge(started),
                 () = tokio::time::sleep_until(silent), if self.orders.any_sent() => {
                     let silence = self.process.silence_max.as_secs();
-                    self.broken(anyhow!("the model process said nothing for {silence} s"));
+                    self.broken(&anyhow!("the model process said nothing for {silence} s"));
                 }
             }
         }
@@ -175,8 +175,8 @@ impl Keeper {
             let due: Vec<_> = due.into_iter().map(|id| (id, self.orders.sent(id))).collect();
             match self.deliver(device, &due).await {
                 Ok(()) => return,
-                Err(error) if self.child.is_none() => self.not_started(device, error),
-                Err(error) => self.broken(error),
+                Err(error) if self.child.is_none() => self.not_started(device, &error),
+                Err(error) => self.broken(&error),
             }
         }
     }
@@ -238,26 +238,26 @@ impl Keeper {
         let Some((_, true)) = self.orders.remove(id) else { return };
         let told = self.child.as_ref().map_or(Ok(()), |child| child.call(&Call::Cancel { id }));
         if let Err(error) = told {
-            self.broken(error);
+            self.broken(&error);
         }
     }
 
     /// The process has ended, or is to end. Its device is at fault, unless it worked alone on what others have ended under.
-    fn broken(&mut self, error: anyhow::Error) {
+    fn broken(&mut self, error: &anyhow::Error) {
         if !self.orders.is_suspect_alone() {
             self.breaker.failed(Instant::now());
         }
         self.end(error);
     }
 
-    fn not_started(&mut self, device: usize, error: anyhow::Error) {
+    fn not_started(&mut self, device: usize, error: &anyhow::Error) {
         if device == self.breaker.device() {
             self.breaker.failed(Instant::now());
         }
         self.end(error);
     }
 
-    fn end(&mut self, error: anyhow::Error) {
+    fn end(&mut self, error: &anyhow::Error) {
         let model = self.process.name;
         let reason = format!("{error:#}");
         tracing::warn!(model, error = reason, "the model process is started again");

@@ -82,11 +82,11 @@ impl Teller {
         let _ = self.news.send((self.id, news));
     }
 
-    fn refuse(&self, reason: impl ToString) {
+    fn refuse(&self, reason: &impl ToString) {
         self.tell(News::Refused { reason: reason.to_string() });
     }
 
-    fn fail(&self, reason: impl ToString) {
+    fn fail(&self, reason: &impl ToString) {
         self.tell(News::Failed { reason: reason.to_string() });
     }
 }
@@ -119,11 +119,11 @@ impl Model {
                 write(&generator, &messages, max_tokens, &teller).await
             }
             (Self::Embedding(_), Order::Write { .. }) => {
-                teller.refuse("this model embeds and does not write");
+                teller.refuse(&"this model embeds and does not write");
                 Ok(())
             }
             (Self::Writing(_), Order::Embed { .. }) => {
-                teller.refuse("this model writes and does not embed");
+                teller.refuse(&"this model writes and does not embed");
                 Ok(())
             }
         }
@@ -137,7 +137,7 @@ async fn embed(engine: &Engine, texts: Vec<String>, teller: &Teller) -> anyhow::
             teller.tell(News::Vectors { vectors });
         }
         Err(error @ EngineError::Stopped { .. }) => return Err(error.into()),
-        Err(error) => teller.refuse(error),
+        Err(error) => teller.refuse(&error),
     }
     Ok(())
 }
@@ -171,8 +171,8 @@ async fn write(
         Err(error @ (GenerateError::Device { .. } | GenerateError::Stopped)) => {
             return Err(error.into());
         }
-        Err(GenerateError::Prompt(error)) => teller.refuse(error),
-        Err(error) => teller.fail(error),
+        Err(GenerateError::Prompt(error)) => teller.refuse(&error),
+        Err(error) => teller.fail(&error),
     }
     Ok(())
 }
