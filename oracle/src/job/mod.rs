@@ -1,5 +1,6 @@
 //! Requests that this node works on: a row each, a lease to work under, and one bounded step at a time.
 
+mod answering;
 pub mod check;
 pub mod finish;
 pub mod found;
